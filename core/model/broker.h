@@ -1,0 +1,225 @@
+// The broker as protocol sessions see it: pure interface, implemented by router/. No protocol's type
+// passes through it, and no file, position or database.
+//
+// Threads: every call is made on a worker's thread (Dispatcher::current() is not null) and never
+// blocks on the disk's writes. `done` callbacks run exactly once, on the calling worker, never from
+// inside the call, unless the broker is shutting down, when they may be dropped.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/bytes.h"
+#include "core/base/error.h"
+#include "core/base/strong.h"
+#include "core/model/delivery.h"
+#include "core/model/group.h"
+#include "core/model/principal.h"
+#include "core/model/record.h"
+#include "core/model/subscriber_session.h"
+#include "core/model/topic.h"
+
+namespace polylog {
+
+template <class T>
+using Done = std::move_only_function<void(T)>;
+
+/// One record to be routed. Views need to live only during the call.
+struct Publish {
+  Address address;         ///< as published: what subscriptions are matched against
+  BytesView topic;         ///< where it is stored (the user's rules may differ from the address)
+  Record record;           ///< its key as stored; a timestamp of -1 becomes the broker's time
+  uint32_t partitionHash = 0;  ///< modulo the number of partitions
+  bool ephemeral = false;  ///< routed to live subscribers, never stored
+  /// An exactly-once publish's id within the publisher's session: remembered in the same entry.
+  std::optional<uint16_t> exactlyOnceId;
+};
+
+struct PublishResult {
+  std::optional<Error> error;
+  bool matched = false;  ///< somebody subscribes
+};
+
+/// An idempotent or plain producer's batch for one partition, as it came (magic 2, CRC checked).
+struct ProduceBatch {
+  std::string topic;
+  int32_t partition = 0;
+  SharedBytes batch;
+  bool waitForDurability = true;  ///< false: acks=0
+};
+
+struct Produced {
+  Offset baseOffset;
+  Offset logStart;
+  int64_t logAppendTimeMs = -1;  ///< set if the topic uses the broker's time
+};
+
+struct FetchedBatch {
+  SharedBytes batch;   ///< base offset and epoch not patched
+  Offset baseOffset;   ///< what to patch in
+  uint32_t firstRecord = 0;  ///< of a batch shared with other partitions; whole batches have 0
+  uint32_t count = 0;        ///< offsets that it covers
+};
+
+struct Fetched {
+  std::vector<FetchedBatch> batches;
+  Offset highWatermark;
+  Offset lastStable;
+  Offset logStart;
+};
+
+struct PartitionBounds {
+  Offset logStart;
+  Offset highWatermark;
+  Offset lastStable;
+  int64_t bytes = 0;
+};
+
+struct TopicSpec {
+  std::string name;
+  int32_t partitions = -1;  ///< -1 = the broker's default
+  std::optional<TopicConfig> config;  ///< nothing: the defaults for the principal's protocol
+};
+
+struct OffsetAtTime {
+  Offset offset;
+  int64_t timestampMs = -1;
+};
+
+struct SubscriptionInfo {
+  std::string filter;
+  DeliveryGuarantee guarantee;
+};
+
+struct SessionInfo {
+  std::string clientId;
+  std::string user;
+  bool connected = false;
+  std::string peer;
+  uint32_t expirySeconds = 0;
+  int64_t waiting = 0;  ///< deliveries not acknowledged
+  int64_t dropped = 0;
+  std::vector<SubscriptionInfo> subscriptions;
+};
+
+struct ProducerIdentity {
+  int64_t id = -1;
+  int16_t epoch = 0;
+};
+
+/// Cancels a wait when destroyed. Only on the thread that began it.
+class WaitHandle {
+ public:
+  virtual ~WaitHandle() = default;
+};
+
+class Broker {
+ public:
+  virtual ~Broker() = default;
+
+  // ---- publishing, routed -------------------------------------------------------------------------
+
+  /// Routes and stores records that arrived together: gathered by partition into few batches, one
+  /// journal entry, order kept. Live at-most-once and at-least-once deliveries leave at once. `session`:
+  /// the publisher's own, for noLocal and exactlyOnceId (may be null: then neither). `done` gets one
+  /// result a record when all are durable; null when nobody is told (at most once).
+  virtual void publish(const PrincipalRef& principal, SubscriberSession* session,
+                       std::span<const Publish> records,
+                       Done<std::vector<PublishResult>> done) = 0;
+
+  // ---- logs ---------------------------------------------------------------------------------------
+
+  virtual void produce(const PrincipalRef& principal, ProduceBatch batch,
+                       Done<Result<Produced>> done) = 0;
+  /// What is below the high watermark from `from` on, about `maxBytes` (at least one batch if there
+  /// is one). kNotFound, kOutOfRange, kCorrupt, kIo.
+  virtual Result<Fetched> fetch(const PrincipalRef& principal, const std::string& topic,
+                                int32_t partition, Offset from, size_t maxBytes) = 0;
+  struct FetchPoint {
+    std::string topic;
+    int32_t partition = 0;
+    Offset offset;
+  };
+  /// Calls `wake` once as soon as one of the partitions has something at or after its offset, or is
+  /// deleted. Destroy the handle to stop waiting.
+  virtual std::unique_ptr<WaitHandle> awaitRecords(const PrincipalRef& principal,
+                                                   std::span<const FetchPoint> points,
+                                                   std::move_only_function<void()> wake) = 0;
+  virtual Result<PartitionBounds> bounds(const PrincipalRef& principal, const std::string& topic,
+                                         int32_t partition) = 0;
+  /// The first record at or after `timestampMs`; nullopt if there is none.
+  virtual Result<std::optional<OffsetAtTime>> offsetAtTime(const PrincipalRef& principal,
+                                                           const std::string& topic,
+                                                           int32_t partition,
+                                                           int64_t timestampMs) = 0;
+  virtual Result<std::optional<OffsetAtTime>> offsetOfMaxTimestamp(const PrincipalRef& principal,
+                                                                   const std::string& topic,
+                                                                   int32_t partition) = 0;
+
+  // ---- catalogue ----------------------------------------------------------------------------------
+
+  virtual TopicRef findTopic(const PrincipalRef& principal, const std::string& name) = 0;
+  virtual TopicRef findTopic(const PrincipalRef& principal, const TopicId& id) = 0;
+  /// All of them, by name.
+  virtual std::vector<TopicRef> topics(const PrincipalRef& principal) = 0;
+  /// `done` when durable. kAlreadyExists, kInvalid, kBusy.
+  virtual void createTopic(const PrincipalRef& principal, TopicSpec spec,
+                           Done<Result<TopicRef>> done) = 0;
+  virtual void deleteTopic(const PrincipalRef& principal, const std::string& name,
+                           Done<Result<>> done) = 0;
+  /// Whether a topic that is not there may come by itself (configuration `topics.auto_create`).
+  virtual bool autoCreateTopics() const = 0;
+
+  // ---- cluster facts ------------------------------------------------------------------------------
+
+  virtual const std::string& clusterId() const = 0;  ///< 22 characters of base64url
+  virtual LeaderEpoch leaderEpoch() const = 0;
+  virtual int64_t maxRecordBytes() const = 0;        ///< limits.max_message_bytes
+
+  // ---- subscriber sessions ------------------------------------------------------------------------
+
+  using OpenDone = Done<Result<std::shared_ptr<SubscriberSession>>>;
+  /// Opens or resumes the session of options.clientId for the calling worker; a connection that has
+  /// it is taken over first. `done` when it is attached (and durable, where it outlives its
+  /// connection). The listener must outlive the session's attachment: until detach() or onTakenOver().
+  virtual void openSession(const PrincipalRef& principal, SubscriberOptions options,
+                           SubscriberListener* listener, OpenDone done) = 0;
+  virtual void listSessions(const PrincipalRef& principal, Done<std::vector<SessionInfo>> done) = 0;
+  /// Disconnects its client and forgets the session, subscriptions and inbox included.
+  virtual void deleteSession(const PrincipalRef& principal, const std::string& clientId,
+                             Done<Result<>> done) = 0;
+
+  // ---- consumer groups ----------------------------------------------------------------------------
+
+  virtual void joinGroup(const PrincipalRef& principal, GroupJoin join, Done<GroupJoined> done) = 0;
+  virtual void syncGroup(const PrincipalRef& principal, GroupSync sync, Done<GroupSynced> done) = 0;
+  virtual void heartbeat(const PrincipalRef& principal, GroupHeartbeat beat, Done<Result<>> done) = 0;
+  /// One result a member.
+  virtual void leaveGroup(const PrincipalRef& principal, GroupLeave leave,
+                          Done<Result<std::vector<Result<>>>> done) = 0;
+  /// `done` when durable; one result an offset.
+  virtual void commitOffsets(const PrincipalRef& principal, GroupCommit commit,
+                             Done<Result<std::vector<Result<>>>> done) = 0;
+  /// Committed offsets; of all topics when `partitions` is nullopt; offset -1 where there is none.
+  virtual void fetchOffsets(const PrincipalRef& principal, std::string group,
+                            std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
+                            Done<Result<std::vector<GroupOffset>>> done) = 0;
+  virtual void listGroups(const PrincipalRef& principal, Done<std::vector<GroupDescription>> done) = 0;
+  virtual void describeGroup(const PrincipalRef& principal, std::string group,
+                             Done<Result<GroupDescription>> done) = 0;
+  /// kGroupNotEmpty while it has members.
+  virtual void deleteGroup(const PrincipalRef& principal, std::string group, Done<Result<>> done) = 0;
+
+  // ---- producers ----------------------------------------------------------------------------------
+
+  /// A producer id never given before, epoch 0; or the next epoch of `current` if that is given.
+  virtual void initProducer(const PrincipalRef& principal, std::optional<ProducerIdentity> current,
+                            Done<Result<ProducerIdentity>> done) = 0;
+};
+
+}  // namespace polylog

@@ -1,0 +1,38 @@
+// Records on their way to a subscriber.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/model/principal.h"
+#include "core/model/record.h"
+
+namespace polylog {
+
+/// A record as it was routed, shared by all its subscribers on all threads; immutable.
+struct RoutedRecord {
+  SharedBytes owner;   ///< keeps `record` and `address` alive
+  Record record;
+  Address address;     ///< as published
+  Protocol origin = Protocol::kInternal;
+};
+
+using RoutedRecordRef = std::shared_ptr<const RoutedRecord>;
+
+struct Delivery {
+  RoutedRecordRef record;
+  /// For kAtLeastOnce and kExactlyOnce: rises by one a delivery within the session and is what
+  /// acknowledge() takes; the same delivery has the same id after a reconnect or a crash.
+  /// -1 for kAtMostOnce.
+  int64_t id = -1;
+  DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
+  bool retain = false;       ///< the retain flag to send
+  bool redelivered = false;  ///< may have been sent before
+  /// kExactlyOnce only: the client has accepted it before (PUBREC); only the release is still due.
+  bool accepted = false;
+  std::vector<uint32_t> subscriptionIds;
+};
+
+}  // namespace polylog

@@ -1,0 +1,305 @@
+#include "core/model/record_batch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/base/byte_reader.h"
+#include "core/base/crc32c.h"
+#include "core/model/compression.h"
+
+namespace polylog {
+namespace {
+
+constexpr size_t kLengthEnd = 12;  ///< base offset and length: what `length` does not count
+constexpr size_t kEpochAt = 12;
+constexpr size_t kCrcAt = 17;
+/// Length, attributes, two deltas, key and value lengths and a header count, one octet each.
+constexpr size_t kSmallestRecord = 7;
+constexpr size_t kSmallestHeader = 2;
+
+constexpr uint8_t kGuaranteeBits = 3;
+constexpr uint8_t kRetainBit = 4;
+
+// Timestamps come from the wire; their sums and differences may wrap but not be undefined.
+int64_t plus(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+int64_t minus(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
+}
+
+// ---------------------------------------------------------------- writing
+
+template <class T>
+char* putBigEndian(char* to, T value) {
+  auto raw = static_cast<std::make_unsigned_t<T>>(value);
+  for (size_t i = sizeof(T); i-- > 0;) {
+    to[i] = static_cast<char>(raw & 0xFFU);
+    raw = static_cast<decltype(raw)>(static_cast<uint64_t>(raw) >> 8);
+  }
+  return to + sizeof(T);
+}
+
+uint64_t zigzag(int64_t v) {
+  return (static_cast<uint64_t>(v) << 1) ^ static_cast<uint64_t>(v >> 63);
+}
+
+size_t varintSize(int64_t v) {
+  uint64_t raw = zigzag(v);
+  size_t size = 1;
+  while (raw >= 0x80U) {
+    raw >>= 7;
+    ++size;
+  }
+  return size;
+}
+
+char* putVarint(char* to, int64_t v) {
+  uint64_t raw = zigzag(v);
+  while (raw >= 0x80U) {
+    *to++ = static_cast<char>(raw | 0x80U);
+    raw >>= 7;
+  }
+  *to++ = static_cast<char>(raw);
+  return to;
+}
+
+size_t bytesSize(BytesView v) { return varintSize(static_cast<int64_t>(v.size())) + v.size(); }
+
+size_t bytesSize(const std::optional<BytesView>& v) { return v ? bytesSize(*v) : 1; }
+
+char* putBytes(char* to, BytesView v) {
+  to = putVarint(to, static_cast<int64_t>(v.size()));
+  if (!v.empty()) std::memcpy(to, v.data(), v.size());
+  return to + v.size();
+}
+
+char* putBytes(char* to, const std::optional<BytesView>& v) {
+  return v ? putBytes(to, *v) : putVarint(to, -1);
+}
+
+int8_t attributesOf(const Record& record) {
+  return static_cast<int8_t>((static_cast<uint8_t>(record.guarantee) & kGuaranteeBits) |
+                             (record.retain ? kRetainBit : 0));
+}
+
+/// Writes the header for the body behind it, which is in place already: `batch` is whole.
+void putHeader(std::string& batch, const RecordBatchHeader& header) {
+  char* to = batch.data();
+  to = putBigEndian(to, header.baseOffset);
+  to = putBigEndian(to, static_cast<int32_t>(batch.size() - kLengthEnd));
+  to = putBigEndian(to, header.leaderEpoch);
+  to = putBigEndian(to, header.magic);
+  to += sizeof(header.crc);
+  to = putBigEndian(to, header.attributes);
+  to = putBigEndian(to, header.lastOffsetDelta);
+  to = putBigEndian(to, header.baseTimestamp);
+  to = putBigEndian(to, header.maxTimestamp);
+  to = putBigEndian(to, header.producerId);
+  to = putBigEndian(to, header.producerEpoch);
+  to = putBigEndian(to, header.baseSequence);
+  putBigEndian(to, header.recordCount);
+  uint32_t crc = crc32c(BytesView(batch).substr(kRecordBatchUncheckedSize));
+  putBigEndian(batch.data() + kCrcAt, crc);
+}
+
+// ---------------------------------------------------------------- reading
+
+std::unexpected<Error> corrupt(const char* what) {
+  return fail(ErrorKind::kCorrupt, std::string("record batch: ") + what);
+}
+
+std::optional<BytesView> nullableBytes(ByteReader& in) {
+  int32_t length = in.varint32();
+  if (length == -1) return std::nullopt;
+  if (length < 0) {
+    in.fail();
+    return std::nullopt;
+  }
+  return in.bytes(static_cast<size_t>(length));
+}
+
+void readHeaders(ByteReader& in, std::vector<Header>& out) {
+  int32_t claimed = in.varint32();
+  if (claimed < 0) return in.fail();
+  size_t count = in.count(static_cast<uint64_t>(claimed), kSmallestHeader);
+  if (count == 0) return;
+  out.reserve(count);
+  for (size_t i = 0; i < count && in.ok(); ++i) {
+    std::optional<BytesView> name = nullableBytes(in);
+    if (!name) return in.fail();
+    out.push_back({*name, nullableBytes(in)});
+  }
+}
+
+/// Reads one record into `out`, whose timestamp becomes the delta, and returns its offset delta.
+int32_t readRecord(ByteReader& batch, Record& out) {
+  int32_t length = batch.varint32();
+  if (length < 0) {
+    batch.fail();
+    return 0;
+  }
+  ByteReader in(batch.bytes(static_cast<size_t>(length)));
+  uint8_t attributes = in.u8();
+  out.guarantee = static_cast<DeliveryGuarantee>(attributes & kGuaranteeBits);
+  out.retain = (attributes & kRetainBit) != 0;
+  out.timestampMs = in.varint64();
+  int32_t offsetDelta = in.varint32();
+  out.key = nullableBytes(in);
+  out.value = nullableBytes(in);
+  readHeaders(in, out.headers);
+  if (!in.complete()) batch.fail();
+  return offsetDelta;
+}
+
+}  // namespace
+
+Result<RecordBatchHeader> parseRecordBatchHeader(BytesView bytes) {
+  ByteReader in(bytes);
+  RecordBatchHeader h;
+  h.baseOffset = in.i64();
+  h.length = in.i32();
+  h.leaderEpoch = in.i32();
+  h.magic = in.i8();
+  h.crc = in.u32();
+  h.attributes = in.i16();
+  h.lastOffsetDelta = in.i32();
+  h.baseTimestamp = in.i64();
+  h.maxTimestamp = in.i64();
+  h.producerId = in.i64();
+  h.producerEpoch = in.i16();
+  h.baseSequence = in.i32();
+  h.recordCount = in.i32();
+  if (!in.ok()) return corrupt("shorter than a header");
+  if (h.magic != 2) return corrupt("magic is not 2");
+  if (h.length < static_cast<int32_t>(kRecordBatchHeaderSize - kLengthEnd)) {
+    return corrupt("length is less than a header's");
+  }
+  if (h.wholeSize() > bytes.size()) return corrupt("length passes the end of the input");
+  if (h.compression() > Compression::kZstd) return corrupt("unknown compression");
+  // An emptied batch keeps its last offset delta, so the count may be 0 but the delta never below.
+  if (h.recordCount < 0 || h.lastOffsetDelta < 0 || h.lastOffsetDelta == INT32_MAX ||
+      h.recordCount - 1 > h.lastOffsetDelta) {
+    return corrupt("record count and last offset delta do not agree");
+  }
+  if (h.compression() == Compression::kNone &&
+      static_cast<size_t>(h.recordCount) >
+          (h.wholeSize() - kRecordBatchHeaderSize) / kSmallestRecord) {
+    return corrupt("more records than its octets can hold");
+  }
+  return h;
+}
+
+Result<RecordBatchHeader> validateRecordBatch(BytesView batch) {
+  Result<RecordBatchHeader> header = parseRecordBatchHeader(batch);
+  if (!header) return header;
+  if (header->wholeSize() != batch.size()) return corrupt("octets behind its end");
+  if (crc32c(batch.substr(kRecordBatchUncheckedSize)) != header->crc) {
+    return corrupt("CRC does not hold");
+  }
+  return header;
+}
+
+void patchRecordBatch(char* batch, Offset baseOffset, LeaderEpoch epoch) {
+  putBigEndian(batch, baseOffset.value());
+  putBigEndian(batch + kEpochAt, epoch.value());
+}
+
+Result<DecodedBatch> decodeRecordBatch(const SharedBytes& batch, size_t maxBody) {
+  Result<RecordBatchHeader> header = parseRecordBatchHeader(batch.view());
+  if (!header) return std::unexpected(header.error());
+  if (header->wholeSize() != batch.size()) return corrupt("octets behind its end");
+
+  DecodedBatch out;
+  out.header = *header;
+  BytesView stored = batch.view().substr(kRecordBatchHeaderSize);
+  BytesView records = stored;
+  if (header->compression() == Compression::kNone) {
+    if (stored.size() > maxBody) {
+      return fail(ErrorKind::kTooLarge, "record batch: larger than its limit");
+    }
+    out.body = batch;
+  } else {
+    Result<std::string> plain = decompress(header->compression(), stored, maxBody);
+    if (!plain) return std::unexpected(std::move(plain.error()));
+    out.body = SharedBytes::own(std::move(*plain));
+    records = out.body.view();
+  }
+
+  ByteReader in(records);
+  size_t count = in.count(static_cast<uint64_t>(header->recordCount), kSmallestRecord);
+  if (!in.ok()) return corrupt("more records than its octets can hold");
+  out.records.reserve(count);
+  out.offsetDeltas.reserve(count);
+  int32_t previous = -1;
+  for (size_t i = 0; i < count; ++i) {
+    Record& record = out.records.emplace_back();
+    int32_t delta = readRecord(in, record);
+    if (!in.ok()) return corrupt("malformed record");
+    if (delta <= previous || delta > header->lastOffsetDelta) {
+      return corrupt("offset deltas do not rise");
+    }
+    previous = delta;
+    out.offsetDeltas.push_back(delta);
+    record.timestampMs = header->logAppendTime()
+                             ? header->maxTimestamp
+                             : plus(header->baseTimestamp, record.timestampMs);
+  }
+  if (!in.complete()) return corrupt("octets behind its last record");
+  return out;
+}
+
+void RecordBatchBuilder::add(const Record& record) {
+  if (count_ == 0) {
+    baseTimestamp_ = record.timestampMs;
+    maxTimestamp_ = record.timestampMs;
+  }
+  maxTimestamp_ = std::max(maxTimestamp_, record.timestampMs);
+  int64_t timestampDelta = minus(record.timestampMs, baseTimestamp_);
+
+  size_t size = 1 + varintSize(timestampDelta) + varintSize(count_) + bytesSize(record.key) +
+                bytesSize(record.value) + varintSize(static_cast<int64_t>(record.headers.size()));
+  for (const Header& header : record.headers) {
+    size += bytesSize(header.name) + bytesSize(header.value);
+  }
+  size_t whole = varintSize(static_cast<int64_t>(size)) + size;
+
+  size_t at = std::max(batch_.size(), kRecordBatchHeaderSize);
+  // The header's place is written by finish(); nothing here needs to be zeroed first.
+  batch_.resize_and_overwrite(at + whole, [&](char* data, size_t length) {
+    char* to = putVarint(data + at, static_cast<int64_t>(size));
+    *to++ = static_cast<char>(attributesOf(record));
+    to = putVarint(to, timestampDelta);
+    to = putVarint(to, count_);
+    to = putBytes(to, record.key);
+    to = putBytes(to, record.value);
+    to = putVarint(to, static_cast<int64_t>(record.headers.size()));
+    for (const Header& header : record.headers) {
+      to = putBytes(to, header.name);
+      to = putBytes(to, header.value);
+    }
+    return length;
+  });
+  ++count_;
+}
+
+std::string RecordBatchBuilder::finish(Compression compression) {
+  if (count_ == 0) return {};
+  std::string batch = std::exchange(batch_, {});
+  if (compression != Compression::kNone) {
+    std::string body = compress(compression, BytesView(batch).substr(kRecordBatchHeaderSize));
+    batch.replace(kRecordBatchHeaderSize, std::string::npos, body);
+  }
+  RecordBatchHeader header;
+  header.attributes = static_cast<int16_t>(compression);
+  header.lastOffsetDelta = count_ - 1;
+  header.baseTimestamp = baseTimestamp_;
+  header.maxTimestamp = maxTimestamp_;
+  header.recordCount = count_;
+  putHeader(batch, header);
+  count_ = 0;
+  return batch;
+}
+
+}  // namespace polylog

@@ -1,0 +1,1 @@
+// placeholder, removed once this layer has sources

@@ -1,0 +1,1 @@
+// Keeps tests/support a folder of sources while it has no other.
