@@ -1,1 +1,89 @@
-int main() { return 1; }
+// The `polylog` command: `serve` and `check-config` here, the verbs that talk to a running broker
+// in client_commands.cc.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "server/client_commands.h"
+#include "server/config.h"
+#include "server/serve.h"
+
+namespace {
+
+using namespace polylog;
+
+constexpr const char* kVersion = "polylog 0.1.0";
+
+int report(const std::vector<Error>& errors) {
+  for (const Error& error : errors) std::fprintf(stderr, "polylog: %s\n", error.text.c_str());
+  return errors.empty() ? 0 : 1;
+}
+
+struct ServeArguments {
+  std::string file;
+  std::string data;
+  std::vector<std::string> listeners;
+  std::vector<std::string> settings;
+};
+
+int runServe(const ServeArguments& arguments) {
+  server::Config config;
+  std::vector<Error> errors;
+  if (!arguments.file.empty()) errors = server::loadConfigFile(arguments.file, config);
+  for (const std::string& setting : arguments.settings) {
+    if (auto applied = server::applySetting(setting, config); !applied)
+      errors.push_back(applied.error());
+  }
+  if (!arguments.data.empty()) config.dataDirectory = arguments.data;
+  if (!arguments.listeners.empty()) config.listeners.clear();
+  for (const std::string& text : arguments.listeners) {
+    auto listener = server::parseListener(text);
+    if (listener) {
+      config.listeners.push_back(std::move(*listener));
+    } else {
+      errors.push_back({listener.error().kind, "--listen: " + listener.error().text});
+    }
+  }
+  if (errors.empty()) errors = server::checkConfig(config);
+  if (!errors.empty()) return report(errors);
+  return server::serve(config);
+}
+
+int runCheck(const std::string& file) {
+  server::Config config;
+  std::vector<Error> errors = server::loadConfigFile(file, config);
+  if (errors.empty()) errors = server::checkConfig(config);
+  if (errors.empty()) std::printf("%s: fine\n", file.c_str());
+  return report(errors);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Polylog: MQTT and Kafka over one log.", "polylog");
+  app.set_version_flag("--version", kVersion);
+  app.require_subcommand(1);
+  int status = 0;
+
+  ServeArguments arguments;
+  CLI::App* serve = app.add_subcommand("serve", "Run the broker in the foreground");
+  serve->add_option("--config", arguments.file, "Configuration file (YAML)");
+  serve->add_option("--data", arguments.data, "Data directory (configuration key data.dir)");
+  serve->add_option("--listen", arguments.listeners,
+                    "PROTOCOL=HOST:PORT, any number of times; only these listeners open");
+  serve->add_option("--set", arguments.settings, "KEY=VALUE, any number of times; over the file");
+  serve->callback([&] { status = runServe(arguments); });
+
+  std::string file;
+  CLI::App* check = app.add_subcommand("check-config", "Check a configuration file");
+  check->add_option("FILE", file, "Configuration file (YAML)")->required();
+  check->callback([&] { status = runCheck(file); });
+
+  server::addClientCommands(app, status);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 1;
+  }
+  return status;
+}

@@ -10,6 +10,12 @@ uint64_t ByteReader::bigEndian(size_t width) {
 }
 
 uint64_t ByteReader::varuint(int maxBits) {
+  // Nearly all are lengths and deltas of one octet.
+  if (!rest_.empty() && (static_cast<uint8_t>(rest_.front()) & 0x80U) == 0) {
+    auto octet = static_cast<uint8_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return octet;
+  }
   uint64_t value = 0;
   for (int shift = 0; shift < maxBits; shift += 7) {
     uint8_t octet = u8();

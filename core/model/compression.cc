@@ -37,9 +37,10 @@ std::unexpected<Error> tooLarge(const char* codec) {
   return fail(ErrorKind::kTooLarge, std::string(codec) + ": decompresses beyond its limit");
 }
 
-/// Changes the size without clearing what is new.
+/// Changes the size without clearing what is new. (libstdc++ 12 passes the capacity as the second
+/// argument, so it is not used.)
 void resizeRaw(std::string& s, size_t size) {
-  s.resize_and_overwrite(size, [](char*, size_t n) { return n; });
+  s.resize_and_overwrite(size, [size](char*, size_t) { return size; });
 }
 
 /// Output that grows as it fills, to one octet past the limit so that passing it shows.
@@ -180,8 +181,7 @@ std::string lz4(BytesView body) {
   preferences.frameInfo.blockSizeID = LZ4F_max64KB;
   std::string out;
   resizeRaw(out, LZ4F_compressFrameBound(body.size(), &preferences));
-  size_t size =
-      LZ4F_compressFrame(out.data(), out.size(), body.data(), body.size(), &preferences);
+  size_t size = LZ4F_compressFrame(out.data(), out.size(), body.data(), body.size(), &preferences);
   out.resize(LZ4F_isError(size) != 0 ? 0 : size);
   return out;
 }

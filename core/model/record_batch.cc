@@ -65,9 +65,13 @@ char* putVarint(char* to, int64_t v) {
   return to;
 }
 
-size_t bytesSize(BytesView v) { return varintSize(static_cast<int64_t>(v.size())) + v.size(); }
+size_t bytesSize(BytesView v) {
+  return varintSize(static_cast<int64_t>(v.size())) + v.size();
+}
 
-size_t bytesSize(const std::optional<BytesView>& v) { return v ? bytesSize(*v) : 1; }
+size_t bytesSize(const std::optional<BytesView>& v) {
+  return v ? bytesSize(*v) : 1;
+}
 
 char* putBytes(char* to, BytesView v) {
   to = putVarint(to, static_cast<int64_t>(v.size()));
@@ -242,9 +246,8 @@ Result<DecodedBatch> decodeRecordBatch(const SharedBytes& batch, size_t maxBody)
     }
     previous = delta;
     out.offsetDeltas.push_back(delta);
-    record.timestampMs = header->logAppendTime()
-                             ? header->maxTimestamp
-                             : plus(header->baseTimestamp, record.timestampMs);
+    record.timestampMs = header->logAppendTime() ? header->maxTimestamp
+                                                 : plus(header->baseTimestamp, record.timestampMs);
   }
   if (!in.complete()) return corrupt("octets behind its last record");
   return out;
@@ -266,8 +269,9 @@ void RecordBatchBuilder::add(const Record& record) {
   size_t whole = varintSize(static_cast<int64_t>(size)) + size;
 
   size_t at = std::max(batch_.size(), kRecordBatchHeaderSize);
-  // The header's place is written by finish(); nothing here needs to be zeroed first.
-  batch_.resize_and_overwrite(at + whole, [&](char* data, size_t length) {
+  // The header's place is written by finish(); nothing here needs to be zeroed first. (The second
+  // argument is not used: libstdc++ 12 passes the capacity in it.)
+  batch_.resize_and_overwrite(at + whole, [&](char* data, size_t) {
     char* to = putVarint(data + at, static_cast<int64_t>(size));
     *to++ = static_cast<char>(attributesOf(record));
     to = putVarint(to, timestampDelta);
@@ -279,7 +283,7 @@ void RecordBatchBuilder::add(const Record& record) {
       to = putBytes(to, header.name);
       to = putBytes(to, header.value);
     }
-    return length;
+    return at + whole;
   });
   ++count_;
 }

@@ -53,6 +53,9 @@ struct Will {
   bool retain = false;
   uint32_t delaySeconds = 0;
   uint32_t partitionHash = 0;
+  /// The record's lifetime, counted from its publication: whoever publishes the will adds the header
+  /// `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not expire.
+  std::optional<uint32_t> expirySeconds;
 };
 
 class SubscriberListener {

@@ -1,0 +1,47 @@
+// Kafka's error codes that the codec itself gives. What the broker's errors become is
+// mapping/errors.h's business.
+#pragma once
+
+#include <cstdint>
+
+#include "mapping/errors.h"
+
+namespace polylog::kafka {
+
+enum class Code : int16_t {
+  kNone = 0,
+  kOffsetOutOfRange = 1,
+  kCorruptMessage = 2,
+  kUnknownTopicOrPartition = 3,
+  kMessageTooLarge = 10,
+  kOffsetMetadataTooLarge = 12,
+  kInvalidTopic = 17,
+  kInvalidRequiredAcks = 21,
+  kIllegalGeneration = 22,
+  kInconsistentGroupProtocol = 23,
+  kInvalidGroupId = 24,
+  kUnknownMemberId = 25,
+  kInvalidSessionTimeout = 26,
+  kInvalidTimestamp = 32,
+  kUnsupportedVersion = 35,
+  kTopicAlreadyExists = 36,
+  kInvalidPartitions = 37,
+  kInvalidReplicationFactor = 38,
+  kInvalidReplicaAssignment = 39,
+  kInvalidConfig = 40,
+  kInvalidRequest = 42,
+  kInvalidTxnState = 48,
+  kGroupIdNotFound = 69,
+  kFetchSessionIdNotFound = 70,
+  kUnsupportedCompressionType = 76,
+  kInvalidRecord = 87,
+  kUnknownTopicId = 100,
+};
+
+inline constexpr int16_t code(Code c) { return static_cast<int16_t>(c); }
+
+using Area = mapping::KafkaArea;
+
+inline int16_t code(const Error& error, Area area) { return mapping::kafkaError(error.kind, area); }
+
+}  // namespace polylog::kafka

@@ -1,0 +1,90 @@
+#include "codecs/kafka/handlers/fetched_batches.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+
+#include "codecs/kafka/errors.h"
+#include "codecs/kafka/limits.h"
+#include "core/model/record_batch.h"
+
+namespace polylog::kafka {
+namespace {
+
+constexpr int16_t kFirstWithZstd = 10;
+
+/// Base offset, length, leader epoch and magic: what precedes the CRC, and what is patched.
+constexpr size_t kPatchedHead = 17;
+
+/// A batch of its own with the records that `view` covers.
+Result<SharedBytes> rebuild(const FetchedBatch& view) {
+  Result<DecodedBatch> whole = decodeRecordBatch(view.batch, kMaxDecompressedBytes);
+  if (!whole) return std::unexpected(std::move(whole.error()));
+  size_t first = view.firstRecord;
+  if (view.count == 0 || first > whole->records.size() || view.count > whole->records.size() - first) {
+    return fail(ErrorKind::kCorrupt, "a batch holds fewer records than its target says");
+  }
+  RecordBatchBuilder builder;
+  for (size_t i = first; i < first + view.count; ++i) builder.add(whole->records[i]);
+  return SharedBytes::own(builder.finish());
+}
+
+}  // namespace
+
+void PartRead::setEnds(Offset start, Offset high, Offset stable) {
+  logStart = start.value();
+  highWatermark = high.value();
+  lastStable = stable.value();
+}
+
+void PartRead::fail(int16_t code) {
+  errorCode = code;
+  batches.clear();
+  bytes = 0;
+  setEnds(Offset(-1), Offset(-1), Offset(-1));
+}
+
+Offset PartRead::take(Fetched&& fetched, Offset next, int16_t version, bool committedOnly) {
+  setEnds(fetched.logStart, fetched.highWatermark, fetched.lastStable);
+  for (FetchedBatch& batch : fetched.batches) {
+    if (committedOnly && batch.baseOffset >= fetched.lastStable) break;
+    Result<RecordBatchHeader> header = parseRecordBatchHeader(batch.batch.view());
+    if (!header) {
+      fail(code(Code::kCorruptMessage));
+      return next;
+    }
+    bool whole = batch.firstRecord == 0 && static_cast<int64_t>(batch.count) == header->offsetCount();
+    if (!whole) {
+      Result<SharedBytes> rebuilt = rebuild(batch);
+      if (!rebuilt) {
+        fail(code(rebuilt.error(), Area::kTopic));
+        return next;
+      }
+      batch.batch = std::move(*rebuilt);
+      batch.firstRecord = 0;
+    } else if (header->compression() == Compression::kZstd && version < kFirstWithZstd) {
+      fail(code(Code::kUnsupportedCompressionType));
+      return next;
+    }
+    next = std::max(next, batch.baseOffset + batch.count);
+    bytes += batch.batch.size();
+    batches.push_back(std::move(batch));
+  }
+  return next;
+}
+
+void appendBatch(const FetchedBatch& batch, LeaderEpoch epoch, Reply& reply) {
+  std::array<char, kPatchedHead> head;
+  BytesView stored = batch.batch.view();
+  stored.copy(head.data(), head.size());
+  patchRecordBatch(head.data(), batch.baseOffset, epoch);
+  reply.append(BytesView(head.data(), head.size()));
+  if (stored.size() <= kCopiedBatchBytes) {
+    reply.append(stored.substr(head.size()));
+  } else {
+    reply.append(batch.batch.slice(head.size()));
+  }
+}
+
+}  // namespace polylog::kafka

@@ -1,0 +1,31 @@
+// What a fetch has read of one partition, and how its batches go into the answer: as they are
+// stored but for base offset and leader epoch, by reference if they are large.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "codecs/kafka/reply.h"
+#include "core/model/broker.h"
+
+namespace polylog::kafka {
+
+struct PartRead {
+  std::vector<FetchedBatch> batches;  ///< whole ones only: parts of shared batches are rebuilt
+  size_t bytes = 0;
+  int16_t errorCode = 0;
+  int64_t logStart = -1;
+  int64_t highWatermark = -1;
+  int64_t lastStable = -1;
+
+  void setEnds(Offset start, Offset high, Offset stable);
+  void fail(int16_t code);
+  /// Adds what was fetched from `next` on for a client that speaks `version`; returns the offset
+  /// behind it. Sets errorCode if a batch can't be given.
+  Offset take(Fetched&& fetched, Offset next, int16_t version, bool committedOnly);
+};
+
+/// Appends the batch with its base offset and `epoch` patched in.
+void appendBatch(const FetchedBatch& batch, LeaderEpoch epoch, Reply& reply);
+
+}  // namespace polylog::kafka

@@ -1,0 +1,54 @@
+// One function an API, each in a file of its own, named by api.cc's list. Each ends its call exactly
+// once, now or when the broker has answered. The request's views are the call's frame's.
+#pragma once
+
+#include "codecs/kafka/call.h"
+
+namespace polylog::kafka {
+
+namespace wire {
+struct ProduceRequest;
+struct FetchRequest;
+struct ListOffsetsRequest;
+struct MetadataRequest;
+struct OffsetCommitRequest;
+struct OffsetFetchRequest;
+struct FindCoordinatorRequest;
+struct JoinGroupRequest;
+struct HeartbeatRequest;
+struct LeaveGroupRequest;
+struct SyncGroupRequest;
+struct DescribeGroupsRequest;
+struct ListGroupsRequest;
+struct ApiVersionsRequest;
+struct CreateTopicsRequest;
+struct DeleteTopicsRequest;
+struct InitProducerIdRequest;
+struct DeleteGroupsRequest;
+}  // namespace wire
+
+inline constexpr int16_t kApiVersionsKey = 18;
+
+void handleProduce(const CallRef& call, wire::ProduceRequest&& request);
+void handleFetch(const CallRef& call, wire::FetchRequest&& request);
+void handleListOffsets(const CallRef& call, wire::ListOffsetsRequest&& request);
+void handleMetadata(const CallRef& call, wire::MetadataRequest&& request);
+void handleOffsetCommit(const CallRef& call, wire::OffsetCommitRequest&& request);
+void handleOffsetFetch(const CallRef& call, wire::OffsetFetchRequest&& request);
+void handleFindCoordinator(const CallRef& call, wire::FindCoordinatorRequest&& request);
+void handleJoinGroup(const CallRef& call, wire::JoinGroupRequest&& request);
+void handleHeartbeat(const CallRef& call, wire::HeartbeatRequest&& request);
+void handleLeaveGroup(const CallRef& call, wire::LeaveGroupRequest&& request);
+void handleSyncGroup(const CallRef& call, wire::SyncGroupRequest&& request);
+void handleDescribeGroups(const CallRef& call, wire::DescribeGroupsRequest&& request);
+void handleListGroups(const CallRef& call, wire::ListGroupsRequest&& request);
+void handleApiVersions(const CallRef& call, wire::ApiVersionsRequest&& request);
+void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request);
+void handleDeleteTopics(const CallRef& call, wire::DeleteTopicsRequest&& request);
+void handleInitProducerId(const CallRef& call, wire::InitProducerIdRequest&& request);
+void handleDeleteGroups(const CallRef& call, wire::DeleteGroupsRequest&& request);
+
+/// Answers an ApiVersions request of a version that we don't have: error 35 in a version 0 body.
+void answerUnsupportedApiVersions(const CallRef& call);
+
+}  // namespace polylog::kafka

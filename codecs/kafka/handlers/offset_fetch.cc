@@ -1,0 +1,169 @@
+// OffsetFetch: offsets that groups committed. Every commit that was answered is stable, so
+// "require stable" asks for nothing more.
+#include "codecs/kafka/wire/offset_fetch.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "codecs/kafka/errors.h"
+#include "codecs/kafka/handlers/common.h"
+#include "codecs/kafka/handlers/handlers.h"
+#include "mapping/address.h"
+#include "mapping/kafka.h"
+
+namespace polylog::kafka {
+namespace {
+
+constexpr int16_t kFirstWithManyGroups = 8;
+constexpr int16_t kFirstWithGroupError = 2;
+
+using Offsets = Result<std::vector<GroupOffset>>;
+using Groups = std::vector<wire::OffsetFetchRequest::Group>;
+
+/// One request under way, in the shape of version 8 whatever its own is.
+struct Inquiry {
+  explicit Inquiry(CallRef c) : call(std::move(c)) {}
+
+  void release() {
+    if (--waiting == 0) answer();
+  }
+  void fill(size_t group, const Offsets& offsets);
+  void fillAsked(size_t group, const std::vector<GroupOffset>& offsets);
+  void fillAll(size_t group, const std::vector<GroupOffset>& offsets);
+  void answer();
+
+  CallRef call;
+  Groups groups;
+  wire::OffsetFetchResponse response;
+  mapping::TextArena texts;
+  size_t waiting = 1;
+};
+using InquiryRef = std::shared_ptr<Inquiry>;
+using Topic = wire::OffsetFetchResponse::Group::Topic;
+
+Topic::Partition partitionOf(int32_t index, const GroupOffset* offset, mapping::TextArena& texts) {
+  Topic::Partition out;
+  out.index = index;
+  out.offset = offset != nullptr ? offset->offset : -1;
+  out.leaderEpoch = offset != nullptr ? offset->leaderEpoch : -1;
+  out.metadata = BytesView();
+  if (offset != nullptr && !offset->metadata.empty()) out.metadata = texts.keep(offset->metadata);
+  return out;
+}
+
+void Inquiry::fill(size_t group, const Offsets& offsets) {
+  auto& out = response.groups[group];
+  if (!offsets && offsets.error().kind != ErrorKind::kNotFound) {
+    out.errorCode = code(offsets.error(), Area::kGroup);
+    return;
+  }
+  // A group that isn't there has committed nothing.
+  static const std::vector<GroupOffset> kNone;
+  const std::vector<GroupOffset>& found = offsets ? *offsets : kNone;
+  groups[group].topics ? fillAsked(group, found) : fillAll(group, found);
+}
+
+void Inquiry::fillAsked(size_t group, const std::vector<GroupOffset>& offsets) {
+  std::map<std::pair<BytesView, int32_t>, const GroupOffset*> byPlace;
+  for (const GroupOffset& offset : offsets) byPlace[{offset.topic, offset.partition}] = &offset;
+  for (const auto& asked : *groups[group].topics) {
+    Topic& topic = response.groups[group].topics.emplace_back();
+    topic.name = asked.name;
+    Result<std::string> name = canonicalTopic(asked.name);
+    for (int32_t index : asked.partitions) {
+      auto found = name ? byPlace.find({*name, index}) : byPlace.end();
+      topic.partitions.push_back(
+          partitionOf(index, found == byPlace.end() ? nullptr : found->second, texts));
+    }
+  }
+}
+
+void Inquiry::fillAll(size_t group, const std::vector<GroupOffset>& offsets) {
+  std::map<BytesView, std::vector<const GroupOffset*>> byTopic;
+  for (const GroupOffset& offset : offsets) {
+    if (offset.offset >= 0) byTopic[offset.topic].push_back(&offset);
+  }
+  for (auto& [canonical, places] : byTopic) {
+    std::string name;
+    if (!mapping::appendKafkaTopic(canonical, name)) continue;
+    Topic& topic = response.groups[group].topics.emplace_back();
+    topic.name = texts.keep(std::move(name));
+    std::ranges::sort(places, {}, &GroupOffset::partition);
+    for (const GroupOffset* offset : places) {
+      topic.partitions.push_back(partitionOf(offset->partition, offset, texts));
+    }
+  }
+}
+
+void Inquiry::answer() {
+  if (call->version() < kFirstWithManyGroups) {
+    auto& only = response.groups.front();
+    response.errorCode = only.errorCode;
+    for (const Topic& from : only.topics) {
+      auto& topic = response.topics.emplace_back();
+      topic.name = from.name;
+      for (const Topic::Partition& p : from.partitions) {
+        topic.partitions.push_back({p.index, p.offset, p.leaderEpoch, p.metadata, p.errorCode});
+      }
+    }
+    // Version 1 has nowhere else to say what went wrong.
+    if (only.errorCode != 0 && call->version() < kFirstWithGroupError && groups.front().topics) {
+      for (const auto& asked : *groups.front().topics) {
+        auto& topic = response.topics.emplace_back();
+        topic.name = asked.name;
+        for (int32_t index : asked.partitions) {
+          topic.partitions.push_back({index, -1, -1, BytesView(), only.errorCode});
+        }
+      }
+    }
+  }
+  call->answer(response);
+}
+
+Groups groupsOf(wire::OffsetFetchRequest&& request, int16_t version) {
+  if (version >= kFirstWithManyGroups) return std::move(request.groups);
+  Groups groups(1);
+  groups[0].groupId = request.groupId;
+  if (request.topics) {
+    auto& topics = groups[0].topics.emplace();
+    for (auto& topic : *request.topics) topics.push_back({topic.name, std::move(topic.partitions)});
+  }
+  return groups;
+}
+
+void ask(const InquiryRef& inquiry, size_t at) {
+  const auto& group = inquiry->groups[at];
+  inquiry->response.groups[at].groupId = group.groupId;
+  std::optional<std::vector<std::pair<std::string, int32_t>>> places;
+  if (group.topics) {
+    places.emplace();
+    for (const auto& topic : *group.topics) {
+      Result<std::string> name = canonicalTopic(topic.name);
+      if (!name) continue;
+      for (int32_t index : topic.partitions) places->emplace_back(*name, index);
+    }
+  }
+  ++inquiry->waiting;
+  Call& call = *inquiry->call;
+  call.broker().fetchOffsets(call.principal(), owned(group.groupId), std::move(places),
+                             [inquiry, at](const Offsets& offsets) {
+                               inquiry->fill(at, offsets);
+                               inquiry->release();
+                             });
+}
+
+}  // namespace
+
+void handleOffsetFetch(const CallRef& call, wire::OffsetFetchRequest&& request) {
+  auto inquiry = std::make_shared<Inquiry>(call);
+  inquiry->groups = groupsOf(std::move(request), call->version());
+  inquiry->response.groups.resize(inquiry->groups.size());
+  for (size_t i = 0; i < inquiry->groups.size(); ++i) ask(inquiry, i);
+  inquiry->release();
+}
+
+}  // namespace polylog::kafka

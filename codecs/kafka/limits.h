@@ -1,0 +1,32 @@
+// What one Kafka connection may cost, beside what KafkaOptions sets. README.md lists them for people.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace polylog::kafka {
+
+/// Added to the largest batch to make the largest request: header, topic names, small batches.
+inline constexpr size_t kRequestOverhead = 512 * 1024;
+/// The largest request before the first well-formed one.
+inline constexpr size_t kMaxFirstRequest = 4096;
+/// Requests read and not answered yet; reading pauses at either limit.
+inline constexpr size_t kMaxWaitingRequests = 256;
+/// Octets that those requests, and answers that wait for an earlier one's, hold.
+inline constexpr size_t kMaxWaitingBytes = 16 * 1024 * 1024;
+/// How long answers may take at shutdown.
+inline constexpr int64_t kShutdownMicros = 2'000'000;
+/// The longest that a fetch waits, whatever it asks for.
+inline constexpr int32_t kMaxFetchWaitMs = 5 * 60 * 1000;
+
+/// Batches up to this size are copied into the answer, larger ones go by reference.
+inline constexpr size_t kCopiedBatchBytes = 2048;
+/// What a shared batch may decompress to when a part of it is to be handed out.
+inline constexpr size_t kMaxDecompressedBytes = 64 * 1024 * 1024;
+
+/// Partitions of one topic that a request can ask for.
+inline constexpr int32_t kMaxPartitions = 10'000;
+/// An offset's metadata (Kafka's offset.metadata.max.bytes).
+inline constexpr size_t kMaxOffsetMetadata = 4096;
+
+}  // namespace polylog::kafka

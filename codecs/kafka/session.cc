@@ -1,0 +1,250 @@
+#include "codecs/kafka/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "codecs/kafka/api.h"
+#include "codecs/kafka/errors.h"
+#include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/limits.h"
+#include "core/base/metrics.h"
+
+namespace polylog::kafka {
+
+// ---- Call
+
+Transport& Call::transport() const { return session_->transport_; }
+
+HostPort Call::advertised() const {
+  const HostPort& local = session_->transport_.local();
+  if (!options().advertised) return local;
+  HostPort told = *options().advertised;
+  if (told.port == 0) told.port = local.port;
+  return told;
+}
+
+wire::Encoder Call::begin() const {
+  wire::Encoder out;
+  out.reserve(128);
+  out.u32(0);
+  out.i32(header_.correlationId);
+  // A client must be able to read the answer to ApiVersions before it knows what we speak: its
+  // response header never has tagged fields.
+  if (api_.flexible(version()) && api_.key != kApiVersionsKey) out.varuint(0);
+  return out;
+}
+
+void Call::finish(wire::Encoder out) {
+  out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize));
+  answer(Reply(out.take()));
+}
+
+void Call::answer(Reply reply) {
+  if (!open()) return;
+  ended_ = true;
+  reply_ = std::move(reply);
+  session_->ended(*this);
+}
+
+void Call::answerNothing() {
+  if (!open()) return;
+  ended_ = true;
+  session_->ended(*this);
+}
+
+void Call::abort(std::string_view why) {
+  if (open()) session_->close(why);
+}
+
+void Call::startTimer(int64_t micros) {
+  if (open()) session_->startTimer(micros);
+}
+
+// ---- Session
+
+Session::Session(Transport& transport, std::shared_ptr<const Services> services)
+    : transport_(transport), services_(std::move(services)) {
+  int64_t largest = std::clamp<int64_t>(services_->broker.maxRecordBytes(), 0, INT32_MAX / 2);
+  maxRequest_ = static_cast<size_t>(largest) + kRequestOverhead;
+}
+
+Session::~Session() { detachCalls(); }
+
+bool Session::mustWait() const {
+  return calls_.size() >= kMaxWaitingRequests || waitingBytes_ >= kMaxWaitingBytes ||
+         transport_.congested() || shuttingDown_;
+}
+
+size_t Session::onBytes(const SharedBytes& input) {
+  size_t used = 0;
+  wanted_ = 0;
+  while (!closing_) {
+    if (used < input.size() && mustWait()) {
+      paused_ = true;
+      transport_.pauseReading(true);
+      break;
+    }
+    FrameResult frame = decodeFrame(input.view().substr(used), greeted_ ? maxRequest_ : kMaxFirstRequest);
+    if (frame.kind == FrameResult::Kind::kError) {
+      close("a request's length is out of range");
+      break;
+    }
+    if (frame.kind == FrameResult::Kind::kNeedMore) {
+      wanted_ = frame.size;
+      break;
+    }
+    SharedBytes request = input.slice(used + kFrameLengthSize, frame.size - kFrameLengthSize);
+    used += frame.size;
+    if (!accept(std::move(request))) break;
+  }
+  return used;
+}
+
+bool Session::accept(SharedBytes frame) {
+  RequestHeader header;
+  if (!decodeRequestHeader(frame.view(), header)) {
+    close("malformed request header");
+    return false;
+  }
+  const Api* api = findApi(header.apiKey);
+  if (api == nullptr) {
+    close("unknown API key " + std::to_string(header.apiKey));
+    return false;
+  }
+  if (!api->supports(header.version) && !refuseVersion(header, *api)) return false;
+  if (api->supports(header.version) && api->flexible(header.version) && !skipHeaderTags(header)) {
+    close("malformed request header");
+    return false;
+  }
+  requestsOf(*api).add();
+
+  auto call = std::make_shared<Call>(*this, services_, principalFor(header.clientId), *api, header,
+                                     std::move(frame));
+  calls_.push_back(call);
+  waitingBytes_ += call->frame_.size();
+  bool wellFormed = true;
+  if (api->supports(header.version)) {
+    wellFormed = api->handle(call);
+  } else {
+    answerUnsupportedApiVersions(call);
+  }
+  if (!wellFormed) {
+    close(std::string("malformed ") + api->name + " request, version " + std::to_string(header.version));
+    return false;
+  }
+  if (!greeted_ && !closing_) {
+    greeted_ = true;
+    transport_.handshakeDone();
+  }
+  if (call->work_ != nullptr && !call->ended_) advance();
+  return !closing_;
+}
+
+/// Kafka closes the connection for a version that it doesn't know; only the question that tells
+/// which versions it knows gets an answer (KIP-511).
+bool Session::refuseVersion(const RequestHeader& header, const Api& api) {
+  if (header.apiKey == kApiVersionsKey && header.version >= 0) return true;
+  close(std::string(api.name) + " version " + std::to_string(header.version) + " is not supported");
+  return false;
+}
+
+const PrincipalRef& Session::principalFor(BytesView clientId) {
+  // Clients name themselves in every request; it is the same name but for a few odd clients.
+  if (principal_ == nullptr || principal_->clientId != clientId) {
+    principal_ = std::make_shared<const Principal>(
+        Principal{{}, std::string(clientId), transport_.peer(), Protocol::kKafka});
+  }
+  return principal_;
+}
+
+void Session::ended(Call& call) {
+  call.work_.reset();
+  waitingBytes_ += call.reply_.size();
+  advance();
+}
+
+void Session::advance() {
+  if (advancing_) return;
+  advancing_ = true;
+  while (!closing_ && !calls_.empty() && step()) {
+  }
+  advancing_ = false;
+  if (closing_) return;
+  if (shuttingDown_ && calls_.empty()) return close("the broker is stopping");
+  if (paused_ && !mustWait()) {
+    paused_ = false;
+    transport_.pauseReading(false);
+  }
+}
+
+/// Deals with the first call. False if there is nothing to do about it now.
+bool Session::step() {
+  CallRef first = calls_.front();
+  if (first->ended_) {
+    calls_.pop_front();
+    waitingBytes_ -= first->frame_.size() + first->reply_.size();
+    first->session_ = nullptr;
+    first->reply_.sendTo(transport_);
+    return true;
+  }
+  if (first->work_ == nullptr || first->started_) return false;
+  if (transport_.congested() && !shuttingDown_) return false;
+  first->started_ = true;
+  std::shared_ptr<Work> work = first->work_;
+  work->start();
+  if (shuttingDown_ && !first->ended_) work->hurry();
+  return first->ended_;
+}
+
+void Session::startTimer(int64_t micros) {
+  if (shuttingDown_) return;
+  if (timer_ == nullptr) timer_ = transport_.dispatcher().makeTimer([this] { onTimer(); });
+  timer_->start(micros);
+}
+
+void Session::onTimer() {
+  if (closing_) return;
+  if (shuttingDown_) return close("the broker is stopping");
+  if (calls_.empty()) return;
+  CallRef first = calls_.front();
+  std::shared_ptr<Work> work = first->work_;
+  if (work != nullptr && first->started_ && !first->ended_) work->onTimer();
+}
+
+void Session::onDrained() { advance(); }
+
+void Session::onShutdown() {
+  if (closing_ || shuttingDown_) return;
+  startTimer(kShutdownMicros);
+  shuttingDown_ = true;
+  if (!calls_.empty()) {
+    CallRef first = calls_.front();
+    std::shared_ptr<Work> work = first->work_;
+    if (work != nullptr && first->started_ && !first->ended_) work->hurry();
+  }
+  advance();
+}
+
+void Session::onClosed(std::string_view) {
+  closing_ = true;
+  detachCalls();
+}
+
+void Session::close(std::string_view why) {
+  if (closing_) return;
+  closing_ = true;
+  detachCalls();
+  transport_.close(why);
+}
+
+void Session::detachCalls() {
+  // What a call's work holds may refer back to the call: let it go here.
+  for (CallRef& call : calls_) {
+    call->session_ = nullptr;
+    call->work_.reset();
+  }
+  calls_.clear();
+  waitingBytes_ = 0;
+}
+
+}  // namespace polylog::kafka

@@ -1,0 +1,169 @@
+#include "codecs/mqtt/handshake.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "codecs/mqtt/properties_mapping.h"
+#include "mapping/guarantee.h"
+#include "mapping/mqtt.h"
+#include "mapping/partition.h"
+
+namespace polylog::mqtt {
+namespace {
+
+using Code311 = ConnectReturnCode;
+
+/// 3.1 and what we don't know are told so in the oldest form that they can read.
+Refusal wrongVersion(const ConnectPacket& packet) {
+  Refusal refusal{ReasonCode::kUnsupportedVersion, Code311::kUnacceptableVersion, Version::k311,
+                  packet.nameKnown, "unacceptable protocol version"};
+  // Bridges set the high bit of 3.1.1's level, and fall back at the 3.1.1 answer.
+  if (packet.level > 5 && (packet.level & 0x80U) == 0) refusal.answerAs = Version::k5;
+  return refusal;
+}
+
+std::unexpected<Refusal> refuse(Version version, ReasonCode code, std::optional<Code311> code311,
+                                const char* why) {
+  return std::unexpected(Refusal{code, code311, version, true, why});
+}
+
+std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options,
+                                    const std::string& clientId) {
+  const WillFields& fields = *packet.will;
+  const Version version = packet.version();
+  if (fields.qos > options.maxQos) {
+    return refuse(version, ReasonCode::kQosNotSupported, std::nullopt, "will QoS not supported");
+  }
+  if (fields.retain && !options.retainAvailable) {
+    return refuse(version, ReasonCode::kRetainNotSupported, std::nullopt, "will retain");
+  }
+  std::string scratch;
+  auto address = mapping::splitMqttTopic(fields.topic, scratch);
+  if (!address) {
+    return refuse(version, ReasonCode::kTopicNameInvalid, std::nullopt, "will topic");
+  }
+  Will will;
+  will.topic = std::string(address->topic);
+  if (address->key) will.key = std::string(*address->key);
+  if (auto value = mapping::valueFromMqtt(fields.payload, fields.retain)) {
+    will.value = std::string(*value);
+  }
+  mapping::MqttProperties properties;
+  travelling(fields.properties, properties);
+  // Counts from the will's publication, which nobody knows yet.
+  will.expirySeconds = std::exchange(properties.messageExpirySeconds, std::nullopt);
+  std::vector<Header> headers;
+  mapping::TextArena arena;
+  mapping::headersFromMqtt(properties, 0, headers, arena);
+  for (const Header& header : headers) {
+    std::optional<std::string> value;
+    if (header.value) value = std::string(*header.value);
+    will.headers.emplace_back(std::string(header.name), std::move(value));
+  }
+  will.guarantee = mapping::guaranteeFromQos(fields.qos);
+  will.retain = fields.retain;
+  will.delaySeconds = fields.properties.number(PropertyId::kWillDelay).value_or(0);
+  will.partitionHash = mapping::partitionHash(address->key, clientId);
+  return will;
+}
+
+}  // namespace
+
+std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
+                                        const std::string& peer) {
+  if (!packet.readable()) return std::unexpected(wrongVersion(packet));
+  const Version version = packet.version();
+  const bool v5 = version == Version::k5;
+  const Properties& properties = packet.properties;
+
+  if (properties.has(PropertyId::kAuthenticationMethod)) {
+    return refuse(version, ReasonCode::kBadAuthenticationMethod, std::nullopt,
+                  "authentication method not supported");
+  }
+  if (properties.has(PropertyId::kAuthenticationData)) {
+    return refuse(version, ReasonCode::kProtocolError, std::nullopt,
+                  "authentication data without a method");
+  }
+  if (packet.clientId.empty() && !v5 && !packet.cleanStart) {
+    return refuse(version, ReasonCode::kClientIdInvalid, Code311::kIdentifierRejected,
+                  "no client identifier for a session that is to be kept");
+  }
+
+  Admission admission;
+  admission.version = version;
+  admission.assignedId = packet.clientId.empty();
+  admission.session.clientId =
+      admission.assignedId ? "auto-" + randomHex(*options.random, 16) : std::string(packet.clientId);
+  admission.session.cleanStart = packet.cleanStart;
+  uint32_t expiry = v5 ? properties.number(PropertyId::kSessionExpiry).value_or(0)
+                       : (packet.cleanStart ? 0 : kNeverExpires);
+  admission.expiryCapped = expiry > options.maxSessionExpirySeconds;
+  admission.session.expirySeconds = std::min(expiry, options.maxSessionExpirySeconds);
+
+  admission.keepAliveSeconds = packet.keepAliveSeconds;
+  const uint16_t longest = options.maxKeepAliveSeconds;
+  if (v5 && longest != 0 && (packet.keepAliveSeconds == 0 || packet.keepAliveSeconds > longest)) {
+    admission.keepAliveSeconds = longest;
+    admission.keepAliveImposed = true;
+  }
+  admission.receiveMaximum = static_cast<uint16_t>(
+      properties.number(PropertyId::kReceiveMaximum).value_or(admission.receiveMaximum));
+  admission.maximumPacketSize =
+      properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
+
+  if (packet.will) {
+    auto will = willOf(packet, options, admission.session.clientId);
+    if (!will) return std::unexpected(will.error());
+    admission.will = std::move(*will);
+  }
+  auto principal = std::make_shared<Principal>();
+  if (packet.username) principal->user = std::string(*packet.username);
+  principal->clientId = admission.session.clientId;
+  principal->peer = peer;
+  principal->protocol = Protocol::kMqtt;
+  admission.principal = std::move(principal);
+  return admission;
+}
+
+ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
+                         bool sessionPresent) {
+  ConnackPacket packet;
+  packet.sessionPresent = sessionPresent;
+  if (admission.version != Version::k5) return packet;
+  Properties& out = packet.properties;
+  if (admission.expiryCapped) {
+    out.add(PropertyId::kSessionExpiry, admission.session.expirySeconds);
+  }
+  if (admission.assignedId) {
+    out.add(PropertyId::kAssignedClientId, admission.session.clientId);
+  }
+  if (admission.keepAliveImposed) {
+    out.add(PropertyId::kServerKeepAlive, admission.keepAliveSeconds);
+  }
+  out.add(PropertyId::kReceiveMaximum, options.receiveMaximum);
+  if (options.maxQos < 2) out.add(PropertyId::kMaximumQos, options.maxQos);
+  if (!options.retainAvailable) out.add(PropertyId::kRetainAvailable, 0);
+  out.add(PropertyId::kMaximumPacketSize, static_cast<uint32_t>(options.maxPacketBytes));
+  if (options.topicAliasMaximum > 0) {
+    out.add(PropertyId::kTopicAliasMaximum, options.topicAliasMaximum);
+  }
+  // Wildcards and subscription identifiers are available, which is what their absence means.
+  out.add(PropertyId::kSharedAvailable, 0);
+  return packet;
+}
+
+std::optional<ConnackPacket> refusal(const Refusal& refusal) {
+  if (!refusal.answer) return std::nullopt;
+  ConnackPacket packet;
+  if (refusal.answerAs == Version::k5) {
+    packet.code = static_cast<uint8_t>(refusal.code);
+  } else if (refusal.code311) {
+    packet.code = static_cast<uint8_t>(*refusal.code311);
+  } else {
+    return std::nullopt;
+  }
+  return packet;
+}
+
+}  // namespace polylog::mqtt

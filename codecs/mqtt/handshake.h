@@ -1,0 +1,50 @@
+// CONNECT judged: who the client is, what session and will it gets, or why it is turned away; and
+// the CONNACK for either. Pure functions of the packet and the options (and chance, for assigned
+// client ids).
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string>
+
+#include "codecs/mqtt/options.h"
+#include "codecs/mqtt/packet.h"
+#include "core/model/principal.h"
+
+namespace polylog::mqtt {
+
+/// What a CONNECT is admitted with.
+struct Admission {
+  Version version = Version::k311;
+  PrincipalRef principal;
+  SubscriberOptions session;
+  std::optional<Will> will;
+  bool assignedId = false;
+  bool expiryCapped = false;    ///< the session expires earlier than the client asked
+  uint16_t keepAliveSeconds = 0;  ///< 0 = none
+  bool keepAliveImposed = false;
+  uint16_t receiveMaximum = 65535;
+  uint32_t maximumPacketSize = 0xFFFFFFFF;
+};
+
+/// Why a CONNECT is turned away, in the words of both versions.
+struct Refusal {
+  ReasonCode code = ReasonCode::kUnspecifiedError;
+  /// Nothing: 3.1.1 has no word for it, the connection is closed without an answer.
+  std::optional<ConnectReturnCode> code311;
+  Version answerAs = Version::k311;
+  bool answer = true;
+  const char* why = "";
+};
+
+std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
+                                        const std::string& peer);
+
+/// The CONNACK that admits.
+ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
+                         bool sessionPresent);
+/// The CONNACK that refuses; nothing where silence is the answer.
+std::optional<ConnackPacket> refusal(const Refusal& refusal);
+
+}  // namespace polylog::mqtt

@@ -1,0 +1,101 @@
+// Publishes on their way in: gathered over one round of input into one Broker::publish(), answered in
+// the order in which they came once the journal has them; topic aliases; packet identifiers of QoS 2
+// until PUBREL; and how much may wait. One of the seams of Session, on its thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "codecs/mqtt/link.h"
+#include "codecs/mqtt/packet.h"
+#include "mapping/mqtt.h"
+
+namespace polylog::mqtt {
+
+class InboundPublishes {
+ public:
+  explicit InboundPublishes(Link& link) : link_(link) {}
+
+  /// The session is open: takes over the identifiers that it holds.
+  void open();
+  /// Gathers a PUBLISH. The packet's views must stay good until flush().
+  std::optional<Fault> publish(const PublishPacket& packet);
+  /// PUBREL.
+  std::optional<Fault> release(const AckPacket& packet);
+  /// Hands what was gathered to the broker. Called at the end of a round of input, and before any
+  /// packet whose effect must come after the publishes in front of it.
+  void flush();
+  /// Too much waits for the journal: no more should be read.
+  bool saturated() const {
+    return waitingRecords_ + unaskedRecords_ > kMaxWaitingRecords ||
+           waitingBytes_ + unaskedBytes_ > kMaxWaitingBytes;
+  }
+  /// Whether this identifier belongs to a QoS 2 publish that is not released.
+  bool holds(uint16_t packetId) const { return held_.contains(packetId); }
+
+ private:
+  /// An answer that is due. `result`: index of the broker's answer that decides the code, -1 = `code`
+  /// is decided.
+  struct Answer {
+    uint16_t packetId = 0;
+    uint8_t qos = 0;
+    ReasonCode code = ReasonCode::kSuccess;
+    int32_t result = -1;
+    bool repeat = false;  ///< of a QoS 2 publish that is held
+  };
+  /// What went to the broker together.
+  struct Batch {
+    std::vector<Answer> answers;
+    std::vector<PublishResult> results;
+    size_t records = 0;
+    size_t bytes = 0;
+    bool done = false;
+  };
+  enum class Holding : uint8_t { kPublishing, kHeld, kReleasing };
+  struct Held {
+    Holding stage = Holding::kPublishing;
+    bool counted = true;  ///< against the receive maximum: not if held from an earlier connection
+  };
+
+  std::optional<Fault> admit(const PublishPacket& packet);
+  std::optional<Fault> resolveAlias(const PublishPacket& packet, BytesView& topic);
+  void gather(const PublishPacket& packet, const Address& address);
+  std::string& scratch();
+  void reset();
+  void complete(Batch& batch, std::vector<PublishResult> results);
+  void answerFinished();
+  bool answer(const Answer& answer, const Batch& batch);
+  std::optional<ReasonCode> judge(const Answer& answer, const Batch& batch);
+  void answerExactlyOnce(const Answer& answer, ReasonCode code);
+  void released(uint16_t packetId, const Result<>& result);
+
+  Link& link_;
+
+  // Gathered, not yet with the broker. The vectors keep their memory from round to round.
+  std::vector<Publish> gathered_;
+  std::vector<Answer> answers_;
+  size_t gatheredBytes_ = 0;
+  std::deque<std::string> scratch_;  ///< texts that the mapping had to make; addresses stay put
+  size_t scratchUsed_ = 0;
+  mapping::TextArena arena_;
+  mapping::MqttProperties properties_;
+
+  std::deque<std::shared_ptr<Batch>> waiting_;  ///< with the broker, in order
+  size_t waitingRecords_ = 0;
+  size_t waitingBytes_ = 0;
+  /// Went to the broker at QoS 0 without asking for an answer, since the last that asked.
+  size_t unaskedRecords_ = 0;
+  size_t unaskedBytes_ = 0;
+
+  std::unordered_map<uint16_t, Held> held_;
+  size_t inFlight_ = 0;  ///< towards our receive maximum
+  std::vector<std::string> aliases_;  ///< by alias - 1; empty = not set
+};
+
+}  // namespace polylog::mqtt

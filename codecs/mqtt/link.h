@@ -1,0 +1,77 @@
+// What the seams of one MQTT session share: its two ends (transport and broker), what CONNECT
+// settled, and the octets on their way out, which gather here until the round's work is done. On the
+// connection's thread only; owned by Session.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "codecs/mqtt/encoder.h"
+#include "codecs/mqtt/limits.h"
+#include "codecs/mqtt/options.h"
+#include "codecs/mqtt/packet.h"
+#include "core/base/byte_writer.h"
+#include "core/model/broker.h"
+#include "core/net/transport.h"
+
+namespace polylog::mqtt {
+
+struct Link {
+  Link(Transport& transportRef, Broker& brokerRef, std::shared_ptr<const MqttOptions> optionsRef)
+      : transport(transportRef), broker(brokerRef), options(std::move(optionsRef)) {}
+
+  Transport& transport;
+  Broker& broker;
+  std::shared_ptr<const MqttOptions> options;
+
+  // Settled by CONNECT.
+  Version version = Version::k311;
+  PrincipalRef principal;
+  std::shared_ptr<SubscriberSession> session;  ///< null before it is open and after the end
+  uint32_t clientMaxPacket = 0xFFFFFFFF;
+  uint16_t clientReceiveMaximum = 65535;
+  uint32_t publisherHash = 0;  ///< partition hash of records without a key
+
+  /// Ends the connection, telling the peer why where the version can. Idempotent.
+  std::move_only_function<void(const Fault&)> end;
+  /// Something that waited is through: reading may go on, deliveries may be taken.
+  std::move_only_function<void()> progressed;
+  /// Callbacks of the broker's hold a weak reference and do nothing once this is gone.
+  std::shared_ptr<char> alive = std::make_shared<char>();
+
+  /// Requests that wait for the broker, other than publishes.
+  size_t waitingRequests = 0;
+  /// Octets of answers sent since the transport became congested.
+  size_t unreadAnswers = 0;
+
+  /// Where packets are encoded to.
+  ByteWriter out;
+
+  std::weak_ptr<char> guard() const { return alive; }
+  bool open() const { return session != nullptr; }
+
+  /// Hands what has gathered to the transport.
+  void flush() {
+    if (out.size() == 0) return;
+    transport.send(out.view());
+    out.clear();
+  }
+  /// An answer to something the peer sent. Those are counted while it doesn't read them.
+  template <class Encode>
+  void answer(Encode&& encodeIt) {
+    const size_t before = out.size();
+    encodeIt(out);
+    if (transport.congested()) unreadAnswers += out.size() - before;
+    if (out.size() >= kOutputChunk) flush();
+  }
+  void answerAck(PacketType type, uint16_t packetId, ReasonCode code = ReasonCode::kSuccess) {
+    answer([&](ByteWriter& w) { encodeAck(w, version, type, packetId, code); });
+  }
+  void answerPacket(const Packet& packet) {
+    answer([&](ByteWriter& w) { encode(w, version, packet); });
+  }
+};
+
+}  // namespace polylog::mqtt

@@ -1,0 +1,171 @@
+#include "codecs/mqtt/outbound.h"
+
+#include <algorithm>
+
+#include "codecs/mqtt/properties_mapping.h"
+#include "core/base/metrics.h"
+#include "core/event/dispatcher.h"
+#include "mapping/guarantee.h"
+
+namespace polylog::mqtt {
+namespace {
+
+using Stage = InFlight::Stage;
+
+Fault protocolError(const char* what) { return {ReasonCode::kProtocolError, what}; }
+
+constexpr const char* kDropped = "polylog_deliveries_dropped_total";
+constexpr const char* kDroppedHelp = "Deliveries that were not made, by reason.";
+
+Metric& droppedUnnameable() {
+  static Metric& metric = counter(kDropped, kDroppedHelp, R"(protocol="mqtt",reason="name")");
+  return metric;
+}
+Metric& droppedTooLarge() {
+  static Metric& metric = counter(kDropped, kDroppedHelp, R"(protocol="mqtt",reason="too_large")");
+  return metric;
+}
+Metric& droppedExpired() {
+  static Metric& metric = counter(kDropped, kDroppedHelp, R"(protocol="mqtt",reason="expired")");
+  return metric;
+}
+
+}  // namespace
+
+void OutboundDeliveries::open() {
+  window_ = std::min<int64_t>(link_.clientReceiveMaximum, link_.options->maxInflight);
+}
+
+void OutboundDeliveries::pump() {
+  if (!link_.open()) return;
+  const int64_t nowMs = link_.transport.dispatcher().clock().wallMillis();
+  while (link_.open() && !link_.transport.congested()) {
+    const int64_t limit = inFlight_.idLimit(link_.session->acknowledgedUpTo(), window_);
+    const size_t count = link_.session->take(kTakeAtOnce, limit, taken_);
+    for (const Delivery& delivery : taken_) send(delivery, nowMs);
+    taken_.clear();  // lets the records go
+    link_.flush();
+    if (count < kTakeAtOnce) break;
+  }
+}
+
+void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
+  if (delivery.accepted) {
+    inFlight_.add(delivery.id, Stage::kReleased);
+    encodeAck(link_.out, link_.version, PacketType::kPubrel, InFlight::packetId(delivery.id));
+    return;
+  }
+  topic_.clear();
+  if (!mapping::appendMqttTopic(delivery.record->address, topic_)) {
+    droppedUnnameable().add();
+    return drop(delivery);
+  }
+  if (!fillProperties(delivery, nowMs)) {
+    droppedExpired().add();
+    return drop(delivery);
+  }
+  const uint8_t qos = mapping::qosOf(delivery.guarantee);
+  packet_.topic = topic_;
+  packet_.qos = qos;
+  packet_.packetId = qos > 0 ? InFlight::packetId(delivery.id) : uint16_t{0};
+  packet_.retain = delivery.retain;
+  packet_.dup = qos > 0 && delivery.redelivered;
+  const BytesView payload = mapping::mqttPayload(delivery.record->record);
+  const size_t size = publishSize(link_.version, packet_, payload.size());
+  if (size > link_.clientMaxPacket || size > kMaxRemainingLength) {
+    droppedTooLarge().add();  // [MQTT-3.1.2-25]: as if it had been sent
+    return drop(delivery);
+  }
+  encodePublishHead(link_.out, link_.version, packet_, payload.size());
+  if (payload.size() >= kByReferenceBytes) {
+    link_.flush();
+    link_.transport.send(SharedBytes(delivery.record->owner.owner(), payload));
+  } else {
+    link_.out.bytes(payload);
+    if (link_.out.size() >= kOutputChunk) link_.flush();
+  }
+  if (qos > 0) inFlight_.add(delivery.id, qos == 1 ? Stage::kSentQos1 : Stage::kSentQos2);
+}
+
+/// False when the record has expired.
+bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs) {
+  packet_.properties.clear();
+  const Record& record = delivery.record->record;
+  if (link_.version != Version::k5) return !mapping::isExpired(record, nowMs);
+  if (!record.headers.empty() || record.guarantee == DeliveryGuarantee::kUnspecified) {
+    arena_.clear();
+    properties_.clear();
+    if (mapping::mqttFromHeaders(record, nowMs, properties_, arena_) ==
+        mapping::Deliverable::kExpired) {
+      return false;
+    }
+    appendTravelling(properties_, packet_.properties);
+  }
+  for (uint32_t id : delivery.subscriptionIds) {
+    packet_.properties.add(PropertyId::kSubscriptionId, id);
+  }
+  return true;
+}
+
+void OutboundDeliveries::drop(const Delivery& delivery) {
+  if (delivery.guarantee != DeliveryGuarantee::kAtMostOnce && delivery.id >= 0) {
+    link_.session->acknowledge(delivery.id);
+  }
+}
+
+void OutboundDeliveries::finish(int64_t id) {
+  inFlight_.finish(id);
+  link_.session->acknowledge(id);
+}
+
+std::optional<Fault> OutboundDeliveries::onAck(const AckPacket& packet) {
+  const auto id = inFlight_.find(packet.packetId);
+  if (packet.type == PacketType::kPubrec) return onPubrec(packet, id);
+  // Late answers to an earlier connection's deliveries are of no interest.
+  if (!id) return std::nullopt;
+  const Stage due = packet.type == PacketType::kPuback ? Stage::kSentQos1 : Stage::kReleased;
+  if (inFlight_.stage(*id) != due) return protocolError("acknowledgement of the wrong kind");
+  finish(*id);
+  return std::nullopt;
+}
+
+std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
+                                                  std::optional<int64_t> id) {
+  if (!id) {
+    if (!isError(packet.code)) {
+      link_.answerAck(PacketType::kPubrel, packet.packetId, ReasonCode::kPacketIdNotFound);
+    }
+    return std::nullopt;
+  }
+  switch (inFlight_.stage(*id)) {
+    case Stage::kSentQos2: break;
+    case Stage::kAccepting: return std::nullopt;  // PUBREL follows
+    case Stage::kReleased: link_.answerAck(PacketType::kPubrel, packet.packetId); return std::nullopt;
+    default: return protocolError("PUBREC for QoS 1");
+  }
+  if (link_.version == Version::k5 && isError(packet.code)) {
+    finish(*id);
+    return std::nullopt;
+  }
+  inFlight_.setStage(*id, Stage::kAccepting);
+  ++link_.waitingRequests;
+  link_.session->accept(*id, [this, guard = link_.guard(), id = *id](const Result<>& result) {
+    if (!guard.expired()) accepted(id, result);
+  });
+  return std::nullopt;
+}
+
+void OutboundDeliveries::accepted(int64_t id, const Result<>& result) {
+  --link_.waitingRequests;
+  if (!link_.open() || inFlight_.stage(id) != Stage::kAccepting) return;
+  if (!result) {
+    link_.end(Fault{ReasonCode::kUnspecifiedError, "an acknowledgement could not be stored"});
+    return;
+  }
+  inFlight_.setStage(id, Stage::kReleased);
+  link_.answerAck(PacketType::kPubrel, InFlight::packetId(id));
+  link_.flush();
+  link_.progressed();
+}
+
+}  // namespace polylog::mqtt

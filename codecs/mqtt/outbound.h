@@ -1,0 +1,49 @@
+// Deliveries on their way out: pulled from the session as far as the client's window and the
+// transport's watermark admit, encoded, and followed until the client has acknowledged them. One of
+// the seams of Session, on its thread. Never holds a payload: what is in flight is an octet an id.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "codecs/mqtt/in_flight.h"
+#include "codecs/mqtt/link.h"
+#include "codecs/mqtt/packet.h"
+#include "mapping/mqtt.h"
+
+namespace polylog::mqtt {
+
+class OutboundDeliveries {
+ public:
+  explicit OutboundDeliveries(Link& link) : link_(link) {}
+
+  /// The session is open and the client's limits are known.
+  void open();
+  /// Takes and sends what may be.
+  void pump();
+  /// PUBACK, PUBREC or PUBCOMP. An acknowledgement makes room: pump() at the end of the round.
+  std::optional<Fault> onAck(const AckPacket& packet);
+
+ private:
+  void send(const Delivery& delivery, int64_t nowMs);
+  bool fillProperties(const Delivery& delivery, int64_t nowMs);
+  void drop(const Delivery& delivery);
+  void finish(int64_t id);
+  std::optional<Fault> onPubrec(const AckPacket& packet, std::optional<int64_t> id);
+  void accepted(int64_t id, const Result<>& result);
+
+  Link& link_;
+  InFlight inFlight_;
+  int64_t window_ = 1;
+
+  // Memory that is used again from delivery to delivery.
+  std::vector<Delivery> taken_;
+  std::string topic_;
+  PublishPacket packet_;
+  mapping::MqttProperties properties_;
+  mapping::TextArena arena_;
+};
+
+}  // namespace polylog::mqtt

@@ -1,0 +1,14 @@
+// Wire properties to and from the ones that travel with a message (mapping/mqtt.h). Pure.
+#pragma once
+
+#include "codecs/mqtt/properties.h"
+#include "mapping/mqtt.h"
+
+namespace polylog::mqtt {
+
+/// Takes over those of a PUBLISH's or will's properties that travel; `out` is overwritten.
+void travelling(const Properties& properties, mapping::MqttProperties& out);
+/// The reverse: appends.
+void appendTravelling(const mapping::MqttProperties& travelling, Properties& out);
+
+}  // namespace polylog::mqtt

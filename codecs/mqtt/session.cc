@@ -1,0 +1,292 @@
+#include "codecs/mqtt/session.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/base/log.h"
+#include "mapping/errors.h"
+#include "mapping/partition.h"
+
+namespace polylog::mqtt {
+
+/// The listener that the broker sees. Outlives the connection where an openSession() is still on its
+/// way when that goes.
+class Session::Relay final : public SubscriberListener {
+ public:
+  explicit Relay(Session* target) : target_(target) {}
+  void onDeliverable() override {
+    if (target_ != nullptr) target_->outbound_.pump();
+  }
+  void onTakenOver(bool byOperator) override {
+    takenOver_ = true;
+    if (target_ != nullptr) target_->takenOver(byOperator);
+  }
+  void drop() { target_ = nullptr; }
+  bool wasTakenOver() const { return takenOver_; }
+
+ private:
+  Session* target_;
+  bool takenOver_ = false;
+};
+
+Session::Session(Transport& transport, Broker& broker, std::shared_ptr<const MqttOptions> options)
+    : link_(transport, broker, std::move(options)),
+      decoder_(Side::kServer, link_.options->maxPacketBytes),
+      inbound_(link_),
+      outbound_(link_),
+      subscriptions_(link_) {
+  link_.end = [this](const Fault& fault) { end(fault); };
+  link_.progressed = [this] {
+    if (inInput_) return;
+    outbound_.pump();
+    considerReading();
+  };
+}
+
+Session::~Session() { detach(); }
+
+size_t Session::onBytes(const SharedBytes& input) {
+  if (state_ == State::kEnded) return input.size();
+  lastInput_ = now();
+  inInput_ = true;
+  size_t used = 0;
+  wanted_ = 0;
+  while (state_ != State::kEnded && state_ != State::kOpening) {
+    if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
+    Decoded decoded = decoder_.next(input.view().substr(used));
+    if (const auto* more = std::get_if<NeedMore>(&decoded)) {
+      wanted_ = more->total;
+      break;
+    }
+    if (const auto* fault = std::get_if<Fault>(&decoded)) {
+      if (namedVersion(input.view()) == Version::k5 && state_ == State::kAwaitingConnect) {
+        turnAway(Refusal{fault->code, std::nullopt, Version::k5, true, fault->what});
+      }
+      end(*fault);
+      break;
+    }
+    auto& packet = std::get<DecodedPacket>(decoded);
+    used += packet.size;
+    if (auto fault = handle(packet.packet)) end(*fault);
+  }
+  inbound_.flush();
+  inInput_ = false;
+  if (std::exchange(pumpDue_, false)) outbound_.pump();
+  link_.flush();
+  considerReading();
+  return state_ == State::kEnded ? input.size() : used;
+}
+
+std::optional<Fault> Session::handle(Packet& packet) {
+  if (const auto* publish = std::get_if<PublishPacket>(&packet)) return inbound_.publish(*publish);
+  if (const auto* ack = std::get_if<AckPacket>(&packet)) {
+    if (ack->type == PacketType::kPubrel) return inbound_.release(*ack);
+    pumpDue_ = true;
+    return outbound_.onAck(*ack);
+  }
+  if (std::holds_alternative<PingPacket>(packet)) {
+    link_.answerPacket(PingPacket{PacketType::kPingresp});
+    return std::nullopt;
+  }
+  if (const auto* connect = std::get_if<ConnectPacket>(&packet)) return handleConnect(*connect);
+  // The rest takes effect after the publishes in front of it.
+  inbound_.flush();
+  if (state_ != State::kOpen) return std::nullopt;
+  if (const auto* subscribe = std::get_if<SubscribePacket>(&packet)) {
+    return subscriptions_.subscribe(*subscribe, inbound_.holds(subscribe->packetId));
+  }
+  if (const auto* unsubscribe = std::get_if<UnsubscribePacket>(&packet)) {
+    return subscriptions_.unsubscribe(*unsubscribe, inbound_.holds(unsubscribe->packetId));
+  }
+  if (const auto* disconnect = std::get_if<DisconnectPacket>(&packet)) {
+    return handleDisconnect(*disconnect);
+  }
+  return Fault{ReasonCode::kProtocolError, "unexpected packet"};
+}
+
+std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
+  auto admission = judge(packet, *link_.options, link_.transport.peer());
+  if (!admission) {
+    turnAway(admission.error());
+    return std::nullopt;
+  }
+  link_.transport.handshakeDone();
+  link_.version = admission->version;
+  link_.principal = admission->principal;
+  link_.clientMaxPacket = admission->maximumPacketSize;
+  link_.clientReceiveMaximum = admission->receiveMaximum;
+  link_.publisherHash = mapping::partitionHash(std::nullopt, admission->session.clientId);
+  decoder_.use(admission->version);
+  expiryWasZero_ = admission->session.expirySeconds == 0;
+  state_ = State::kOpening;
+
+  relay_ = std::make_shared<Relay>(this);
+  SubscriberOptions options = admission->session;
+  link_.broker.openSession(
+      link_.principal, std::move(options), relay_.get(),
+      [this, guard = link_.guard(), relay = relay_, admission = std::move(*admission)](
+          Result<std::shared_ptr<SubscriberSession>> result) mutable {
+        if (!guard.expired() && state_ == State::kOpening) {
+          opened(std::move(admission), std::move(result));
+        } else if (result && !relay->wasTakenOver()) {
+          (*result)->detach();  // nobody is left to have it
+        }
+      });
+  return std::nullopt;
+}
+
+void Session::turnAway(const Refusal& refused) {
+  if (auto packet = refusal(refused)) {
+    encode(link_.out, refused.answerAs, *packet);
+    link_.flush();
+  }
+  leave(refused.why);
+}
+
+void Session::opened(Admission admission, Result<std::shared_ptr<SubscriberSession>> result) {
+  if (!result) {
+    const auto& row = mapping::mqttError(result.error().kind);
+    turnAway(Refusal{static_cast<ReasonCode>(row.connack),
+                     static_cast<ConnectReturnCode>(row.connack311), admission.version, true,
+                     "the session could not be opened"});
+    return;
+  }
+  link_.session = std::move(*result);
+  state_ = State::kOpen;
+  link_.session->setWill(std::move(admission.will));
+  inbound_.open();
+  outbound_.open();
+  encode(link_.out, link_.version,
+         acceptance(admission, *link_.options,
+                    link_.session->resumed() && !admission.session.cleanStart));
+  if (link_.out.size() > link_.clientMaxPacket) {
+    link_.out.clear();
+    leave("the client takes no packet as large as its CONNACK");
+    return;
+  }
+  link_.flush();
+  startKeepAlive(admission.keepAliveSeconds);
+  outbound_.pump();
+  considerReading();
+}
+
+std::optional<Fault> Session::handleDisconnect(const DisconnectPacket& packet) {
+  const auto expiry = packet.properties.number(PropertyId::kSessionExpiry);
+  if (expiry) {
+    if (expiryWasZero_ && *expiry != 0) {
+      return Fault{ReasonCode::kProtocolError, "session expiry was 0 and can't be set now"};
+    }
+    link_.session->setExpiry(std::min(*expiry, link_.options->maxSessionExpirySeconds));
+  }
+  // [MQTT-3.14.4-3]: only a normal disconnection does away with the will.
+  if (packet.code == ReasonCode::kSuccess) link_.session->setWill(std::nullopt);
+  leave("disconnected by the client");
+  return std::nullopt;
+}
+
+void Session::takenOver(bool byOperator) {
+  if (state_ == State::kEnded) return;
+  link_.session.reset();  // it answers no further calls
+  const Fault fault = byOperator
+                          ? Fault{ReasonCode::kAdministrativeAction, "ended by an operator"}
+                          : Fault{ReasonCode::kSessionTakenOver, "session taken over"};
+  say(fault);
+  leave(fault.what);
+}
+
+void Session::end(const Fault& fault) {
+  if (state_ == State::kEnded) return;
+  inbound_.flush();  // what came before the fault was in order
+  if (logEnabled(LogLevel::kInfo)) {
+    logInfo(fmt::format("mqtt {} client '{}': {} (0x{:02X})", link_.transport.peer(),
+                        link_.principal ? link_.principal->clientId : std::string(), fault.what,
+                        static_cast<unsigned>(fault.code)));
+  }
+  say(fault);
+  leave(fault.what);
+}
+
+/// DISCONNECT where there is one to send (5.0, and CONNACK has gone out).
+void Session::say(const Fault& fault) {
+  if (state_ != State::kOpen || link_.version != Version::k5) return;
+  link_.flush();
+  DisconnectPacket packet;
+  packet.code = fault.code;
+  packet.properties.add(PropertyId::kReasonString, BytesView(fault.what));
+  encode(link_.out, link_.version, packet);
+  if (link_.out.size() > link_.clientMaxPacket) {
+    link_.out.clear();
+    packet.properties.clear();
+    encode(link_.out, link_.version, packet);
+  }
+}
+
+void Session::leave(std::string_view why) {
+  if (state_ == State::kEnded) return;
+  state_ = State::kEnded;
+  link_.flush();
+  if (keepAlive_) keepAlive_->cancel();
+  detach();
+  link_.transport.close(why);
+}
+
+void Session::detach() {
+  if (link_.session) std::exchange(link_.session, nullptr)->detach();
+  if (relay_) relay_->drop();
+}
+
+void Session::onDrained() {
+  link_.unreadAnswers = 0;
+  outbound_.pump();
+  considerReading();
+}
+
+void Session::onShutdown() {
+  const Fault fault{ReasonCode::kServerShuttingDown, "server shutting down"};
+  say(fault);
+  leave(fault.what);
+}
+
+void Session::onClosed(std::string_view) {
+  state_ = State::kEnded;
+  keepAlive_.reset();
+  detach();
+}
+
+/// Reading goes on while nothing waits beyond its limit: records for the journal, requests for the
+/// broker, answers for a peer that doesn't read them.
+void Session::considerReading() {
+  if (state_ == State::kEnded) return;
+  if (!link_.transport.congested()) link_.unreadAnswers = 0;
+  const bool pause = state_ == State::kOpening || inbound_.saturated() ||
+                     link_.waitingRequests > kMaxWaitingRequests ||
+                     link_.unreadAnswers > kMaxUnreadAnswers;
+  if (pause == readingPaused_) return;
+  readingPaused_ = pause;
+  // The time that we didn't listen is not the client's silence.
+  if (!pause) lastInput_ = now();
+  link_.transport.pauseReading(pause);
+}
+
+void Session::startKeepAlive(uint16_t seconds) {
+  if (seconds == 0) return;
+  keepAliveMicros_ = int64_t{seconds} * 1'500'000;
+  lastInput_ = now();
+  keepAlive_ = link_.transport.dispatcher().makeTimer([this] { checkKeepAlive(); });
+  keepAlive_->start(keepAliveMicros_);
+}
+
+/// The timer is not restarted for every packet; it looks, when it fires, how long ago the last was.
+void Session::checkKeepAlive() {
+  const int64_t silence = now() - lastInput_;
+  // While we don't listen for the broker's sake the client can't be heard.
+  const bool deaf = readingPaused_ && link_.unreadAnswers <= kMaxUnreadAnswers;
+  if (silence < keepAliveMicros_ || deaf) {
+    keepAlive_->start(deaf ? keepAliveMicros_ : keepAliveMicros_ - silence);
+    return;
+  }
+  end(Fault{ReasonCode::kKeepAliveTimeout, "keep-alive timeout"});
+}
+
+}  // namespace polylog::mqtt

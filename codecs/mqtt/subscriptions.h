@@ -1,0 +1,27 @@
+// SUBSCRIBE and UNSUBSCRIBE: filters parsed, handed to the session, answered in the order of the
+// entries once they are in force. One of the seams of Session, on its thread.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "codecs/mqtt/link.h"
+#include "codecs/mqtt/packet.h"
+
+namespace polylog::mqtt {
+
+class Subscriptions {
+ public:
+  explicit Subscriptions(Link& link) : link_(link) {}
+
+  /// `idInUse`: the packet identifier belongs to a publish of the client's.
+  std::optional<Fault> subscribe(const SubscribePacket& packet, bool idInUse);
+  std::optional<Fault> unsubscribe(const UnsubscribePacket& packet, bool idInUse);
+
+ private:
+  void answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes);
+
+  Link& link_;
+};
+
+}  // namespace polylog::mqtt

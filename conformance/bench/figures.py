@@ -1,0 +1,74 @@
+"""Takes the figures in turn, and prints medians and ratios. Called by conformance/bench/run."""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from lib.broker import Broker  # noqa: E402
+from lib.mosquitto import Mosquitto  # noqa: E402
+
+BUILD, ROUNDS = sys.argv[1], int(sys.argv[2])
+MESSAGES = {0: 200_000, 1: 100_000, 2: 50_000}
+
+
+def run(broker, *command):
+    before = broker.cpu_seconds()
+    output = subprocess.run([os.path.join(BUILD, command[0]), *map(str, command[1:])], check=True,
+                            stdout=subprocess.PIPE, text=True, timeout=300).stdout
+    values = {name: float(value) for name, value in re.findall(r"(\S+) ([\d.]+)", output)}
+    values["cpu"] = broker.cpu_seconds() - before
+    return values
+
+
+def mqtt_throughput():
+    print("MQTT one to one, 64 octets, messages a second (median of rounds, taken in turn)")
+    for qos, count in MESSAGES.items():
+        rates, cpu = {"polylog": [], "mosquitto": []}, {"polylog": [], "mosquitto": []}
+        for _ in range(ROUNDS):
+            for name, kind in (("polylog", Broker), ("mosquitto", Mosquitto)):
+                with kind() as broker:
+                    values = run(broker, "mqtt_bench", broker.mqtt, qos, count, 64)
+                    rates[name].append(values["rate"])
+                    cpu[name].append(values["cpu"] * 1e6 / count)
+        ours, theirs = (statistics.median(rates[name]) for name in ("polylog", "mosquitto"))
+        print(f"  QoS {qos}: polylog {ours:,.0f}, mosquitto {theirs:,.0f}, ratio {ours / theirs:.2f}; "
+              f"CPU s a million: {statistics.median(cpu['polylog']):.1f} and "
+              f"{statistics.median(cpu['mosquitto']):.1f}")
+
+
+def mqtt_hop():
+    for name, kind in (("polylog", Broker), ("mosquitto", Mosquitto)):
+        with kind() as broker:
+            medians = [run(broker, "mqtt_bench", broker.mqtt, 0, 300, 64, 100) for _ in range(ROUNDS)]
+            print(f"MQTT QoS 0 hop at 100 a second, {name}: median "
+                  f"{statistics.median(m['median_us'] for m in medians):.0f} us, p99 "
+                  f"{statistics.median(m['p99_us'] for m in medians):.0f} us")
+
+
+def kafka_figures():
+    for size, count in ((100, 3_000_000), (1000, 1_000_000)):
+        produced, fetched = [], []
+        for number in range(ROUNDS):
+            with Broker() as broker:
+                produced.append(run(broker, "kafka_bench", "produce", broker.kafka, "bench", count, size))
+                for _ in range(2):
+                    fetched.append(run(broker, "kafka_bench", "fetch", broker.kafka, "bench", count))
+        for verb, values in (("produced", produced), ("fetched", fetched)):
+            print(f"Kafka {size} B {verb}: {statistics.median(v['records/s'] for v in values):,.0f} "
+                  f"records/s, {statistics.median(v['MB/s'] for v in values):.0f} MB/s, CPU s a "
+                  f"million {statistics.median(v['cpu'] for v in values) * 1e6 / count:.2f}")
+
+
+def idle():
+    began = time.monotonic()
+    with Broker() as broker:
+        print(f"Ready on an empty directory in {time.monotonic() - began:.2f} s; "
+              f"idle: {broker.resident_bytes() / (1 << 20):.1f} MiB resident")
+
+
+for part in (idle, mqtt_hop, mqtt_throughput, kafka_figures):
+    part()

@@ -1,0 +1,65 @@
+"""Debian's mosquitto in the place of our broker: the same cases against the reference tell whether a
+case itself is right (`BROKER=mosquitto conformance/mqtt_basics.py`), and benchmarks compare with it."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+
+
+class Mosquitto:
+    def __init__(self, settings=(), data=None):
+        self.data = tempfile.mkdtemp(prefix="mosquitto-conformance-")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.mqtt = probe.getsockname()[1]
+        self.process = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def start(self):
+        path = os.path.join(self.data, "mosquitto.conf")
+        with open(path, "w") as file:
+            file.write(f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\n"
+                       f"persistence true\npersistence_location {self.data}/\n"
+                       "max_queued_messages 0\nmax_inflight_messages 100\nuser root\n")
+        self.process = subprocess.Popen(["mosquitto", "-c", path], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        for _ in range(500):
+            try:
+                socket.create_connection(("127.0.0.1", self.mqtt)).close()
+                return self
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+        raise AssertionError("mosquitto didn't start")
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def kill(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def restart(self):
+        self.kill()
+        return self.start()
+
+    def data_bytes(self):
+        return 0
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,327 @@
+#include "mapping/mqtt.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "mapping/properties.h"
+
+namespace polylog::mapping {
+namespace {
+
+std::unexpected<Error> invalid(const char* what, BytesView text, const char* why) {
+  std::string shown;
+  for (char c : text.substr(0, 128)) {
+    bool plain = static_cast<unsigned char>(c) >= 0x20 && c != 0x7F;
+    shown.push_back(plain ? c : '?');
+  }
+  return fail(ErrorKind::kInvalid, std::string(what) + " '" + shown + "': " + why);
+}
+
+bool hasWildcard(BytesView name) {
+  return name.find('+') != BytesView::npos || name.find('#') != BytesView::npos;
+}
+
+/// Whether a topic or key has to be marked to stand in an MQTT topic name.
+bool needsMqttMark(BytesView part) {
+  return isMarked(part) || hasWildcard(part) || !isText(part);
+}
+
+/// The same for the topic, which can be empty only before a key: MQTT has no empty name.
+bool topicNeedsMqttMark(BytesView topic, bool keyed) {
+  return needsMqttMark(topic) || (topic.empty() && !keyed);
+}
+
+void appendPart(BytesView part, bool mark, std::string& out) {
+  if (mark) {
+    appendMarked(part, out);
+  } else {
+    out.append(part);
+  }
+}
+
+constexpr const char* kBadMark =
+    "a part that begins with enc-- must be the marked form of a name that MQTT can't express";
+
+/// The slow way of splitMqttTopic(): `address` has a marked part.
+Result<Address> splitMarked(const Address& address, BytesView name, std::string& scratch) {
+  std::string topic(address.topic);
+  std::optional<std::string> key;
+  if (address.key) key = std::string(*address.key);
+  if (isMarked(address.topic)) {
+    std::optional<std::string> inner = decodeMarked(address.topic);
+    if (!inner || !canonicalTopicPossible(*inner) || !topicNeedsMqttMark(*inner, key.has_value())) {
+      return invalid("topic name", name, kBadMark);
+    }
+    topic = std::move(*inner);
+  }
+  if (key && isMarked(*key)) {
+    std::optional<std::string> inner = decodeMarked(*key);
+    if (!inner || !needsMqttMark(*inner)) return invalid("topic name", name, kBadMark);
+    key = std::move(*inner);
+  }
+  scratch = topic;
+  if (!key) return Address{scratch, std::nullopt};
+  scratch += *key;
+  BytesView both = scratch;
+  return Address{both.substr(0, topic.size()), both.substr(topic.size())};
+}
+
+constexpr const char* kTooManyLevels = "has more than 256 levels";
+
+/// Calls `add` with each level of `text` and whether it is the last; stops at the first that
+/// returns what is wrong with it.
+template <class Add>
+const char* eachLevel(BytesView text, Add add) {
+  for (size_t from = 0;;) {
+    size_t slash = text.find('/', from);
+    bool last = slash == BytesView::npos;
+    BytesView level = text.substr(from, last ? slash : slash - from);
+    if (const char* wrong = add(level, last)) return wrong;
+    if (last) return nullptr;
+    from = slash + 1;
+  }
+}
+
+const char* addLiterals(BytesView text, std::vector<FilterLevel>& levels) {
+  return eachLevel(text, [&](BytesView level, bool) {
+    if (levels.size() == kMqttMaxFilterLevels) return kTooManyLevels;
+    levels.push_back({FilterLevel::Kind::kLiteral, std::string(level)});
+    return static_cast<const char*>(nullptr);
+  });
+}
+
+/// Adds the levels of a piece of a filter; `atEnd`: nothing comes behind it. Null, or what is
+/// wrong.
+const char* addLevels(BytesView text, bool atEnd, std::vector<FilterLevel>& levels) {
+  return eachLevel(text, [&](BytesView level, bool last) {
+    if (levels.size() == kMqttMaxFilterLevels) return kTooManyLevels;
+    if (level == "+") {
+      levels.push_back({FilterLevel::Kind::kOne, {}});
+    } else if (level == "#" && last && atEnd) {
+      levels.push_back({FilterLevel::Kind::kRest, {}});
+    } else if (hasWildcard(level)) {
+      return "+ and # stand alone in a level, # in the last";
+    } else {
+      levels.push_back({FilterLevel::Kind::kLiteral, std::string(level)});
+    }
+    return static_cast<const char*>(nullptr);
+  });
+}
+
+// ---- properties -------------------------------------------------------------------------------
+
+bool fits(BytesView text) {
+  return text.size() <= kMqttMaxString;
+}
+
+bool validPayloadFormat(BytesView value, const Record& record, uint8_t& out) {
+  if (value == kPayloadFormatBytes) {
+    out = 0;
+    return true;
+  }
+  if (value != kPayloadFormatText) return false;
+  // Receivers may cut the connection over a payload that isn't what the property says. MQTT's own
+  // publishers answer for theirs.
+  if (record.guarantee == DeliveryGuarantee::kUnspecified) {
+    BytesView payload = record.value.value_or(BytesView());
+    while (!payload.empty()) {  // UTF-8 with U+0000 is fine here
+      size_t zero = payload.find('\0');
+      if (!isText(payload.substr(0, zero))) return false;
+      if (zero == BytesView::npos) break;
+      payload.remove_prefix(zero + 1);
+    }
+  }
+  out = 1;
+  return true;
+}
+
+uint32_t remainingSeconds(int64_t expiry, int64_t nowMs) {
+  // Rounded up: a second that has only begun is still there, and what arrives at once arrives with
+  // the interval that was sent.
+  uint64_t seconds = (static_cast<uint64_t>(expiry) - static_cast<uint64_t>(nowMs) + 999) / 1000;
+  return static_cast<uint32_t>(std::min<uint64_t>(seconds, std::numeric_limits<uint32_t>::max()));
+}
+
+/// True when `header` has become (one of the first four) a property of MQTT's own in `out`.
+bool takeProperty(const Header& header, const Record& record, MqttProperties& out) {
+  if (!header.value || !fits(*header.value)) return false;
+  BytesView value = *header.value;
+  if (header.name == kContentType) {
+    if (out.contentType || !isText(value)) return false;
+    out.contentType = value;
+    return true;
+  }
+  if (header.name == kCorrelationId) {
+    if (out.correlationData) return false;
+    out.correlationData = value;
+    return true;
+  }
+  if (header.name == kReplyTo) {
+    if (out.responseTopic || !validMqttTopicName(value)) return false;
+    out.responseTopic = value;
+    return true;
+  }
+  if (header.name == kPayloadFormat) {
+    uint8_t format = 0;
+    if (out.payloadFormat || !validPayloadFormat(value, record, format)) return false;
+    out.payloadFormat = format;
+    return true;
+  }
+  return false;
+}
+
+void addUserProperty(const Header& header, MqttProperties& out, TextArena& arena) {
+  BytesView name = unescaped(header.name, Protocol::kMqtt).value_or(header.name);
+  BytesView nameText = textOfName(name, arena);
+  BytesView valueText = textOf(header.value, arena);
+  if (fits(nameText) && fits(valueText)) out.userProperties.emplace_back(nameText, valueText);
+}
+
+std::optional<int64_t> expiryOf(const Header& header) {
+  if (header.name != kExpiry || !header.value) return std::nullopt;
+  return decimal(*header.value);
+}
+
+}  // namespace
+
+bool validMqttTopicName(BytesView name) {
+  return !name.empty() && name.size() <= kMqttMaxString && !hasWildcard(name) && isText(name);
+}
+
+Result<Address> splitMqttTopic(BytesView name, std::string& scratch) {
+  if (!validMqttTopicName(name)) {
+    return invalid("topic name", name, "must be 1 to 65,535 octets of UTF-8 without NUL, + and #");
+  }
+  if (name.starts_with('$')) {
+    return invalid("topic name", name, "names that begin with $ are the broker's own");
+  }
+  Address address = splitAddress(name);
+  if (isMarked(address.topic) || (address.key && isMarked(*address.key))) {
+    return splitMarked(address, name, scratch);
+  }
+  return address;
+}
+
+bool appendMqttTopic(const Address& address, std::string& out) {
+  size_t before = out.size();
+  appendPart(address.topic, topicNeedsMqttMark(address.topic, address.key.has_value()), out);
+  if (address.key) {
+    out.push_back('/');
+    appendPart(*address.key, needsMqttMark(*address.key), out);
+  }
+  if (out.size() - before <= kMqttMaxString) return true;
+  out.resize(before);
+  return false;
+}
+
+Result<TopicFilter> parseMqttFilter(BytesView filter) {
+  if (filter.empty() || filter.size() > kMqttMaxString || !isText(filter)) {
+    return invalid("topic filter", filter, "must be 1 to 65,535 octets of UTF-8 without NUL");
+  }
+  Address parts = splitAddress(filter);
+  TopicFilter out;
+  if (isMarked(parts.topic) && !hasWildcard(parts.topic)) {
+    std::optional<std::string> inner = decodeMarked(parts.topic);
+    if (!inner || !canonicalTopicPossible(*inner)) return invalid("topic filter", filter, kBadMark);
+    out.levels.push_back({FilterLevel::Kind::kLiteral, std::move(*inner)});
+  } else if (const char* wrong = addLevels(parts.topic, !parts.key, out.levels)) {
+    return invalid("topic filter", filter, wrong);
+  }
+  if (!parts.key) return out;
+  const char* wrong = nullptr;
+  if (isMarked(*parts.key) && !hasWildcard(*parts.key)) {
+    // A marked key is one name, whatever number of levels it stands for. With wildcards in it, it
+    // is no marked name and matches as it is written.
+    std::optional<std::string> inner = decodeMarked(*parts.key);
+    wrong = inner ? addLiterals(*inner, out.levels) : kBadMark;
+  } else {
+    wrong = addLevels(*parts.key, true, out.levels);
+  }
+  if (wrong != nullptr) return invalid("topic filter", filter, wrong);
+  return out;
+}
+
+Result<MqttSubscription> parseMqttSubscription(BytesView text) {
+  constexpr BytesView kShare = "$share/";
+  MqttSubscription out;
+  BytesView filter = text;
+  if (text.starts_with(kShare)) {
+    BytesView rest = text.substr(kShare.size());
+    size_t slash = rest.find('/');
+    BytesView name = rest.substr(0, slash);
+    if (slash == BytesView::npos || name.empty() || hasWildcard(name) || !isText(name)) {
+      return invalid("shared subscription", text, "must be $share/NAME/FILTER");
+    }
+    out.shareName = name;
+    filter = rest.substr(slash + 1);
+  }
+  Result<TopicFilter> parsed = parseMqttFilter(filter);
+  if (!parsed) return std::unexpected(std::move(parsed.error()));
+  out.filter = std::move(*parsed);
+  return out;
+}
+
+void MqttProperties::clear() {
+  payloadFormat.reset();
+  messageExpirySeconds.reset();
+  contentType.reset();
+  responseTopic.reset();
+  correlationData.reset();
+  userProperties.clear();
+}
+
+void headersFromMqtt(const MqttProperties& properties, int64_t nowMs, std::vector<Header>& out,
+                     TextArena& arena) {
+  if (properties.empty()) return;
+  out.reserve(out.size() + 5 + properties.userProperties.size());
+  if (properties.payloadFormat) {
+    out.push_back({kPayloadFormat,
+                   *properties.payloadFormat == 0 ? kPayloadFormatBytes : kPayloadFormatText});
+  }
+  if (properties.messageExpirySeconds) {
+    int64_t expiry = nowMs + int64_t{*properties.messageExpirySeconds} * 1000;
+    out.push_back({kExpiry, arena.keep(std::to_string(expiry))});
+  }
+  if (properties.contentType) out.push_back({kContentType, *properties.contentType});
+  if (properties.responseTopic) out.push_back({kReplyTo, *properties.responseTopic});
+  if (properties.correlationData) out.push_back({kCorrelationId, *properties.correlationData});
+  for (const auto& [nameText, valueText] : properties.userProperties) {
+    BytesView name = nameOfText(nameText, arena);
+    if (needsEscape(name, Protocol::kMqtt)) {
+      std::string escaped(kUserPrefix);
+      escaped += name;
+      name = arena.keep(std::move(escaped));
+    }
+    out.push_back({name, valueOfText(valueText, arena)});
+  }
+}
+
+bool isExpired(const Record& record, int64_t nowMs) {
+  for (const Header& header : record.headers) {
+    if (std::optional<int64_t> expiry = expiryOf(header)) return *expiry <= nowMs;
+  }
+  return false;
+}
+
+Deliverable mqttFromHeaders(const Record& record, int64_t nowMs, MqttProperties& out,
+                            TextArena& arena) {
+  out.clear();
+  for (const Header& header : record.headers) {
+    if (header.name.starts_with(kReservedHeaderPrefix)) continue;
+    if (!out.messageExpirySeconds) {
+      if (std::optional<int64_t> expiry = expiryOf(header)) {
+        if (*expiry <= nowMs) return Deliverable::kExpired;
+        out.messageExpirySeconds = remainingSeconds(*expiry, nowMs);
+        continue;
+      }
+    }
+    if (!takeProperty(header, record, out)) addUserProperty(header, out, arena);
+  }
+  if (record.guarantee == DeliveryGuarantee::kUnspecified && record.timestampMs >= 0) {
+    out.userProperties.emplace_back(kTimestampProperty,
+                                    arena.keep(std::to_string(record.timestampMs)));
+  }
+  return Deliverable::kYes;
+}
+
+}  // namespace polylog::mapping

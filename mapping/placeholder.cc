@@ -1,1 +1,0 @@
-// placeholder, removed once this layer has sources

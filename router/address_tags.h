@@ -1,0 +1,67 @@
+// What the 29 bits of a target's attributes that are not flags stand for: the topic of the address
+// as published, the subscription identifier and the publisher's protocol. A stored batch does not
+// say under which topic it was published, and an inbox holds those of many. Tags are made at first
+// use, journaled in the entry that uses them, and stay: there is one for each topic that sleeping
+// sessions were sent something of. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/model/record.h"
+#include "core/model/topic.h"
+#include "storage/log_store.h"
+
+namespace polylog::router {
+
+struct Core;
+
+struct AddressTag {
+  std::shared_ptr<const std::string> topic;
+  uint32_t subscriptionId = 0;
+  Protocol origin = Protocol::kInternal;
+};
+
+class AddressTags {
+ public:
+  explicit AddressTags(Core& core) : core_(core) {}
+  Result<> load();
+
+  /// The tag, made if need be. `state` gets its journal entry unless one is durable already; the
+  /// caller calls journaled() when its own entry is.
+  Result<uint32_t> tagFor(BytesView topic, uint32_t subscriptionId, Protocol origin,
+                          std::vector<storage::StateChange>& state, std::vector<uint32_t>& fresh);
+  void journaled(const std::vector<uint32_t>& tags);
+  /// What a tag stands for; an empty topic for one that nobody knows.
+  AddressTag find(uint32_t tag) const;
+
+ private:
+  struct Entry {
+    AddressTag tag;
+    bool durable = false;
+  };
+  static std::string nameOf(BytesView topic, uint32_t subscriptionId, Protocol origin);
+
+  Core& core_;
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<uint32_t, Entry> entries_;
+  std::unordered_map<std::string, uint32_t> byName_;
+  size_t withIds_ = 0;
+};
+
+/// The attributes of an inbox target: guarantee (bits 0-1), retain flag to send (bit 2), tag.
+inline uint32_t inboxAttributes(DeliveryGuarantee guarantee, bool retain, uint32_t tag) {
+  return static_cast<uint32_t>(guarantee) | (retain ? 4U : 0U) | (tag << 3);
+}
+inline DeliveryGuarantee guaranteeOf(uint32_t attributes) {
+  return static_cast<DeliveryGuarantee>(attributes & 3U);
+}
+inline bool retainOf(uint32_t attributes) { return (attributes & 4U) != 0; }
+inline uint32_t tagOf(uint32_t attributes) { return attributes >> 3; }
+
+}  // namespace polylog::router

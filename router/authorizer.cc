@@ -1,0 +1,24 @@
+#include "router/authorizer.h"
+
+#include <string>
+
+namespace polylog::router {
+
+bool Authorizer::permits(const PrincipalRef& /*principal*/, Operation /*operation*/,
+                         Resource /*resource*/) const {
+  return true;
+}
+
+Error notPermitted(Resource resource) {
+  const char* kind = "cluster";
+  switch (resource.kind) {
+    case ResourceKind::kTopic: kind = "topic"; break;
+    case ResourceKind::kGroup: kind = "group"; break;
+    case ResourceKind::kSession: kind = "session"; break;
+    case ResourceKind::kCluster: break;
+  }
+  return {ErrorKind::kUnauthorized,
+          std::string("not permitted on ") + kind + " '" + std::string(resource.name) + "'"};
+}
+
+}  // namespace polylog::router

@@ -1,0 +1,133 @@
+// What the router's parts share: the store, the clock, the options, the workers and one another.
+// Built once, immutable afterwards; each part says itself which thread may use it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/metrics.h"
+#include "core/event/dispatcher.h"
+#include "router/authorizer.h"
+#include "router/router.h"
+#include "storage/log_store.h"
+
+namespace polylog::router {
+
+class AddressTags;
+class Catalogue;
+class FeedRouter;
+class GroupCoordinator;
+class IdAllocator;
+class LiveFanout;
+class Publisher;
+class RetainedStore;
+class SessionRegistry;
+class SubscriptionTrie;
+class BatchCache;
+
+/// Brings completions of the store to a worker: one post a commit.
+class WorkerSink final : public storage::CompletionSink {
+ public:
+  explicit WorkerSink(Dispatcher& dispatcher) : dispatcher_(dispatcher) {}
+  void completed(std::vector<std::move_only_function<void()>> tasks) override;
+
+ private:
+  Dispatcher& dispatcher_;
+};
+
+struct Worker {
+  Worker(uint32_t number, Dispatcher& loop) : index(number), dispatcher(loop), sink(loop) {}
+  void post(Task task) { dispatcher.post(std::move(task)); }
+  /// Own thread only: not inside the caller's call, but soon and without a wake-up.
+  void later(Task task) { dispatcher.defer(std::move(task)); }
+
+  const uint32_t index;
+  Dispatcher& dispatcher;
+  WorkerSink sink;
+  std::atomic<int64_t> crossing{0};  ///< live deliveries posted to it and not yet handed out
+  // Own thread only: deletions that could not be journaled, to be tried again.
+  std::vector<storage::StateChange> owed;
+  std::unique_ptr<Timer> owedTimer;
+};
+
+enum class DropReason : uint8_t {
+  kInboxFull,
+  kQueueFull,
+  kWorkerBehind,
+  kDamaged,
+  kGone,       ///< its segment went before a slow subscriber took it
+  kNotStored,  ///< an at-most-once publish that the journal refused
+};
+
+struct RouterMetrics {
+  RouterMetrics();
+  Metric& recordsIn(Protocol p) { return *recordsIn_[static_cast<size_t>(p)]; }
+  Metric& bytesIn(Protocol p) { return *bytesIn_[static_cast<size_t>(p)]; }
+  Metric& recordsOut(Protocol p) { return *recordsOut_[static_cast<size_t>(p)]; }
+  Metric& bytesOut(Protocol p) { return *bytesOut_[static_cast<size_t>(p)]; }
+  Metric& dropped(DropReason r) { return *dropped_[static_cast<size_t>(r)]; }
+
+  Metric& sessions;
+  Metric& subscriptions;
+  Metric& topics;
+  Metric& groups;
+  Metric& retained;
+
+ private:
+  std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
+  std::array<Metric*, 6> dropped_;
+};
+
+struct Core {
+  Core(storage::LogStore& theStore, std::span<Dispatcher* const> dispatchers, Clock& theClock,
+       Random& theRandom, RouterOptions theOptions);
+  ~Core();
+
+  /// The worker whose thread this is.
+  Worker& here() const;
+  size_t workerOf(BytesView name) const;  ///< by the name's hash
+
+  /// Appends state changes until it succeeds, on this worker's thread: for deletions that must not
+  /// be forgotten after a failed write. Nobody waits for them.
+  void appendEventually(Worker& worker, std::vector<storage::StateChange> changes);
+
+  storage::LogStore& store;
+  Clock& clock;
+  Random& random;
+  const RouterOptions options;
+  Authorizer authorizer;
+  RouterMetrics metrics;
+  std::vector<std::unique_ptr<Worker>> workers;
+  /// Rises with each append that failed after it had been sequenced: what was assumed since may
+  /// have to be read from the store again.
+  std::atomic<uint64_t> writeFailures{0};
+  std::atomic<bool> stopping{false};
+
+  std::unique_ptr<IdAllocator> ids;
+  std::unique_ptr<Catalogue> catalogue;
+  std::unique_ptr<SubscriptionTrie> trie;
+  std::unique_ptr<AddressTags> tags;
+  std::unique_ptr<RetainedStore> retained;
+  std::unique_ptr<BatchCache> batches;
+  std::unique_ptr<LiveFanout> fanout;
+  std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<SessionRegistry> sessions;
+  std::unique_ptr<FeedRouter> feed;
+  std::unique_ptr<GroupCoordinator> groups;
+};
+
+/// Hash and equality that find std::string keys by view.
+struct TextHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const noexcept {
+    return std::hash<std::string_view>{}(text);
+  }
+};
+
+}  // namespace polylog::router

@@ -1,0 +1,381 @@
+#include "router/feed_router.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/log.h"
+#include "router/address_tags.h"
+#include "router/batch_cache.h"
+#include "router/catalogue.h"
+#include "router/live_fanout.h"
+#include "router/publisher.h"
+#include "router/session.h"
+#include "router/state_codec.h"
+
+namespace polylog::router {
+namespace {
+
+constexpr const char* kRoutedPosition = "routed_position";
+/// Batches routed in one go, before the worker's other work has its turn.
+constexpr size_t kBatchesAtATime = 64;
+constexpr size_t kBytesAtATime = 4U << 20;
+constexpr int64_t kRetryMicros = 1'000'000;
+constexpr int64_t kTickMicros = 10'000'000;
+/// Octets of journal without anything to route after which the position is moved on all the same,
+/// so that a restart does not read them for nothing.
+constexpr uint64_t kQuietBytes = 8U << 20;
+constexpr int kAttempts = 4;
+
+Position endOf(const storage::CommittedBatch& batch) {
+  return batch.batch.place.position + batch.batch.place.length;
+}
+
+}  // namespace
+
+/// The inboxes that one batch goes to.
+struct FeedRouter::Links {
+  storage::AppendRequest request;
+  storage::LinkPart part;
+  std::unordered_map<const Session*, size_t> last;  ///< its latest target
+  std::vector<std::shared_ptr<Session>> sessions;   ///< of each target
+  std::vector<uint32_t> freshTags;
+};
+
+FeedRouter::FeedRouter(Core& core) : core_(core) {}
+FeedRouter::~FeedRouter() = default;
+
+Result<> FeedRouter::load() {
+  if (auto value = core_.store.getState(storage::StateTable::kMeta, kRoutedPosition)) {
+    auto position = decodeNumber(*value, kRoutedPosition);
+    if (!position) return std::unexpected(position.error());
+    routedTo_ = liveTo_ = journaledTo_ = Position(*position);
+  }
+  core_.store.setCommitFeed([this](std::vector<storage::CommittedBatch> batches) {
+    onCommitted(std::move(batches));
+  });
+  return {};
+}
+
+void FeedRouter::start(Worker& worker) {
+  positionTimer_ = worker.dispatcher.makeTimer([this] { journalPosition(); });
+  retryTimer_ = worker.dispatcher.makeTimer([this] {
+    std::lock_guard lock(mutex_);
+    waiting_ = false;
+    schedule();
+  });
+  tick_ = worker.dispatcher.makeTimer([this] { onTick(); });
+  tick_->start(kTickMicros);
+  std::lock_guard lock(mutex_);
+  started_ = true;
+  schedule();
+}
+
+void FeedRouter::stop(Worker&) {
+  positionTimer_ = nullptr;
+  retryTimer_ = nullptr;
+  tick_ = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    started_ = false;
+    queue_.clear();
+    behind_ = true;
+  }
+  journalPosition();
+}
+
+bool FeedRouter::wants(const Topic& topic) const {
+  if (core_.trie->size() == 0) return false;
+  // Rules may give a record any address.
+  return core_.options.addressOf || core_.trie->couldMatchTopic(topic.name);
+}
+
+// ---------------------------------------------------------------- the queue
+
+void FeedRouter::onCommitted(std::vector<storage::CommittedBatch> batches) {
+  std::lock_guard lock(mutex_);
+  if (behind_) return schedule();
+  for (storage::CommittedBatch& batch : batches) {
+    queueBytes_ += batch.batch.batch.size();
+    queue_.push_back(std::move(batch));
+  }
+  if (queue_.size() > core_.options.routingBacklogBatches ||
+      queueBytes_ > core_.options.routingBacklogBytes) {
+    queue_.clear();
+    queueBytes_ = 0;
+    behind_ = true;
+  }
+  schedule();
+}
+
+/// With the lock held.
+void FeedRouter::schedule() {
+  if (scheduled_ || !started_ || waiting_) return;
+  scheduled_ = true;
+  core_.workers.front()->post([this] { run(); });
+}
+
+void FeedRouter::run() {
+  std::vector<storage::CommittedBatch> batches;
+  {
+    std::lock_guard lock(mutex_);
+    scheduled_ = false;
+    if (!started_ || waiting_) return;
+    if (!behind_) {
+      batches = std::exchange(queue_, {});
+      queueBytes_ = 0;
+    }
+  }
+  if (batches.empty()) {
+    bool behind = false;
+    {
+      std::lock_guard lock(mutex_);
+      behind = behind_;
+    }
+    if (behind) catchUp();
+    return;
+  }
+  size_t bytes = 0;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    if (i >= kBatchesAtATime || bytes > kBytesAtATime) {
+      // The rest goes back to the front of the queue.
+      std::lock_guard lock(mutex_);
+      if (!behind_) {
+        for (size_t j = i; j < batches.size(); ++j) queueBytes_ += batches[j].batch.batch.size();
+        queue_.insert(queue_.begin(),
+                      std::make_move_iterator(batches.begin() + static_cast<ptrdiff_t>(i)),
+                      std::make_move_iterator(batches.end()));
+      }
+      return schedule();
+    }
+    bytes += batches[i].batch.batch.size();
+    if (!route(batches[i])) return;
+  }
+}
+
+void FeedRouter::catchUp() {
+  {
+    // From here on the feed is kept: what it brings twice is known by its position.
+    std::lock_guard lock(mutex_);
+    behind_ = false;
+  }
+  size_t batches = 0;
+  size_t bytes = 0;
+  bool more = false;
+  bool failed = false;
+  auto reached = core_.store.scanRouted(routedTo_, [&](const storage::CommittedBatch& batch) {
+    if (!route(batch)) {
+      failed = true;
+      return false;
+    }
+    bytes += batch.batch.batch.size();
+    more = ++batches >= kBatchesAtATime || bytes > kBytesAtATime;
+    return !more;
+  });
+  if (failed) return;  // fallBack() has seen to it
+  if (!reached) return fallBack(routedTo_, reached.error());
+  if (!more) {
+    advanced(std::max(routedTo_, *reached));
+    liveTo_ = std::max(liveTo_, *reached);
+    return;
+  }
+  std::lock_guard lock(mutex_);
+  behind_ = true;
+  queue_.clear();
+  queueBytes_ = 0;
+  schedule();
+}
+
+void FeedRouter::fallBack(Position to, const Error& error) {
+  routedTo_ = std::min(routedTo_, to);
+  if (error.kind == ErrorKind::kShutdown || !retryTimer_) return;
+  logWarning(fmt::format("routing of produced records waits: {}", error.text));
+  std::lock_guard lock(mutex_);
+  behind_ = true;
+  queue_.clear();
+  queueBytes_ = 0;
+  waiting_ = true;
+  retryTimer_->start(kRetryMicros);
+}
+
+// ---------------------------------------------------------------- one batch
+
+bool FeedRouter::route(const storage::CommittedBatch& batch) {
+  Position position = batch.batch.place.position;
+  if (position < routedTo_) return true;
+  TopicRef topic = core_.catalogue->findByPartition(batch.partition);
+  if (!topic) {
+    advanced(endOf(batch));
+    return true;
+  }
+  BlockSource source;
+  source.stored = true;
+  source.place = batch.batch.place;
+  source.partition = batch.partition;
+  source.base = batch.batch.baseOffset;
+  source.topic = {topic, &topic->name};
+  source.origin = Protocol::kKafka;
+  auto block = openBlock(batch.batch.batch, std::move(source), core_.options);
+  if (!block) {
+    logError(fmt::format("topic '{}': a batch at offset {} can't be opened and does not reach "
+                         "subscribers: {}",
+                         topic->name, batch.batch.baseOffset.value(), block.error().text));
+    core_.metrics.dropped(DropReason::kDamaged).add(batch.batch.count);
+    advanced(endOf(batch));
+    return true;
+  }
+  Result<> linked;
+  for (int i = 0; i < kAttempts; ++i) {
+    linked = link(batch, *block);
+    if (linked || linked.error().kind != ErrorKind::kNotFound) break;
+  }
+  // Live subscribers get it once, even if the inboxes' part has to be tried again.
+  if (position >= liveTo_) {
+    deliverLive(batch, *block);
+    liveTo_ = endOf(batch);
+  }
+  if (!linked && linked.error().kind != ErrorKind::kNotFound) {
+    fallBack(position, linked.error());
+    return false;
+  }
+  advanced(endOf(batch));
+  return true;
+}
+
+void FeedRouter::deliverLive(const storage::CommittedBatch& batch, const RoutedBlockRef& block) {
+  Worker& worker = *core_.workers.front();
+  Matcher& matcher = core_.publisher->matcher();
+  matcher.begin(worker);
+  Position position = batch.batch.place.position;
+  Recipient narrowed;
+  for (uint32_t i = 0; i < block->records.size(); ++i) {
+    const MatchResult& match = matcher.match(worker, block->records[i].address);
+    for (const Recipient& known : match.recipients) {
+      if (!known.session->connected()) continue;
+      const Recipient* recipient = &known;
+      if (position < match.latestSince) {
+        auto due = [position](const TrieEntry& entry) { return entry.since <= position; };
+        if (!Matcher::narrow(match, known, due, narrowed)) continue;
+        recipient = &narrowed;
+      }
+      bool plain = recipient->guarantee == DeliveryGuarantee::kAtMostOnce;
+      if (!plain && known.session->persistent()) continue;  // through its inbox
+      LiveItem item;
+      item.block = block;
+      item.index = i;
+      item.guarantee = plain ? DeliveryGuarantee::kAtMostOnce : DeliveryGuarantee::kAtLeastOnce;
+      item.subscriptionIds = recipient->ids;
+      core_.fanout->add(worker, known.session, std::move(item));
+    }
+  }
+  core_.fanout->flush(worker);
+}
+
+Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBlockRef& block) {
+  Worker& worker = *core_.workers.front();
+  Matcher& matcher = core_.publisher->matcher();
+  matcher.begin(worker);
+  Links links;
+  links.part.batch = batch.batch.place;
+  Position position = batch.batch.place.position;
+  for (uint32_t i = 0; i < block->records.size(); ++i) {
+    const MatchResult& match = matcher.match(worker, block->records[i].address);
+    if (!match.anyInbox) continue;
+    if (auto added = addTargets(links, match, position, i, block->records[i]); !added) return added;
+  }
+  if (links.part.targets.empty()) return {};
+  links.request.links.push_back(std::move(links.part));
+  links.request.state.push_back({storage::StateTable::kMeta, kRoutedPosition,
+                                 encodeNumber(endOf(batch).value())});
+  links.request.durability = storage::Durability::kSynced;
+  links.request.sink = &worker.sink;
+  links.request.done = [this, position, fresh = std::move(links.freshTags)](
+                           const Result<storage::Appended>& result) {
+    if (result) return core_.tags->journaled(fresh);
+    ++core_.writeFailures;
+    journaledTo_ = std::min(journaledTo_, position);
+    fallBack(position, result.error());
+  };
+  auto appended = core_.store.append(std::move(links.request));
+  if (!appended) return std::unexpected(appended.error());
+  journaledTo_ = endOf(batch);
+  for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
+    links.sessions[i]->checkDepth(appended->offsets[i]);
+  }
+  return {};
+}
+
+Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position position,
+                                uint32_t index, const RoutedRecord& record) {
+  Recipient narrowed;
+  static constexpr uint32_t kNone[] = {0};
+  for (const Recipient& known : match.recipients) {
+    if (!known.session->persistent()) continue;
+    const Recipient* recipient = &known;
+    if (position < match.latestSince) {
+      auto due = [position](const TrieEntry& entry) { return entry.since <= position; };
+      if (!Matcher::narrow(match, known, due, narrowed)) continue;
+      recipient = &narrowed;
+    }
+    if (recipient->guarantee < DeliveryGuarantee::kAtLeastOnce) continue;
+    std::span<const uint32_t> ids = recipient->ids;
+    if (ids.empty()) ids = kNone;
+    for (uint32_t id : ids) {
+      auto tag = core_.tags->tagFor(record.address.topic, id, record.origin, links.request.state,
+                                    links.freshTags);
+      if (!tag) return std::unexpected(tag.error());
+      uint32_t attributes = inboxAttributes(DeliveryGuarantee::kAtLeastOnce, false, *tag);
+      auto [at, isNew] = links.last.try_emplace(known.session.get(), links.part.targets.size());
+      if (!isNew) {
+        storage::Target& before = links.part.targets[at->second];
+        if (ids.size() == 1 && before.attributes == attributes &&
+            before.firstRecord + before.count == index) {
+          ++before.count;
+          continue;
+        }
+        at->second = links.part.targets.size();
+      }
+      links.part.targets.push_back({known.session->inbox(), index, 1, attributes});
+      links.sessions.push_back(known.session);
+    }
+  }
+  return {};
+}
+
+// ---------------------------------------------------------------- the routed position
+
+void FeedRouter::advanced(Position to) {
+  routedTo_ = std::max(routedTo_, to);
+  if (routedTo_ <= journaledTo_ || positionDue_ || !positionTimer_) return;
+  positionDue_ = true;
+  positionTimer_->start(core_.options.routedPositionMillis * 1000);
+}
+
+void FeedRouter::journalPosition() {
+  positionDue_ = false;
+  if (routedTo_ <= journaledTo_) return;
+  storage::AppendRequest request;
+  request.state.push_back(
+      {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(routedTo_.value())});
+  request.durability = storage::Durability::kUnwaited;
+  // If it fails, a restart reads a little more.
+  if (core_.store.append(std::move(request))) journaledTo_ = routedTo_;
+}
+
+void FeedRouter::onTick() {
+  bool idle = false;
+  {
+    std::lock_guard lock(mutex_);
+    idle = !behind_ && queue_.empty() && !scheduled_;
+  }
+  // What was durable a tick ago has long been fed; all of that has been routed.
+  if (idle && quietEnd_ > routedTo_ + kQuietBytes) {
+    routedTo_ = liveTo_ = quietEnd_;
+    journalPosition();
+  }
+  quietEnd_ = core_.store.durableEnd();
+  tick_->start(kTickMicros);
+}
+
+}  // namespace polylog::router

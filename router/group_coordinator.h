@@ -1,0 +1,73 @@
+// Consumer groups: each on one worker, by its name's hash. Calls come from any worker and are brought
+// to the owner; answers go back to the caller's worker, never from inside its call. Offsets are
+// kept in memory and journaled (kGroupOffset), memberships when they become stable or empty (kGroup).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/model/broker.h"
+#include "router/core.h"
+#include "router/group.h"
+
+namespace polylog::router {
+
+class GroupCoordinator {
+ public:
+  explicit GroupCoordinator(Core& core);
+  ~GroupCoordinator();
+  Result<> load();
+  void start(Worker& worker);
+  void stop(Worker& worker);
+
+  void join(GroupJoin join, Done<GroupJoined> done);
+  void sync(GroupSync sync, Done<GroupSynced> done);
+  void heartbeat(GroupHeartbeat beat, Done<Result<>> done);
+  void leave(GroupLeave leave, Done<Result<std::vector<Result<>>>> done);
+  void commit(GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
+  void fetchOffsets(std::string group,
+                    std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
+                    Done<Result<std::vector<GroupOffset>>> done);
+  void list(Done<std::vector<GroupDescription>> done);
+  void describe(std::string group, Done<Result<GroupDescription>> done);
+  void remove(std::string group, Done<Result<>> done);
+  /// Forgets what groups have committed for a topic; `done` on the calling worker when sequenced.
+  void topicDeleted(std::string topic, Task done);
+
+ private:
+  /// What one worker owns.
+  struct Owned;
+  struct Entry;
+  struct CommitCall;
+  class Host;
+
+  Owned& ownerOf(BytesView group) const;
+  void onOwner(const std::string& group, std::move_only_function<void(Owned&)> task);
+  template <class T>
+  Done<T> backHere(Done<T> done) const;
+  Entry* find(Owned& owned, const std::string& group) const;
+  Result<Entry*> findOrMake(Owned& owned, const std::string& group);
+  void forget(Owned& owned, const std::string& group);
+
+  void commitHere(Owned& owned, GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
+  Result<> checkOffset(const GroupOffset& offset) const;
+  void committed(Owned& owned, CommitCall& call, const Result<storage::Appended>& result);
+  void removeHere(Owned& owned, const std::string& group, Done<Result<>> done);
+  void dropTopic(Owned& owned, const std::string& topic);
+  void dropOld(Owned& owned);
+  static std::vector<GroupOffset> offsetsOf(const Entry& entry);
+  std::vector<storage::StateChange> deletionOf(const std::string& group, const Entry& entry) const;
+
+  Core& core_;
+  GroupLimits limits_;
+  std::vector<std::unique_ptr<Owned>> owned_;
+};
+
+}  // namespace polylog::router

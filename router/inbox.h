@@ -1,0 +1,100 @@
+// What waits for a session that outlives its connection: a partition of the log store, and what of it
+// the client has acknowledged. On its session's worker only, but for floor().
+//
+// Acknowledgements promise the client nothing, so they are journaled lazily: the whole of them as
+// one small value, one append on its way at a time. That a client accepted a record (PUBREC) is
+// promised: it is journaled and waited for, again one append at a time, all that came meanwhile
+// in the next.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/model/delivery.h"
+#include "router/core.h"
+#include "router/range_set.h"
+#include "router/routed_block.h"
+#include "router/state_codec.h"
+#include "storage/log_store.h"
+
+namespace polylog::router {
+
+class Session;
+
+class Inbox {
+ public:
+  Inbox(Core& core, Session& session, PartitionId partition);
+
+  PartitionId partition() const { return partition_; }
+  /// Any thread.
+  int64_t floor() const { return floor_.load(std::memory_order_relaxed); }
+  void restore(InboxState state);
+  /// After a restart: all that waits may have been sent.
+  void allMayHaveBeenSent(Offset end) { sentEnd_ = end.value(); }
+
+  /// A connection begins or ends.
+  void rewind();
+  void letGo();
+
+  enum class Taken : uint8_t { kEnough, kAtEnd, kFailed };
+  /// Moves up to `max` deliveries with ids below `idLimit` to `out`. kAtEnd: nothing more is visible
+  /// at cursor(); kFailed: the disk did not give it.
+  Taken take(Worker& worker, size_t max, int64_t idLimit, std::vector<Delivery>& out);
+  Offset cursor() const { return Offset(cursor_); }
+
+  void acknowledge(int64_t id);
+  void accept(int64_t id, std::move_only_function<void(Result<>)> done);
+  int64_t acknowledgedUpTo() const { return state_.acknowledged.floor(); }
+  int64_t waiting() const;
+  /// Drops the oldest beyond `most`. Returns how many were dropped.
+  int64_t trim(int64_t most);
+  /// Journals what was kept back.
+  void flush();
+
+ private:
+  using AcceptDone = std::move_only_function<void(Result<>)>;
+  struct Reader {
+    std::deque<storage::ReadBatch> ahead;
+    RoutedBlockRef block;  ///< of ahead.front()
+    Position blockOf;
+    std::shared_ptr<const std::string> topic;
+    uint32_t tag = 0;
+    bool tagKnown = false;
+    uint32_t subscriptionId = 0;
+    Protocol origin{};
+  };
+
+  bool openFront(Worker& worker);
+  enum class Load : uint8_t { kGot, kAgain, kEnd, kFailed };
+  Load load();
+  void skip(int64_t id);
+  void passFront();
+  void changed();
+  void journalLazily();
+  void journalAccepted();
+  Result<> append(storage::Durability durability,
+                  std::move_only_function<void(const Result<storage::Appended>&)> done);
+  std::weak_ptr<Session> alive() const;
+
+  Core& core_;
+  Session& session_;
+  const PartitionId partition_;
+  std::atomic<int64_t> floor_{0};
+  InboxState state_;
+  int64_t cursor_ = 0;
+  int64_t taken_ = 0;    ///< one past the last id ever taken
+  int64_t sentEnd_ = 0;  ///< ids below it may have been sent on an earlier connection
+  int64_t journaledFloor_ = 0;
+  bool dirty_ = false;
+  bool lazyOnItsWay_ = false;
+  bool acceptsOnTheirWay_ = false;
+  std::vector<AcceptDone> accepts_;
+  std::unique_ptr<Reader> reader_;
+};
+
+}  // namespace polylog::router

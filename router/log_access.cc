@@ -1,0 +1,282 @@
+#include "router/log_access.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "core/model/record_batch.h"
+#include "router/catalogue.h"
+#include "router/feed_router.h"
+#include "router/id_allocator.h"
+#include "router/rewrite.h"
+
+namespace polylog::router {
+namespace {
+
+/// A reader that waits for several partitions at once, woken by the first.
+struct Wait {
+  storage::LogStore& store;
+  std::move_only_function<void()> wake;
+  std::vector<std::pair<PartitionId, storage::LogStore::WatchId>> watches;
+  bool over = false;
+
+  void unwatchAll() {
+    for (const auto& [partition, id] : watches) store.unwatch(partition, id);
+    watches.clear();
+  }
+  void fire() {
+    if (over) return;
+    over = true;
+    unwatchAll();
+    auto run = std::move(wake);
+    run();
+  }
+};
+
+class Waiting final : public WaitHandle {
+ public:
+  explicit Waiting(std::shared_ptr<Wait> wait) : wait_(std::move(wait)) {}
+  ~Waiting() override {
+    if (wait_->over) return;
+    wait_->over = true;
+    wait_->unwatchAll();
+    wait_->wake = nullptr;
+  }
+
+ private:
+  std::shared_ptr<Wait> wait_;
+};
+
+std::unexpected<Error> noPartition(const std::string& topic, int32_t partition) {
+  return fail(ErrorKind::kNotFound, fmt::format("no partition {} of topic '{}'", partition, topic));
+}
+
+/// The first record of a partition's batches from `from` on that `accept` likes.
+template <class Accept>
+Result<std::optional<OffsetAtTime>> firstRecord(Core& core, PartitionId partition, Offset from,
+                                                Accept&& accept) {
+  auto read = core.store.read(partition, from, 1);
+  if (!read) {
+    // Retention may have been faster: what was there is not any more.
+    if (read.error().kind == ErrorKind::kOutOfRange) return std::nullopt;
+    return std::unexpected(read.error());
+  }
+  for (const storage::ReadBatch& batch : *read) {
+    auto decoded = decodeRecordBatch(batch.batch, core.options.maxDecodedBytes);
+    if (!decoded) return std::unexpected(decoded.error());
+    for (size_t i = 0; i < decoded->records.size(); ++i) {
+      Offset offset = batch.baseOffset + (decoded->offsetDeltas[i] - int32_t(batch.firstRecord));
+      int64_t time = decoded->records[i].timestampMs;
+      if (offset >= from && accept(time, decoded->header)) return OffsetAtTime{offset, time};
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<PartitionId> LogAccess::partitionOf(const std::string& topic, int32_t partition) const {
+  TopicRef found = core_.catalogue->find(topic);
+  if (!found || partition < 0 || static_cast<size_t>(partition) >= found->partitions.size()) {
+    return noPartition(topic, partition);
+  }
+  return found->partitions[static_cast<size_t>(partition)];
+}
+
+// ---------------------------------------------------------------- producing
+
+Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
+                                                  ProduceBatch& batch, TopicRef& topic,
+                                                  int64_t& stampedMs) {
+  Resource resource{ResourceKind::kTopic, batch.topic};
+  if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) {
+    return std::unexpected(notPermitted(resource));
+  }
+  topic = core_.catalogue->find(batch.topic);
+  if (!topic || batch.partition < 0 ||
+      static_cast<size_t>(batch.partition) >= topic->partitions.size()) {
+    return noPartition(batch.topic, batch.partition);
+  }
+  auto header = parseRecordBatchHeader(batch.batch.view());
+  if (!header) return std::unexpected(header.error());
+  if (header->wholeSize() != batch.batch.size()) {
+    return fail(ErrorKind::kCorrupt, "octets behind the end of a record batch");
+  }
+  int64_t limit = topic->config.maxBatchBytes >= 0 ? topic->config.maxBatchBytes
+                                                   : core_.options.maxMessageBytes;
+  if (static_cast<int64_t>(batch.batch.size()) > limit) {
+    return fail(ErrorKind::kTooLarge,
+                fmt::format("a batch of {} octets for topic '{}', {} at most", batch.batch.size(),
+                            batch.topic, limit));
+  }
+  if (header->control()) return fail(ErrorKind::kInvalid, "control batches are the broker's own");
+  if (header->transactional()) {
+    return fail(ErrorKind::kUnsupported, "transactions are not supported");
+  }
+  if (header->recordCount < 1 || header->recordCount != header->offsetCount()) {
+    return fail(ErrorKind::kInvalid, "a batch whose records are not numbered one by one");
+  }
+  core_.metrics.recordsIn(principal->protocol).add(header->recordCount);
+  core_.metrics.bytesIn(principal->protocol).add(static_cast<int64_t>(batch.batch.size()));
+  stampedMs = -1;
+  if (topic->config.logAppendTime) {
+    stampedMs = core_.clock.wallMillis();
+    std::string stamped(batch.batch.view());
+    stampBatch(stamped, stampedMs);
+    batch.batch = SharedBytes::own(std::move(stamped));
+  }
+  storage::AppendRequest request;
+  storage::MessagesPart& part = request.messages.emplace_back();
+  part.batch = std::move(batch.batch);
+  part.targets.push_back({topic->partitions[static_cast<size_t>(batch.partition)], 0, 0, 0});
+  part.checkProducer = header->producerId >= 0;
+  part.routeAfterCommit = core_.feed->wants(*topic);
+  request.durability = !batch.waitForDurability ? storage::Durability::kUnwaited
+                       : topic->config.flush == FlushPolicy::kSafe ? storage::Durability::kSynced
+                                                                   : storage::Durability::kWritten;
+  return request;
+}
+
+void LogAccess::produce(const PrincipalRef& principal, ProduceBatch batch,
+                        Done<Result<Produced>> done) {
+  Worker& worker = core_.here();
+  TopicRef topic;
+  int64_t stampedMs = -1;
+  bool wait = batch.waitForDurability;
+  auto partition = static_cast<size_t>(std::max(0, batch.partition));
+  auto shared = std::make_shared<Done<Result<Produced>>>(std::move(done));
+  auto answer = [shared](Result<Produced> result) {
+    if (*shared) (*shared)(std::move(result));
+  };
+  auto request = prepare(principal, batch, topic, stampedMs);
+  if (!request) {
+    worker.later([answer, error = request.error()] { answer(std::unexpected(error)); });
+    return;
+  }
+  PartitionId id = topic->partitions[partition];
+  auto produced = [this, id, stampedMs](const storage::Appended& appended) {
+    Produced result;
+    result.baseOffset = appended.offsets.front();
+    result.logAppendTimeMs = stampedMs;
+    if (auto ends = core_.store.ends(id)) result.logStart = ends->logStart;
+    return result;
+  };
+  if (wait) {
+    request->sink = &worker.sink;
+    request->done = [this, answer, produced](const Result<storage::Appended>& result) {
+      if (result) return answer(produced(*result));
+      ++core_.writeFailures;
+      answer(std::unexpected(result.error()));
+    };
+  }
+  auto appended = core_.store.append(std::move(*request));
+  if (!appended) {
+    worker.later([answer, error = appended.error()] { answer(std::unexpected(error)); });
+  } else if (!wait) {
+    worker.later([answer, result = produced(*appended)] { answer(result); });
+  }
+}
+
+void LogAccess::initProducer(std::optional<ProducerIdentity> current,
+                             Done<Result<ProducerIdentity>> done) {
+  if (current && current->epoch >= 0 &&
+      current->epoch < std::numeric_limits<int16_t>::max() - 1) {
+    ProducerIdentity next{current->id, static_cast<int16_t>(current->epoch + 1)};
+    core_.here().later([done = std::move(done), next]() mutable { done(next); });
+    return;
+  }
+  core_.ids->nextProducer([done = std::move(done)](Result<int64_t> id) mutable {
+    if (!id) return done(std::unexpected(id.error()));
+    done(ProducerIdentity{*id, 0});
+  });
+}
+
+// ---------------------------------------------------------------- reading
+
+Result<Fetched> LogAccess::fetch(const PrincipalRef& principal, const std::string& topic,
+                                 int32_t partition, Offset from, size_t maxBytes) {
+  Resource resource{ResourceKind::kTopic, topic};
+  if (!core_.authorizer.permits(principal, Operation::kRead, resource)) {
+    return std::unexpected(notPermitted(resource));
+  }
+  auto id = partitionOf(topic, partition);
+  if (!id) return std::unexpected(id.error());
+  auto read = core_.store.read(*id, from, maxBytes);
+  if (!read) return std::unexpected(read.error());
+  auto ends = core_.store.ends(*id);
+  if (!ends) return std::unexpected(ends.error());
+  Fetched fetched;
+  fetched.highWatermark = fetched.lastStable = ends->highWatermark;
+  fetched.logStart = ends->logStart;
+  fetched.batches.reserve(read->size());
+  int64_t records = 0;
+  int64_t bytes = 0;
+  for (storage::ReadBatch& batch : *read) {
+    records += batch.count;
+    bytes += static_cast<int64_t>(batch.batch.size());
+    fetched.batches.push_back(
+        {std::move(batch.batch), batch.baseOffset, batch.firstRecord, batch.count});
+  }
+  core_.metrics.recordsOut(principal->protocol).add(records);
+  core_.metrics.bytesOut(principal->protocol).add(bytes);
+  return fetched;
+}
+
+std::unique_ptr<WaitHandle> LogAccess::awaitRecords(std::span<const Broker::FetchPoint> points,
+                                                    std::move_only_function<void()> wake) {
+  Worker& worker = core_.here();
+  auto wait = std::make_shared<Wait>(Wait{core_.store, std::move(wake), {}, false});
+  for (const Broker::FetchPoint& point : points) {
+    auto id = partitionOf(point.topic, point.partition);
+    if (!id) {
+      // Gone already: there is something to be told at once.
+      worker.later([weak = std::weak_ptr(wait)] {
+        if (auto alive = weak.lock()) alive->fire();
+      });
+      break;
+    }
+    wait->watches.emplace_back(
+        *id, core_.store.watch(*id, point.offset, worker.sink, [weak = std::weak_ptr(wait)] {
+          if (auto alive = weak.lock()) alive->fire();
+        }));
+  }
+  return std::make_unique<Waiting>(std::move(wait));
+}
+
+Result<PartitionBounds> LogAccess::bounds(const std::string& topic, int32_t partition) {
+  auto id = partitionOf(topic, partition);
+  if (!id) return std::unexpected(id.error());
+  auto ends = core_.store.ends(*id);
+  if (!ends) return std::unexpected(ends.error());
+  return PartitionBounds{ends->logStart, ends->highWatermark, ends->highWatermark, ends->bytes};
+}
+
+Result<std::optional<OffsetAtTime>> LogAccess::offsetAtTime(const std::string& topic,
+                                                            int32_t partition,
+                                                            int64_t timestampMs) {
+  auto id = partitionOf(topic, partition);
+  if (!id) return std::unexpected(id.error());
+  auto batch = core_.store.offsetAt(*id, timestampMs);
+  if (!batch) return std::unexpected(batch.error());
+  if (!*batch) return std::nullopt;
+  return firstRecord(core_, *id, **batch, [timestampMs](int64_t time, const RecordBatchHeader&) {
+    return time >= timestampMs;
+  });
+}
+
+Result<std::optional<OffsetAtTime>> LogAccess::offsetOfMaxTimestamp(const std::string& topic,
+                                                                    int32_t partition) {
+  auto id = partitionOf(topic, partition);
+  if (!id) return std::unexpected(id.error());
+  auto batch = core_.store.offsetOfMaxTimestamp(*id);
+  if (!batch) return std::unexpected(batch.error());
+  if (!*batch) return std::nullopt;
+  return firstRecord(core_, *id, **batch, [](int64_t time, const RecordBatchHeader& header) {
+    return time == header.maxTimestamp;
+  });
+}
+
+}  // namespace polylog::router

@@ -1,0 +1,38 @@
+// The log side of the broker: producing batches as they come, reading them, waiting for more, finding
+// offsets by time, and producer ids. Any worker.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/model/broker.h"
+#include "router/core.h"
+
+namespace polylog::router {
+
+class LogAccess {
+ public:
+  explicit LogAccess(Core& core) : core_(core) {}
+
+  void produce(const PrincipalRef& principal, ProduceBatch batch, Done<Result<Produced>> done);
+  Result<Fetched> fetch(const PrincipalRef& principal, const std::string& topic, int32_t partition,
+                        Offset from, size_t maxBytes);
+  std::unique_ptr<WaitHandle> awaitRecords(std::span<const Broker::FetchPoint> points,
+                                           std::move_only_function<void()> wake);
+  Result<PartitionBounds> bounds(const std::string& topic, int32_t partition);
+  Result<std::optional<OffsetAtTime>> offsetAtTime(const std::string& topic, int32_t partition,
+                                                   int64_t timestampMs);
+  Result<std::optional<OffsetAtTime>> offsetOfMaxTimestamp(const std::string& topic,
+                                                           int32_t partition);
+  void initProducer(std::optional<ProducerIdentity> current, Done<Result<ProducerIdentity>> done);
+
+ private:
+  Result<PartitionId> partitionOf(const std::string& topic, int32_t partition) const;
+  Result<storage::AppendRequest> prepare(const PrincipalRef& principal, ProduceBatch& batch,
+                                         TopicRef& topic, int64_t& stampedMs);
+
+  Core& core_;
+};
+
+}  // namespace polylog::router

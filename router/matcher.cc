@@ -1,0 +1,87 @@
+#include "router/matcher.h"
+
+#include <algorithm>
+
+#include "router/retained_store.h"
+#include "router/session.h"
+
+namespace polylog::router {
+namespace {
+
+constexpr size_t kMostAddresses = 8192;
+constexpr size_t kMostEntries = 200'000;
+
+}  // namespace
+
+void Matcher::begin(Worker& worker) {
+  PerWorker& mine = perWorker_[worker.index];
+  uint64_t generation = core_.trie->generation();
+  if (mine.generation == generation && mine.known.size() < kMostAddresses &&
+      mine.entries < kMostEntries) {
+    return;
+  }
+  mine.known.clear();
+  mine.entries = 0;
+  mine.generation = generation;
+}
+
+MatchResult& Matcher::match(Worker& worker, const Address& address) {
+  PerWorker& mine = perWorker_[worker.index];
+  mine.text.clear();
+  appendAddressText(address, mine.text);
+  auto at = mine.known.find(BytesView(mine.text));
+  if (at != mine.known.end()) return *at->second;
+  uint64_t generation = 0;
+  auto found = lookUp(address, generation);
+  mine.entries += found->entries.size();
+  MatchResult& result = *found;
+  mine.known.emplace(mine.text, std::move(found));
+  // Newer than what is known already: the rest is thrown away at the next begin().
+  if (generation != mine.generation) mine.generation = 0;
+  return result;
+}
+
+void Matcher::include(const TrieEntry& entry, Recipient& out) {
+  out.guarantee = std::max(out.guarantee, entry.guarantee);
+  out.retainAsPublished = out.retainAsPublished || entry.retainAsPublished;
+  out.anyNoLocal = out.anyNoLocal || entry.noLocal;
+  if (entry.subscriptionId != 0 &&
+      std::find(out.ids.begin(), out.ids.end(), entry.subscriptionId) == out.ids.end()) {
+    out.ids.push_back(entry.subscriptionId);
+  }
+}
+
+std::unique_ptr<MatchResult> Matcher::lookUp(const Address& address, uint64_t& generation) const {
+  auto result = std::make_unique<MatchResult>();
+  std::vector<std::shared_ptr<Session>> alive;
+  // The lock keeps each session in the trie alive; afterwards these do.
+  generation = core_.trie->match(address, [&](const TrieEntry& entry) {
+    result->entries.push_back(entry);
+    alive.push_back(entry.session->shared_from_this());
+    result->latestSince = std::max(result->latestSince, entry.since);
+  });
+  if (result->entries.size() > 1) {
+    std::stable_sort(result->entries.begin(), result->entries.end(),
+                     [](const TrieEntry& a, const TrieEntry& b) {
+                       return std::less<>{}(a.session, b.session);
+                     });
+  }
+  for (uint32_t i = 0; i < result->entries.size(); ++i) {
+    const TrieEntry& entry = result->entries[i];
+    if (result->recipients.empty() || result->recipients.back().session.get() != entry.session) {
+      Recipient& added = result->recipients.emplace_back();
+      added.session = entry.session->shared_from_this();
+      added.firstEntry = i;
+    }
+    Recipient& recipient = result->recipients.back();
+    ++recipient.entryCount;
+    include(entry, recipient);
+    if (recipient.ids.size() > 1) result->severalIds = true;
+    if (entry.session->persistent() && entry.guarantee >= DeliveryGuarantee::kAtLeastOnce) {
+      result->anyInbox = true;
+    }
+  }
+  return result;
+}
+
+}  // namespace polylog::router

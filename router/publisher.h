@@ -1,0 +1,66 @@
+// Publishing: routes what arrived together, stores it as one entry (records and the inboxes that
+// they go to, retained state, the ids of exactly-once publishes), and hands it to live subscribers.
+// On the publisher's worker; the buffers of each worker are its own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/model/broker.h"
+#include "core/model/record_batch.h"
+#include "router/core.h"
+#include "router/live_queue.h"
+#include "router/matcher.h"
+
+namespace polylog::router {
+
+class Session;
+
+class Publisher {
+ public:
+  explicit Publisher(Core& core);
+  ~Publisher();
+
+  /// As Broker::publish(). `self`: the publisher's session, or null.
+  void publish(const PrincipalRef& principal, const std::shared_ptr<Session>& self,
+               std::span<const Publish> records, Done<std::vector<PublishResult>> done);
+
+  Matcher& matcher() { return matcher_; }
+
+ private:
+  struct Outcome;
+  struct Pending;
+  struct Prepared;
+  struct Group;
+  struct Scratch;
+  struct Call;
+
+  void publishChunk(Call& call);
+  Result<storage::Appended> attempt(Call& call);
+  void prepare(Call& call);
+  bool prepareOne(Call& call, size_t index, Prepared& out);
+  void gather(Call& call);
+  void addRecord(Call& call, Prepared& prepared, bool keepOrder);
+  Result<> buildRequest(Call& call, storage::AppendRequest& request);
+  Result<> addTargets(Call& call, storage::AppendRequest& request);
+  Result<> addInboxTargets(Call& call, Prepared& prepared, storage::AppendRequest& request,
+                           storage::MessagesPart& part);
+  void addRetained(Call& call, storage::AppendRequest& request);
+  void afterAppend(Call& call, const storage::Appended& appended);
+  void deliverLive(Call& call, const storage::Appended& appended);
+  void failChunk(Call& call, const Error& error);
+  void completed(Pending& pending, const Result<storage::Appended>& result);
+  /// The recipient as this publisher's records reach it, or null when they don't.
+  const Recipient* effective(const Call& call, const MatchResult& match,
+                             const Recipient& recipient, Recipient& narrowed) const;
+
+  Core& core_;
+  Matcher matcher_;
+  std::vector<std::unique_ptr<Scratch>> scratch_;
+};
+
+}  // namespace polylog::router

@@ -1,0 +1,360 @@
+#include "router/router.h"
+
+#include <atomic>
+#include <utility>
+
+#include "router/address_tags.h"
+#include "router/batch_cache.h"
+#include "router/catalogue.h"
+#include "router/core.h"
+#include "router/feed_router.h"
+#include "router/group_coordinator.h"
+#include "router/id_allocator.h"
+#include "router/live_fanout.h"
+#include "router/log_access.h"
+#include "router/publisher.h"
+#include "router/retained_store.h"
+#include "router/session_registry.h"
+#include "router/state_codec.h"
+#include "router/subscription_trie.h"
+
+namespace polylog::router {
+namespace {
+
+constexpr const char* kClusterId = "cluster_id";
+constexpr const char* kLeaderEpoch = "leader_epoch";
+
+/// 16 random octets as base64url without padding: 22 characters, as Kafka's cluster ids.
+std::string makeClusterId(Random& random) {
+  constexpr BytesView kAlphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  std::string id;
+  uint64_t bits = 0;
+  for (int i = 0; i < 22; ++i) {
+    if (i % 10 == 0) bits = random.next();
+    // The last character of 128 bits stands for two of them.
+    size_t index = i == 21 ? (bits & 3U) << 4 : bits & 63U;
+    id.push_back(kAlphabet[index]);
+    bits >>= 6;
+  }
+  return id;
+}
+
+class RouterImpl final : public Router {
+ public:
+  RouterImpl(storage::LogStore& store, std::span<Dispatcher* const> workers, Clock& clock,
+             Random& random, RouterOptions options)
+      : core_(store, workers, clock, random, std::move(options)), logs_(core_) {
+    core_.ids = std::make_unique<IdAllocator>(core_);
+    core_.catalogue = std::make_unique<Catalogue>(core_);
+    core_.trie = std::make_unique<SubscriptionTrie>();
+    core_.tags = std::make_unique<AddressTags>(core_);
+    core_.retained = std::make_unique<RetainedStore>(core_);
+    core_.batches = std::make_unique<BatchCache>(core_);
+    core_.fanout = std::make_unique<LiveFanout>(core_);
+    core_.publisher = std::make_unique<Publisher>(core_);
+    core_.sessions = std::make_unique<SessionRegistry>(core_);
+    core_.feed = std::make_unique<FeedRouter>(core_);
+    core_.groups = std::make_unique<GroupCoordinator>(core_);
+  }
+  ~RouterImpl() override { core_.stopping.store(true); }
+
+  Result<> load();
+  void start() override;
+  void stop(std::move_only_function<void()> stopped) override;
+
+  // ---- publishing and logs
+  void publish(const PrincipalRef& principal, SubscriberSession* session,
+               std::span<const Publish> records,
+               Done<std::vector<PublishResult>> done) override {
+    static const std::shared_ptr<Session> kNobody;
+    // Every SubscriberSession that a codec has is one of ours.
+    auto* attachment = static_cast<Attachment*>(session);
+    core_.publisher->publish(principal, attachment ? attachment->session() : kNobody, records,
+                             std::move(done));
+  }
+  void produce(const PrincipalRef& principal, ProduceBatch batch,
+               Done<Result<Produced>> done) override {
+    logs_.produce(principal, std::move(batch), std::move(done));
+  }
+  Result<Fetched> fetch(const PrincipalRef& principal, const std::string& topic, int32_t partition,
+                        Offset from, size_t maxBytes) override {
+    return logs_.fetch(principal, topic, partition, from, maxBytes);
+  }
+  std::unique_ptr<WaitHandle> awaitRecords(const PrincipalRef& /*principal*/,
+                                           std::span<const FetchPoint> points,
+                                           std::move_only_function<void()> wake) override {
+    return logs_.awaitRecords(points, std::move(wake));
+  }
+  Result<PartitionBounds> bounds(const PrincipalRef& principal, const std::string& topic,
+                                 int32_t partition) override {
+    if (auto ok = permitted(principal, Operation::kDescribe, topic); !ok) {
+      return std::unexpected(ok.error());
+    }
+    return logs_.bounds(topic, partition);
+  }
+  Result<std::optional<OffsetAtTime>> offsetAtTime(const PrincipalRef& principal,
+                                                   const std::string& topic, int32_t partition,
+                                                   int64_t timestampMs) override {
+    if (auto ok = permitted(principal, Operation::kDescribe, topic); !ok) {
+      return std::unexpected(ok.error());
+    }
+    return logs_.offsetAtTime(topic, partition, timestampMs);
+  }
+  Result<std::optional<OffsetAtTime>> offsetOfMaxTimestamp(const PrincipalRef& principal,
+                                                           const std::string& topic,
+                                                           int32_t partition) override {
+    if (auto ok = permitted(principal, Operation::kDescribe, topic); !ok) {
+      return std::unexpected(ok.error());
+    }
+    return logs_.offsetOfMaxTimestamp(topic, partition);
+  }
+
+  // ---- catalogue
+  TopicRef findTopic(const PrincipalRef& principal, const std::string& name) override {
+    TopicRef topic = core_.catalogue->find(name);
+    return topic && permitted(principal, Operation::kDescribe, name) ? topic : nullptr;
+  }
+  TopicRef findTopic(const PrincipalRef& principal, const TopicId& id) override {
+    TopicRef topic = core_.catalogue->find(id);
+    return topic && permitted(principal, Operation::kDescribe, topic->name) ? topic : nullptr;
+  }
+  std::vector<TopicRef> topics(const PrincipalRef& principal) override {
+    std::vector<TopicRef> all = core_.catalogue->all();
+    std::erase_if(all, [&](const TopicRef& topic) {
+      return !permitted(principal, Operation::kDescribe, topic->name);
+    });
+    return all;
+  }
+  void createTopic(const PrincipalRef& principal, TopicSpec spec,
+                   Done<Result<TopicRef>> done) override {
+    if (auto ok = permitted(principal, Operation::kCreate, spec.name); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    core_.catalogue->create(core_.here(), std::move(spec), principal->protocol, std::move(done));
+  }
+  void deleteTopic(const PrincipalRef& principal, const std::string& name,
+                   Done<Result<>> done) override;
+  bool autoCreateTopics() const override { return core_.options.autoCreateTopics; }
+
+  // ---- cluster facts
+  const std::string& clusterId() const override { return clusterId_; }
+  LeaderEpoch leaderEpoch() const override { return leaderEpoch_; }
+  int64_t maxRecordBytes() const override { return core_.options.maxMessageBytes; }
+
+  // ---- sessions
+  void openSession(const PrincipalRef& principal, SubscriberOptions options,
+                   SubscriberListener* listener, OpenDone done) override {
+    Resource resource{ResourceKind::kSession, options.clientId};
+    if (!core_.authorizer.permits(principal, Operation::kRead, resource)) {
+      return refuse(std::move(done), notPermitted(resource));
+    }
+    core_.sessions->open(principal, std::move(options), listener, std::move(done));
+  }
+  void listSessions(const PrincipalRef& principal,
+                    Done<std::vector<SessionInfo>> done) override {
+    if (!core_.authorizer.permits(principal, Operation::kDescribe, {ResourceKind::kSession, {}})) {
+      core_.here().later([done = std::move(done)]() mutable { done({}); });
+      return;
+    }
+    core_.sessions->list(std::move(done));
+  }
+  void deleteSession(const PrincipalRef& principal, const std::string& clientId,
+                     Done<Result<>> done) override {
+    Resource resource{ResourceKind::kSession, clientId};
+    if (!core_.authorizer.permits(principal, Operation::kDelete, resource)) {
+      return refuse(std::move(done), notPermitted(resource));
+    }
+    core_.sessions->remove(clientId, std::move(done));
+  }
+
+  // ---- groups
+  void joinGroup(const PrincipalRef& principal, GroupJoin join, Done<GroupJoined> done) override {
+    if (!member(principal, join.group)) {
+      GroupJoined answer;
+      answer.error = notPermitted({ResourceKind::kGroup, join.group});
+      return answerLater(std::move(done), std::move(answer));
+    }
+    core_.groups->join(std::move(join), std::move(done));
+  }
+  void syncGroup(const PrincipalRef& principal, GroupSync sync, Done<GroupSynced> done) override {
+    if (!member(principal, sync.group)) {
+      GroupSynced answer;
+      answer.error = notPermitted({ResourceKind::kGroup, sync.group});
+      return answerLater(std::move(done), std::move(answer));
+    }
+    core_.groups->sync(std::move(sync), std::move(done));
+  }
+  void heartbeat(const PrincipalRef& principal, GroupHeartbeat beat,
+                 Done<Result<>> done) override {
+    if (!member(principal, beat.group)) return refuseGroup(std::move(done), beat.group);
+    core_.groups->heartbeat(std::move(beat), std::move(done));
+  }
+  void leaveGroup(const PrincipalRef& principal, GroupLeave leave,
+                  Done<Result<std::vector<Result<>>>> done) override {
+    if (!member(principal, leave.group)) return refuseGroup(std::move(done), leave.group);
+    core_.groups->leave(std::move(leave), std::move(done));
+  }
+  void commitOffsets(const PrincipalRef& principal, GroupCommit commit,
+                     Done<Result<std::vector<Result<>>>> done) override {
+    if (!member(principal, commit.group)) return refuseGroup(std::move(done), commit.group);
+    core_.groups->commit(std::move(commit), std::move(done));
+  }
+  void fetchOffsets(const PrincipalRef& principal, std::string group,
+                    std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
+                    Done<Result<std::vector<GroupOffset>>> done) override {
+    if (!groupPermits(principal, Operation::kDescribe, group)) {
+      return refuseGroup(std::move(done), group);
+    }
+    core_.groups->fetchOffsets(std::move(group), std::move(partitions), std::move(done));
+  }
+  void listGroups(const PrincipalRef& principal,
+                  Done<std::vector<GroupDescription>> done) override {
+    if (!groupPermits(principal, Operation::kDescribe, {})) return answerLater(std::move(done), {});
+    core_.groups->list(std::move(done));
+  }
+  void describeGroup(const PrincipalRef& principal, std::string group,
+                     Done<Result<GroupDescription>> done) override {
+    if (!groupPermits(principal, Operation::kDescribe, group)) {
+      return refuseGroup(std::move(done), group);
+    }
+    core_.groups->describe(std::move(group), std::move(done));
+  }
+  void deleteGroup(const PrincipalRef& principal, std::string group,
+                   Done<Result<>> done) override {
+    if (!groupPermits(principal, Operation::kDelete, group)) return refuseGroup(std::move(done), group);
+    core_.groups->remove(std::move(group), std::move(done));
+  }
+
+  // ---- producers
+  void initProducer(const PrincipalRef& principal, std::optional<ProducerIdentity> current,
+                    Done<Result<ProducerIdentity>> done) override {
+    Resource resource{ResourceKind::kCluster, {}};
+    if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) {
+      return refuse(std::move(done), notPermitted(resource));
+    }
+    logs_.initProducer(current, std::move(done));
+  }
+
+ private:
+  Result<> permitted(const PrincipalRef& principal, Operation operation,
+                     const std::string& topic) const {
+    Resource resource{ResourceKind::kTopic, topic};
+    if (core_.authorizer.permits(principal, operation, resource)) return {};
+    return std::unexpected(notPermitted(resource));
+  }
+  bool groupPermits(const PrincipalRef& principal, Operation operation, BytesView name) const {
+    return core_.authorizer.permits(principal, operation, {ResourceKind::kGroup, name});
+  }
+  bool member(const PrincipalRef& principal, BytesView name) const {
+    return groupPermits(principal, Operation::kJoin, name);
+  }
+  template <class T>
+  void answerLater(Done<T> done, T value) {
+    core_.here().later([done = std::move(done), value = std::move(value)]() mutable {
+      done(std::move(value));
+    });
+  }
+  template <class T>
+  void refuse(Done<Result<T>> done, Error error) {
+    answerLater<Result<T>>(std::move(done), std::unexpected(std::move(error)));
+  }
+  template <class T>
+  void refuseGroup(Done<Result<T>> done, const std::string& name) {
+    refuse(std::move(done), notPermitted({ResourceKind::kGroup, name}));
+  }
+
+  Core core_;
+  LogAccess logs_;
+  std::string clusterId_;
+  LeaderEpoch leaderEpoch_;
+};
+
+Result<> RouterImpl::load() {
+  using storage::StateTable;
+  storage::AppendRequest request;
+  if (auto id = core_.store.getState(StateTable::kMeta, kClusterId)) {
+    clusterId_ = *id;
+  } else {
+    clusterId_ = makeClusterId(core_.random);
+    request.state.push_back({StateTable::kMeta, kClusterId, clusterId_});
+  }
+  int32_t epoch = 0;
+  if (auto value = core_.store.getState(StateTable::kMeta, kLeaderEpoch)) {
+    auto number = decodeNumber(*value, kLeaderEpoch);
+    if (!number) return std::unexpected(number.error());
+    epoch = static_cast<int32_t>(*number) + 1;
+  }
+  leaderEpoch_ = LeaderEpoch(epoch);
+  // The feed is set before anything is appended.
+  if (auto ok = core_.feed->load(); !ok) return ok;
+  if (auto ok = core_.ids->load(); !ok) return ok;
+  if (auto ok = core_.catalogue->load(); !ok) return ok;
+  if (auto ok = core_.tags->load(); !ok) return ok;
+  if (auto ok = core_.retained->load(); !ok) return ok;
+  if (auto ok = core_.sessions->load(); !ok) return ok;
+  if (auto ok = core_.groups->load(); !ok) return ok;
+  request.state.push_back(
+      {StateTable::kMeta, kLeaderEpoch, encodeNumber(static_cast<uint64_t>(epoch))});
+  request.durability = storage::Durability::kSynced;
+  // It stands before everything else of this start in the journal; nobody need wait for it.
+  auto appended = core_.store.append(std::move(request));
+  if (!appended) return std::unexpected(appended.error());
+  return {};
+}
+
+void RouterImpl::start() {
+  for (const auto& worker : core_.workers) {
+    worker->post([this, &worker = *worker] {
+      core_.sessions->start(worker);
+      core_.groups->start(worker);
+      if (worker.index == 0) core_.feed->start(worker);
+    });
+  }
+}
+
+void RouterImpl::stop(std::move_only_function<void()> stopped) {
+  core_.stopping.store(true);
+  struct Gather {
+    std::atomic<size_t> left;
+    std::move_only_function<void()> stopped;
+  };
+  auto gather = std::make_shared<Gather>();
+  gather->left = core_.workers.size();
+  gather->stopped = std::move(stopped);
+  for (const auto& worker : core_.workers) {
+    worker->post([this, gather, &worker = *worker] {
+      core_.sessions->stop(worker);
+      core_.groups->stop(worker);
+      if (worker.index == 0) core_.feed->stop(worker);
+      worker.owedTimer = nullptr;
+      if (--gather->left == 0) gather->stopped();
+    });
+  }
+}
+
+void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& name,
+                             Done<Result<>> done) {
+  if (auto ok = permitted(principal, Operation::kDelete, name); !ok) {
+    return refuse(std::move(done), ok.error());
+  }
+  core_.catalogue->remove(
+      core_.here(), name, [this, done = std::move(done)](Result<TopicRef> topic) mutable {
+        if (!topic) return done(std::unexpected(topic.error()));
+        core_.groups->topicDeleted((*topic)->name,
+                                   [done = std::move(done)]() mutable { done({}); });
+      });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Router>> makeRouter(storage::LogStore& store,
+                                           std::span<Dispatcher* const> workers, Clock& clock,
+                                           Random& random, RouterOptions options) {
+  if (workers.empty()) return fail(ErrorKind::kInvalid, "a router needs a worker");
+  auto router = std::make_unique<RouterImpl>(store, workers, clock, random, std::move(options));
+  if (Result<> loaded = router->load(); !loaded) return std::unexpected(loaded.error());
+  return router;
+}
+
+}  // namespace polylog::router

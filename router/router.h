@@ -1,0 +1,111 @@
+// The router: implements Broker over the log store. Topic catalogue, subscription trie, sessions with
+// their inboxes, retained records, consumer groups, producers.
+//
+// Threads. Built on one thread (makeRouter reads the store's state view), started once the
+// dispatchers exist, then used as Broker's header says: every call on a worker's thread. A session
+// belongs to one worker (where its connection is), a group to one worker (by its name's hash), the
+// routing of Kafka's batches to worker 0; others reach them through Dispatcher::post(). Publishing
+// goes from the calling worker straight to the store's sequencer.
+//
+// Life: makeRouter(), start(), ..., stop() while the dispatchers' loops still run (connections have
+// been closed before), then LogStore::close(), then the loops end, then the router is destroyed,
+// then dispatchers and store. The store's sinks are the router's, so close() comes before ~Router.
+//
+// Locks. No lock is held while a callback of anybody else's runs. Where two are held, it is in this
+// order; those on one line are never held together:
+//   1. Catalogue's creation lock                        (held over append())
+//   2. IdAllocator's lock, RetainedStore's lock         (held over append())
+//   3. the log store's own
+//   4. Catalogue's map, SubscriptionTrie's, AddressTags', SessionRegistry's map, FeedRouter's queue
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "core/base/clock.h"
+#include "core/event/dispatcher.h"
+#include "core/model/broker.h"
+#include "storage/log_store.h"
+
+namespace polylog::router {
+
+struct RouterOptions {
+  // ---- topics
+  bool autoCreateTopics = true;
+  int32_t defaultPartitions = 1;
+  /// Of topics made by an MQTT or AMQP publish: 7 days or 1 GiB, whichever is less.
+  TopicConfig defaultsMqtt = retention(604'800'000, int64_t{1} << 30);
+  /// Of topics made by Kafka clients.
+  TopicConfig defaultsKafka = retention(604'800'000, -1);
+  /// Topics made by MQTT or AMQP publishes; further names go to the topic `mqtt`.
+  size_t maxTopicsByDevices = 10'000;
+  size_t maxTopics = 200'000;
+  int32_t maxPartitionsPerTopic = 10'000;
+
+  // ---- records
+  int64_t maxMessageBytes = 16 << 20;
+  /// What a batch may decompress to when it is opened for routing or delivery.
+  size_t maxDecodedBytes = 64U << 20;
+
+  // ---- sessions
+  size_t maxSubscriptionsPerSession = 100'000;
+  /// Deliveries that wait in an inbox; beyond it the oldest are dropped, counted.
+  int64_t inboxRecords = 100'000;
+  /// Live deliveries that wait for one session; beyond it new ones are dropped, counted.
+  size_t liveRecords = 100'000;
+  /// Octets of live records held in memory for one session; beyond it those that can be read again
+  /// wait as references, others are dropped, counted.
+  size_t liveBytes = 16U << 20;
+  /// Live deliveries on their way to one other worker; beyond it new ones are dropped, counted.
+  int64_t crossingRecords = 500'000;
+
+  // ---- routing of produced batches
+  size_t routingBacklogBatches = 20'000;
+  size_t routingBacklogBytes = 64U << 20;
+  int64_t routedPositionMillis = 1000;
+
+  // ---- groups
+  /// How long the first member of an empty group waits for others to join. Kafka's default is 3 s;
+  /// short here, since a rebalance more costs less than a start that is slow for everybody.
+  int64_t initialRebalanceMillis = 200;
+  int32_t minSessionTimeoutMillis = 1;
+  int32_t maxSessionTimeoutMillis = 1'800'000;
+  size_t maxGroups = 100'000;      ///< a worker
+  size_t maxGroupMembers = 10'000;
+  size_t maxOffsetMetadataBytes = 4096;
+  /// An empty group and its offsets are forgotten after this.
+  int64_t offsetsRetentionMillis = 604'800'000;
+
+  /// The address under which a record of another protocol, stored under (topic, key), is matched and
+  /// delivered, where the user's rules say so (mapping's Rules::addressOf). May be null: (topic, key)
+  /// itself. Called on any worker; views into the input or `scratch`.
+  std::function<Address(BytesView topic, const std::optional<BytesView>& key, std::string& scratch)>
+      addressOf;
+
+  static TopicConfig retention(int64_t millis, int64_t bytes) {
+    TopicConfig config;
+    config.retentionMs = millis;
+    config.retentionBytes = bytes;
+    return config;
+  }
+};
+
+class Router : public Broker {
+ public:
+  /// Makes timers and takes up what was not routed before the last end. Once, from any thread.
+  virtual void start() = 0;
+  /// Journals what was kept back (acknowledgements, the routed position) and cancels every timer.
+  /// `stopped` runs on a worker's thread when all workers are through.
+  virtual void stop(std::move_only_function<void()> stopped) = 0;
+};
+
+/// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the
+/// store, the clock and `random` outlive the router. kCorrupt when a state entry can't be read.
+Result<std::unique_ptr<Router>> makeRouter(storage::LogStore& store,
+                                           std::span<Dispatcher* const> workers, Clock& clock,
+                                           Random& random, RouterOptions options);
+
+}  // namespace polylog::router

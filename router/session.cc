@@ -1,0 +1,441 @@
+#include "router/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "router/batch_cache.h"
+#include "router/publisher.h"
+#include "router/session_registry.h"
+
+namespace polylog::router {
+namespace {
+
+constexpr int64_t kMicros = 1'000'000;
+constexpr int64_t kRetryMicros = kMicros;
+/// Canonical name of the property "expiry" (docs/mapping.md).
+constexpr BytesView kExpiryHeader = "expiry";
+
+}  // namespace
+
+Session::Session(Core& core, std::string clientId, uint32_t worker)
+    : core_(core), clientId_(std::move(clientId)), worker_(worker) {}
+
+Session::~Session() = default;
+
+// ---------------------------------------------------------------- any thread
+
+void Session::checkDepth(Offset base) {
+  if (base.value() - inbox_->floor() < core_.options.inboxRecords) return;
+  if (trimAsked_.exchange(true)) return;
+  home().post([self = shared_from_this()] { self->onHome([self] { self->trim(); }); });
+}
+
+void Session::onHome(Task task) {
+  Worker& worker = home();
+  if (Dispatcher::current() == &worker.dispatcher) return task();
+  worker.post(std::move(task));
+}
+
+void Session::trim() {
+  trimAsked_.store(false);
+  if (phase_ == Phase::kEnded) return;
+  int64_t gone = inbox_->trim(core_.options.inboxRecords);
+  if (gone == 0) return;
+  dropped_ += gone;
+  core_.metrics.dropped(DropReason::kInboxFull).add(gone);
+}
+
+// ---------------------------------------------------------------- life
+
+void Session::giveInbox(PartitionId inbox, uint32_t expirySeconds, std::string user) {
+  inbox_ = std::make_unique<Inbox>(core_, *this, inbox);
+  expirySeconds_ = expirySeconds;
+  user_ = std::move(user);
+}
+
+void Session::resumeWith(uint32_t expirySeconds, std::string user) {
+  expirySeconds_ = expirySeconds;
+  user_ = std::move(user);
+  disconnectedWallMs_ = -1;
+}
+
+void Session::restore(const SessionState& state, int64_t nowMonotonic, int64_t nowWall) {
+  giveInbox(state.inbox, state.expirySeconds, state.user);
+  // One that was connected at a crash counts as disconnected now.
+  disconnectedWallMs_ = state.disconnectedMs < 0 ? nowWall : state.disconnectedMs;
+  int64_t awayMs = std::max<int64_t>(0, nowWall - disconnectedWallMs_);
+  disconnectedAt_ = nowMonotonic - awayMs * 1000;
+  phase_ = Phase::kDetached;
+  if (auto ends = core_.store.ends(state.inbox)) inbox_->allMayHaveBeenSent(ends->end);
+}
+
+void Session::restoreSubscription(const SubscriptionState& state) {
+  TrieEntry entry{this,
+                  nextNumber_++,
+                  state.subscription.id,
+                  state.subscription.guarantee,
+                  state.subscription.noLocal,
+                  state.subscription.retainAsPublished,
+                  state.since};
+  Held& held = subscriptions_[state.subscription.text];
+  held = {core_.trie->add(state.subscription.filter, entry), entry.number, entry.guarantee,
+          state.since};
+  core_.metrics.subscriptions.add(1);
+}
+
+std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal,
+                                                   uint32_t expirySeconds,
+                                                   SubscriberListener* listener, bool resumed) {
+  live_ = std::make_unique<Live>();
+  live_->listener = listener;
+  live_->attachment = std::make_shared<Attachment>(shared_from_this(), resumed);
+  ++attachments_;
+  principal_ = principal;
+  user_ = principal->user;
+  expirySeconds_ = expirySeconds;
+  disconnectedWallMs_ = -1;
+  willAt_ = -1;
+  phase_ = Phase::kAttached;
+  connected_.store(true, std::memory_order_relaxed);
+  if (inbox_) {
+    inbox_->rewind();
+    watch(inbox_->partition(), inbox_->cursor());
+  }
+  return live_->attachment;
+}
+
+void Session::dropAttachment() {
+  connected_.store(false, std::memory_order_relaxed);
+  if (!live_) return;
+  if (live_->watching) core_.store.unwatch(live_->watchedPartition, live_->watchId);
+  live_->attachment->invalidate();
+  live_ = nullptr;
+  ++attachments_;
+  if (inbox_) inbox_->letGo();
+}
+
+bool Session::resumable(int64_t nowMonotonic) const {
+  if (!persistent() || phase_ == Phase::kEnded || expirySeconds_ == 0) return false;
+  if (phase_ != Phase::kDetached || expirySeconds_ == kNeverExpires) return true;
+  return nowMonotonic < disconnectedAt_ + int64_t{expirySeconds_} * kMicros;
+}
+
+void Session::end(std::vector<storage::StateChange>& state) {
+  dropAttachment();
+  phase_ = Phase::kEnded;
+  for (auto& [text, held] : subscriptions_) drop(held);
+  using storage::StateTable;
+  if (inbox_) {
+    PartitionId id = inbox_->partition();
+    state.push_back({StateTable::kSession, clientId_, std::nullopt});
+    for (auto& [text, held] : subscriptions_) {
+      state.push_back({StateTable::kSubscription, subscriptionKey(id, text), std::nullopt});
+    }
+    for (uint16_t held : held_) {
+      state.push_back({StateTable::kHeldPublish, heldPublishKey(id, held), std::nullopt});
+    }
+    state.push_back({StateTable::kInbox, inboxKey(id), std::nullopt});
+    state.push_back(storage::partitionDeleted(id));
+  }
+  subscriptions_.clear();
+  held_.clear();
+}
+
+void Session::drop(const Held& held) {
+  core_.trie->remove(held.place, this, held.number);
+  core_.metrics.subscriptions.add(-1);
+}
+
+SessionState Session::state() const {
+  return {inbox_->partition(), expirySeconds_, disconnectedWallMs_, user_};
+}
+
+void Session::journalSession(storage::Durability durability) {
+  if (!persistent()) return;
+  storage::AppendRequest request;
+  request.state.push_back(
+      {storage::StateTable::kSession, clientId_, encodeSession(state())});
+  request.durability = durability;
+  // A failure costs no more than an earlier idea of when the session was last connected.
+  (void)core_.store.append(std::move(request));
+}
+
+void Session::detach() {
+  if (phase_ != Phase::kAttached) return;
+  dropAttachment();
+  phase_ = Phase::kDetached;
+  disconnectedAt_ = core_.clock.monotonicMicros();
+  disconnectedWallMs_ = core_.clock.wallMillis();
+  if (!persistent() || expirySeconds_ == 0) return core_.sessions->finish(shared_from_this());
+  if (will_ && will_->delaySeconds > 0) {
+    willAt_ = disconnectedAt_ + int64_t{will_->delaySeconds} * kMicros;
+  } else {
+    publishWill();
+  }
+  inbox_->flush();
+  journalSession(storage::Durability::kUnwaited);
+  scheduleDeadline();
+}
+
+void Session::scheduleDeadline() {
+  int64_t at = INT64_MAX;
+  if (phase_ == Phase::kDetached) {
+    if (willAt_ >= 0) at = std::min(at, willAt_);
+    if (expirySeconds_ != kNeverExpires) {
+      at = std::min(at, disconnectedAt_ + int64_t{expirySeconds_} * kMicros);
+    }
+  }
+  if (retryAt_ >= 0) at = std::min(at, retryAt_);
+  if (at != INT64_MAX) core_.sessions->wakeAt(at, shared_from_this());
+}
+
+void Session::onDeadline(int64_t nowMonotonic) {
+  if (retryAt_ >= 0 && nowMonotonic >= retryAt_) {
+    retryAt_ = -1;
+    notify();
+  }
+  if (phase_ != Phase::kDetached) return;
+  if (!resumable(nowMonotonic)) return core_.sessions->finish(shared_from_this());
+  if (willAt_ >= 0 && nowMonotonic >= willAt_) publishWill();
+  scheduleDeadline();
+}
+
+void Session::publishWill() {
+  willAt_ = -1;
+  if (!will_) return;
+  Will will = std::move(*will_);
+  will_.reset();
+  std::string expiry;
+  Publish publish;
+  Record& record = publish.record;
+  if (will.key) record.key = *will.key;
+  if (will.value) record.value = *will.value;
+  for (const auto& [name, value] : will.headers) {
+    record.headers.push_back({name, value ? std::optional<BytesView>(*value) : std::nullopt});
+  }
+  if (will.expirySeconds) {
+    expiry = std::to_string(core_.clock.wallMillis() + int64_t{*will.expirySeconds} * 1000);
+    record.headers.push_back({kExpiryHeader, BytesView(expiry)});
+  }
+  record.guarantee = will.guarantee;
+  record.retain = will.retain;
+  publish.topic = will.topic;
+  publish.address = {will.topic, record.key};
+  publish.partitionHash = will.partitionHash;
+  core_.publisher->publish(principal_, nullptr, {&publish, 1}, nullptr);
+}
+
+void Session::connectionReplaced(bool resumes) {
+  if (resumes && will_ && will_->delaySeconds > 0) {
+    will_.reset();
+    willAt_ = -1;
+    return;
+  }
+  publishWill();
+}
+
+SessionInfo Session::describe() const {
+  SessionInfo info;
+  info.clientId = clientId_;
+  info.user = user_;
+  info.connected = phase_ == Phase::kAttached;
+  if (info.connected && principal_) info.peer = principal_->peer;
+  info.expirySeconds = expirySeconds_;
+  info.dropped = dropped_;
+  if (inbox_) {
+    info.waiting = inbox_->waiting();
+  } else if (live_) {
+    info.waiting = live_->nextId - live_->done.floor() - live_->done.above() +
+                   static_cast<int64_t>(live_->acknowledged.size());
+  }
+  for (const auto& [text, held] : subscriptions_) {
+    info.subscriptions.push_back({text, held.guarantee});
+  }
+  return info;
+}
+
+void Session::setExpiry(uint32_t seconds) {
+  // What began without an inbox can't outlive its connection any more.
+  if (!persistent() || seconds == expirySeconds_) return;
+  expirySeconds_ = seconds;
+  journalSession(storage::Durability::kUnwaited);
+}
+
+// ---------------------------------------------------------------- delivery
+
+void Session::pushLive(LiveItem item) {
+  if (!live_) return;  // nobody is there: at most once is lost, and nothing else comes this way
+  bool plain = item.guarantee == DeliveryGuarantee::kAtMostOnce || persistent();
+  LiveQueue& queue = plain ? live_->plain : live_->acknowledged;
+  if (!queue.push(std::move(item), core_.options.liveRecords, core_.options.liveBytes)) {
+    ++dropped_;
+    core_.metrics.dropped(DropReason::kQueueFull).add();
+    return;
+  }
+  if (live_->hungry) notify();
+}
+
+void Session::notify() {
+  if (!live_ || !live_->hungry) return;
+  live_->hungry = false;
+  core_.sessions->notify(shared_from_this());
+}
+
+size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
+  size_t before = out.size();
+  // They take turns, so that neither starves the other.
+  live_->plainFirst = !live_->plainFirst;
+  if (live_->plainFirst) takePlain(max, out);
+  size_t left = max - (out.size() - before);
+  if (left > 0) takeAcknowledged(left, idLimit, out);
+  left = max - (out.size() - before);
+  if (!live_->plainFirst && left > 0) takePlain(left, out);
+  size_t taken = out.size() - before;
+  if (taken < max) live_->hungry = true;
+  int64_t bytes = 0;
+  for (size_t i = before; i < out.size(); ++i) {
+    bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
+  }
+  core_.metrics.recordsOut(principal_->protocol).add(static_cast<int64_t>(taken));
+  core_.metrics.bytesOut(principal_->protocol).add(bytes);
+  return taken;
+}
+
+size_t Session::takePlain(size_t max, std::vector<Delivery>& out) {
+  size_t taken = 0;
+  while (taken < max && !live_->plain.empty()) {
+    LiveItem item = live_->plain.pop();
+    Delivery& delivery = out.emplace_back();
+    delivery.retain = item.retain;
+    delivery.subscriptionIds = std::move(item.subscriptionIds);
+    const RoutedRecord* record = &item.block->records[item.index];
+    delivery.record = RoutedRecordRef(std::move(item.block), record);
+    ++taken;
+  }
+  return taken;
+}
+
+size_t Session::takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
+  if (inbox_) {
+    size_t before = out.size();
+    switch (inbox_->take(home(), max, idLimit, out)) {
+      case Inbox::Taken::kEnough: break;
+      case Inbox::Taken::kAtEnd: watch(inbox_->partition(), inbox_->cursor()); break;
+      case Inbox::Taken::kFailed:
+        retryAt_ = core_.clock.monotonicMicros() + kRetryMicros;
+        scheduleDeadline();
+        break;
+    }
+    return out.size() - before;
+  }
+  size_t taken = 0;
+  LiveQueue& queue = live_->acknowledged;
+  while (taken < max && !queue.empty() && live_->nextId < idLimit) {
+    bool wait = false;
+    if (!bodyOf(queue.front(), wait)) {
+      if (wait) break;
+      queue.pop();
+      ++dropped_;
+      core_.metrics.dropped(DropReason::kGone).add();
+      continue;
+    }
+    LiveItem item = queue.pop();
+    Delivery& delivery = out.emplace_back();
+    delivery.id = live_->nextId++;
+    delivery.guarantee = item.guarantee;
+    delivery.retain = item.retain;
+    delivery.subscriptionIds = std::move(item.subscriptionIds);
+    const RoutedRecord* record = &item.block->records[item.index];
+    delivery.record = RoutedRecordRef(std::move(item.block), record);
+    ++taken;
+  }
+  return taken;
+}
+
+/// Reads the body of an item again that waits as a reference. False: it is gone, or (`wait`) not
+/// visible yet, and a watch has been set.
+bool Session::bodyOf(LiveItem& item, bool& wait) {
+  if (item.block) return true;
+  const BlockSource& source = *item.parked;
+  auto batch = core_.store.readAt(source.place);
+  if (!batch) {
+    auto ends = core_.store.ends(source.partition);
+    wait = ends && ends->highWatermark <= source.base;
+    if (wait) watch(source.partition, source.base);
+    return false;
+  }
+  auto block = core_.batches->open(home(), *batch, source);
+  if (!block || item.index >= (*block)->records.size()) return false;
+  item.block = std::move(*block);
+  return true;
+}
+
+void Session::watch(PartitionId partition, Offset offset) {
+  if (live_->watching) return;
+  live_->watching = true;
+  live_->watchedPartition = partition;
+  auto wake = [weak = weak_from_this(), worker = worker(), attachment = attachments_] {
+    auto self = weak.lock();
+    if (!self || self->worker() != worker || self->attachments_ != attachment) return;
+    self->live_->watching = false;
+    self->notify();
+  };
+  live_->watchId = core_.store.watch(partition, offset, home().sink, std::move(wake));
+}
+
+void Session::acknowledge(int64_t id) {
+  if (inbox_) return inbox_->acknowledge(id);
+  if (id >= 0 && id < live_->nextId) live_->done.add(id);
+}
+
+void Session::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
+  if (inbox_) return inbox_->accept(id, std::move(done));
+  home().later([done = std::move(done)]() mutable { done({}); });
+}
+
+int64_t Session::acknowledgedUpTo() const {
+  return inbox_ ? inbox_->acknowledgedUpTo() : live_->done.floor();
+}
+
+// ---------------------------------------------------------------- exactly-once publishes of its own
+
+void Session::holdPublishes(const std::vector<uint16_t>& ids) {
+  for (uint16_t id : ids) {
+    if (std::find(held_.begin(), held_.end(), id) == held_.end()) held_.push_back(id);
+  }
+}
+
+void Session::unholdPublishes(const std::vector<uint16_t>& ids) {
+  for (uint16_t id : ids) std::erase(held_, id);
+}
+
+void Session::releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) {
+  // Mostly in the order received: found at the front.
+  auto at = std::find(held_.begin(), held_.end(), id);
+  bool wasHeld = at != held_.end();
+  if (wasHeld) held_.erase(at);
+  if (!persistent() || !wasHeld) {
+    home().later([done = std::move(done)]() mutable { done({}); });
+    return;
+  }
+  auto shared = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
+  storage::AppendRequest request;
+  request.state.push_back(
+      {storage::StateTable::kHeldPublish, heldPublishKey(inbox_->partition(), id), std::nullopt});
+  request.durability = storage::Durability::kSynced;
+  request.sink = &home().sink;
+  auto failed = [id, weak = weak_from_this(), shared](const Error& error) {
+    if (auto self = weak.lock()) self->onHome([self, id] { self->holdPublishes({id}); });
+    (*shared)(std::unexpected(error));
+  };
+  request.done = [&core = core_, shared, failed](const Result<storage::Appended>& result) {
+    if (result) return (*shared)({});
+    ++core.writeFailures;
+    failed(result.error());
+  };
+  if (auto appended = core_.store.append(std::move(request)); !appended) {
+    home().later([failed, error = appended.error()] { failed(error); });
+  }
+}
+
+}  // namespace polylog::router

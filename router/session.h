@@ -1,0 +1,201 @@
+// A subscriber's session: subscriptions, what waits for it, what it acknowledged, its will.
+//
+// A session belongs to one worker: where its connection is, or was last. Everything not marked "any
+// thread" is called on that worker only. It moves to another worker when its client connects there
+// (SessionRegistry); from then on the old worker leaves it alone.
+//
+// A session that outlives its connection ("persistent") has an inbox, a partition of the log store:
+// what it gets at least once is a target of the record's own entry, read below the high watermark
+// when the client takes it; its ids are the inbox's offsets. All else waits in memory (LiveQueue)
+// while the client is connected, and not otherwise.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/model/broker.h"
+#include "core/model/subscriber_session.h"
+#include "router/core.h"
+#include "router/inbox.h"
+#include "router/live_queue.h"
+#include "router/state_codec.h"
+#include "router/subscription_trie.h"
+
+namespace polylog::router {
+
+class Attachment;
+
+class Session final : public std::enable_shared_from_this<Session> {
+ public:
+  Session(Core& core, std::string clientId, uint32_t worker);
+  ~Session();
+
+  // ---- any thread
+  const std::string& clientId() const { return clientId_; }
+  uint32_t worker() const { return worker_.load(std::memory_order_acquire); }
+  bool connected() const { return connected_.load(std::memory_order_relaxed); }
+  /// Fixed before anybody but its worker knows the session.
+  bool persistent() const { return inbox_ != nullptr; }
+  PartitionId inbox() const { return inbox_->partition(); }
+  /// Something was appended to the inbox at `base`: if that is too far above what is acknowledged,
+  /// the oldest are dropped, soon.
+  void checkDepth(Offset base);
+
+  // ---- life, by SessionRegistry
+  enum class Phase : uint8_t { kOpening, kAttached, kDetached, kMoving, kEnded };
+  Phase phase() const { return phase_; }
+  void setPhase(Phase phase) { phase_ = phase; }
+  /// Makes it persistent: before it is known to anybody.
+  void giveInbox(PartitionId inbox, uint32_t expirySeconds, std::string user);
+  /// As it was journaled; connected or not then, it is disconnected now.
+  void restore(const SessionState& state, int64_t nowMonotonic, int64_t nowWall);
+  void restoreSubscription(const SubscriptionState& state);
+  void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
+  void restoreHeld(uint16_t id) { held_.push_back(id); }
+
+  std::shared_ptr<SubscriberSession> attach(const PrincipalRef& principal, uint32_t expirySeconds,
+                                            SubscriberListener* listener, bool resumed);
+  /// Ends the attachment without telling anybody; the will is left alone.
+  void dropAttachment();
+  SubscriberListener* listener() const { return live_ ? live_->listener : nullptr; }
+  void moveTo(uint32_t worker) { worker_.store(worker, std::memory_order_release); }
+  /// Whether it may be opened again instead of beginning anew.
+  bool resumable(int64_t nowMonotonic) const;
+  /// Out of the trie; never delivers again. Appends what deletes its state.
+  void end(std::vector<storage::StateChange>& state);
+  SessionState state() const;
+  /// Something falls due: a delayed will, the expiry, a read to be tried again.
+  void onDeadline(int64_t nowMonotonic);
+  void publishWill();
+  /// The will of a connection that was replaced: sent unless the session goes on and it has a delay.
+  void connectionReplaced(bool resumes);
+  SessionInfo describe() const;
+  uint32_t expirySeconds() const { return expirySeconds_; }
+  /// A new expiry at its resumption; the caller journals state().
+  void resumeWith(uint32_t expirySeconds, std::string user);
+  void scheduleDeadline();
+  void flush() { if (inbox_) inbox_->flush(); }
+  std::vector<Task> waiting;  ///< opens that wait until this one is through
+  /// Its entry in its worker's deadlines; SessionRegistry's.
+  std::optional<std::multimap<int64_t, std::weak_ptr<Session>>::iterator> deadline;
+
+  // ---- by SubscriberSession, through Attachment
+  std::vector<uint16_t> heldPublishIds() const { return held_; }
+  void subscribe(std::vector<Subscription> subscriptions, SubscriberSession::SubscribeDone done);
+  void unsubscribe(std::vector<std::string> filters,
+                   std::move_only_function<void(Result<std::vector<bool>>)> done);
+  size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out);
+  void acknowledge(int64_t id);
+  void accept(int64_t id, std::move_only_function<void(Result<>)> done);
+  int64_t acknowledgedUpTo() const;
+  void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done);
+  void setWill(std::optional<Will> will) { will_ = std::move(will); }
+  void setExpiry(uint32_t seconds);
+  void detach();
+
+  // ---- by the router's parts
+  void pushLive(LiveItem item);
+  void holdPublishes(const std::vector<uint16_t>& ids);
+  void unholdPublishes(const std::vector<uint16_t>& ids);
+  /// Tells the listener, once the current round is through, that there is something to take.
+  void notify();
+  Worker& home() const { return *core_.workers[worker()]; }
+  /// Runs `task` on the worker that the session belongs to: here and now if that is this one.
+  void onHome(Task task);
+
+ private:
+  friend class Inbox;
+
+  struct Held {
+    SubscriptionTrie::Place place = nullptr;
+    uint32_t number = 0;
+    DeliveryGuarantee guarantee{};
+    Position since;
+  };
+  /// What only a connected session needs.
+  struct Live {
+    SubscriberListener* listener = nullptr;
+    std::shared_ptr<Attachment> attachment;
+    bool hungry = true;      ///< the client waits to be told
+    bool plainFirst = true;  ///< whose turn it is in take()
+    LiveQueue plain;         ///< at most once
+    LiveQueue acknowledged;  ///< the others, of a session without an inbox
+    int64_t nextId = 0;
+    RangeSet done;
+    bool watching = false;
+    storage::LogStore::WatchId watchId = 0;
+    PartitionId watchedPartition;
+  };
+  struct SubscribeCall;
+
+  Result<DeliveryGuarantee> addOne(Subscription& subscription, SubscribeCall& call);
+  Result<> collectRetained(const Subscription& subscription, SubscribeCall& call);
+  void appendSubscriptions(const std::shared_ptr<SubscribeCall>& call);
+  void sendRetained(SubscribeCall& call);
+  void subscribed(SubscribeCall& call, const Result<storage::Appended>& result);
+  void drop(const Held& held);
+  void reloadSubscriptions();
+  size_t takePlain(size_t max, std::vector<Delivery>& out);
+  size_t takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delivery>& out);
+  bool bodyOf(LiveItem& item, bool& wait);
+  void watch(PartitionId partition, Offset offset);
+  void trim();
+  void journalSession(storage::Durability durability);
+
+  Core& core_;
+  const std::string clientId_;
+  std::atomic<uint32_t> worker_;
+  std::atomic<bool> connected_{false};
+  std::atomic<bool> trimAsked_{false};
+  Phase phase_ = Phase::kOpening;
+  uint32_t expirySeconds_ = 0;
+  uint32_t nextNumber_ = 1;
+  uint64_t attachments_ = 0;  ///< tells one connection's wake-ups from another's
+  int64_t disconnectedAt_ = 0;      ///< monotonic microseconds
+  int64_t disconnectedWallMs_ = -1;
+  int64_t willAt_ = -1;
+  int64_t retryAt_ = -1;
+  int64_t dropped_ = 0;
+  PrincipalRef principal_;
+  std::string user_;
+  std::optional<Will> will_;
+  std::map<std::string, Held, std::less<>> subscriptions_;
+  std::vector<uint16_t> held_;  ///< exactly-once publishes of its own
+  std::unique_ptr<Inbox> inbox_;
+  std::unique_ptr<Live> live_;
+};
+
+/// What a codec holds of a session: answers nothing any more once it was taken over or detached.
+class Attachment final : public SubscriberSession {
+ public:
+  Attachment(std::shared_ptr<Session> session, bool resumed)
+      : session_(std::move(session)), resumed_(resumed) {}
+  void invalidate() { session_ = nullptr; }
+  const std::shared_ptr<Session>& session() const { return session_; }
+
+  bool resumed() const override { return resumed_; }
+  std::vector<uint16_t> heldPublishIds() const override;
+  void subscribe(std::vector<Subscription> subscriptions, SubscribeDone done) override;
+  void unsubscribe(std::vector<std::string> filters,
+                   std::move_only_function<void(Result<std::vector<bool>>)> done) override;
+  size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out) override;
+  void acknowledge(int64_t id) override;
+  void accept(int64_t id, std::move_only_function<void(Result<>)> done) override;
+  int64_t acknowledgedUpTo() const override;
+  void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
+  void setWill(std::optional<Will> will) override;
+  void setExpiry(uint32_t seconds) override;
+  void detach() override;
+
+ private:
+  std::shared_ptr<Session> session_;
+  bool resumed_;
+};
+
+}  // namespace polylog::router

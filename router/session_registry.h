@@ -1,0 +1,76 @@
+// All sessions by client id: opening, taking over, ending them, and waking them when something falls
+// due. open(), list() and remove() from any worker; the rest on the session's own.
+//
+// A session is asked for on its own worker, one request after the other: an open posts there, where the
+// old connection is told, and the session either moves to the worker that asked or ends and makes
+// room for a new one. While it is being created or moved, further requests wait in it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/model/broker.h"
+#include "router/core.h"
+#include "router/session.h"
+
+namespace polylog::router {
+
+class SessionRegistry {
+ public:
+  explicit SessionRegistry(Core& core);
+  ~SessionRegistry();
+  Result<> load();
+  void start(Worker& worker);
+  void stop(Worker& worker);
+
+  void open(const PrincipalRef& principal, SubscriberOptions options, SubscriberListener* listener,
+            Broker::OpenDone done);
+  void list(Done<std::vector<SessionInfo>> done);
+  void remove(const std::string& clientId, Done<Result<>> done);
+
+  /// The session is over: its will, its state, its name.
+  void finish(const std::shared_ptr<Session>& session);
+  /// onDeliverable(), once the current round is through.
+  void notify(std::shared_ptr<Session> session);
+  /// onDeadline() at that time (monotonic microseconds), instead of an earlier wish.
+  void wakeAt(int64_t at, const std::shared_ptr<Session>& session);
+
+ private:
+  struct Opening;
+  struct Removal;
+  using OpeningRef = std::shared_ptr<Opening>;
+  using SessionRef = std::shared_ptr<Session>;
+  struct PerWorker {
+    std::vector<SessionRef> toNotify;
+    std::multimap<int64_t, std::weak_ptr<Session>> deadlines;
+    std::unique_ptr<Timer> timer;
+  };
+
+  void tryOpen(OpeningRef opening);
+  void handOver(SessionRef existing, OpeningRef opening);
+  void create(SessionRef fresh, OpeningRef opening);
+  void created(SessionRef fresh, OpeningRef opening, const Result<storage::Appended>& result);
+  void resume(SessionRef session, OpeningRef opening);
+  void attach(const SessionRef& session, Opening& opening, bool resumed);
+  void removeAt(SessionRef session, std::shared_ptr<Removal> removal);
+  bool onItsWorker(const SessionRef& session, Task again);
+  void wakeWaiting(Session& session);
+  void forget(const SessionRef& session);
+  void runNotifications(Worker& worker);
+  void runDeadlines(Worker& worker);
+  void arm(Worker& worker);
+  void cancelWake(Session& session);
+  std::vector<SessionRef> sessionsOf(uint32_t worker) const;
+  Result<> loadSubscriptions(const std::unordered_map<PartitionId, Session*>& byInbox);
+
+  Core& core_;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::string, SessionRef, TextHash, std::equal_to<>> sessions_;
+  std::vector<PerWorker> perWorker_;
+};
+
+}  // namespace polylog::router

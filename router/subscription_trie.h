@@ -1,0 +1,85 @@
+// All subscriptions in force, by the levels of their filters; finds those that match an address in a
+// number of steps that depends on its levels and not on how many subscriptions there are.
+// Thread-safe: readers share a lock, add() and remove() take it alone. Every change raises the
+// generation, by which callers know that what they remember of match() is out of date.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/bytes.h"
+#include "core/base/strong.h"
+#include "core/model/record.h"
+#include "core/model/topic_filter.h"
+
+namespace polylog::router {
+
+class Session;
+
+/// A subscription as routing needs it. The session takes its entries out before it goes.
+struct TrieEntry {
+  Session* session = nullptr;
+  uint32_t number = 0;          ///< of the subscription within its session
+  uint32_t subscriptionId = 0;  ///< 0 = none
+  DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
+  bool noLocal = false;
+  bool retainAsPublished = false;
+  Position since;  ///< batches before it are none of its business
+};
+
+class SubscriptionTrie {
+ public:
+  class Node;
+  /// Where a subscription hangs: what remove() needs in place of the filter.
+  using Place = Node*;
+
+  SubscriptionTrie();
+  ~SubscriptionTrie();
+
+  /// Adds the entry, or replaces the one of the same session and number at the same filter.
+  Place add(const TopicFilter& filter, const TrieEntry& entry);
+  void remove(Place place, const Session* session, uint32_t number);
+
+  /// Calls visit(const TrieEntry&) for each match, with the lock shared: it must not block or call
+  /// back. Returns the generation that the answer is of.
+  template <class Visit>
+  uint64_t match(const Address& address, Visit&& visit) const {
+    std::vector<const std::vector<TrieEntry>*> found;
+    std::shared_lock lock(mutex_);
+    collect(address, found);
+    for (const auto* entries : found) {
+      for (const TrieEntry& entry : *entries) visit(entry);
+    }
+    return generation_.load(std::memory_order_relaxed);
+  }
+
+  /// Whether some address of that topic could match. Cheap; errs on the side of yes.
+  bool couldMatchTopic(BytesView topic) const;
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+  size_t size() const { return size_.load(std::memory_order_relaxed); }
+
+ private:
+  void collect(const Address& address, std::vector<const std::vector<TrieEntry>*>& found) const;
+
+  mutable std::shared_mutex mutex_;
+  std::unique_ptr<Node> root_;
+  std::atomic<uint64_t> generation_{1};
+  std::atomic<size_t> size_{0};
+  size_t innerRests_ = 0;  ///< subscriptions with a "rest" before their last level; none from MQTT
+};
+
+/// Divides an address into its levels. Views into it.
+void levelsOf(const Address& address, std::vector<BytesView>& out);
+/// Whether first-level wildcards pass this address by (design section 4).
+inline bool hiddenFromWildcards(BytesView topic) {
+  return !topic.empty() && (topic.front() == '$' || topic.front() == '_');
+}
+
+}  // namespace polylog::router

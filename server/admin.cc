@@ -1,0 +1,216 @@
+#include "server/admin.h"
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/queue.h>
+
+#include <cerrno>
+#include <cstring>
+#include <future>
+
+#include "core/event/event_dispatcher.h"
+#include "core/model/broker.h"
+#include "core/net/address.h"
+#include "server/api.h"
+#include "server/http.h"
+#include "server/json.h"
+
+namespace polylog::server {
+namespace {
+
+constexpr int kTimeoutSeconds = 60;
+constexpr ssize_t kMaxHeaders = 16 * 1024;
+constexpr long kMaxOpenRequests = 256;
+
+int statusOf(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalid: return 400;
+    case ErrorKind::kUnauthorized: return 403;
+    case ErrorKind::kNotFound: return 404;
+    case ErrorKind::kAlreadyExists:
+    case ErrorKind::kGroupNotEmpty: return 409;
+    case ErrorKind::kTooLarge: return 413;
+    case ErrorKind::kOutOfRange: return 416;
+    case ErrorKind::kBusy: return 429;
+    case ErrorKind::kUnsupported: return 501;
+    case ErrorKind::kNoSpace: return 507;
+    case ErrorKind::kShutdown:
+    case ErrorKind::kTimeout: return 503;
+    default: return 500;
+  }
+}
+
+std::string decoded(std::string_view text) {
+  size_t length = 0;
+  std::unique_ptr<char, void (*)(void*)> raw(
+      evhttp_uridecode(std::string(text).c_str(), 0, &length), std::free);
+  return raw ? std::string(raw.get(), length) : std::string();
+}
+
+std::vector<std::string> segments(std::string_view path) {
+  std::vector<std::string> parts;
+  while (!path.empty()) {
+    path.remove_prefix(1);  // the slash
+    size_t end = std::min(path.find('/'), path.size());
+    parts.push_back(decoded(path.substr(0, end)));
+    path.remove_prefix(end);
+  }
+  return parts;
+}
+
+const char* methodName(evhttp_cmd_type type) {
+  switch (type) {
+    case EVHTTP_REQ_GET: return "GET";
+    case EVHTTP_REQ_POST: return "POST";
+    case EVHTTP_REQ_DELETE: return "DELETE";
+    default: return "";
+  }
+}
+
+class HttpAdminServer final : public AdminServer {
+ public:
+  HttpAdminServer(EventDispatcher& worker, Broker& broker, std::function<bool()> ready)
+      : worker_(worker), ready_(std::move(ready)), api_(broker, worker) {}
+
+  ~HttpAdminServer() override {
+    if (http_ != nullptr) evhttp_free(http_);
+  }
+
+  Result<> listen(const HostPort& address);
+  const HostPort& bound() const override { return bound_; }
+  void stop() override;
+
+ private:
+  static void onRequest(evhttp_request* request, void* self) {
+    static_cast<HttpAdminServer*>(self)->handle(request);
+  }
+  void handle(evhttp_request* request);
+
+  EventDispatcher& worker_;
+  std::function<bool()> ready_;
+  Api api_;
+  evhttp* http_ = nullptr;
+  HostPort bound_;
+  std::shared_ptr<bool> open_ = std::make_shared<bool>(true);
+};
+
+Result<> HttpAdminServer::listen(const HostPort& address) {
+  http_ = evhttp_new(worker_.base());
+  evhttp_set_timeout(http_, kTimeoutSeconds);
+  evhttp_set_max_headers_size(http_, kMaxHeaders);
+  evhttp_set_max_body_size(http_, static_cast<ssize_t>(api_.maxBody()));
+  evhttp_set_allowed_methods(http_, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_DELETE);
+  evhttp_set_gencb(http_, &HttpAdminServer::onRequest, this);
+  evhttp_bound_socket* socket =
+      evhttp_bind_socket_with_handle(http_, address.host.c_str(), address.port);
+  if (socket == nullptr) {
+    return fail(ErrorKind::kBusy,
+                fmt::format("listener admin={} can't be opened: {}; stop what has it, or choose "
+                            "another with --listen",
+                            toText(address), std::strerror(errno)));
+  }
+  SocketAddress actual;
+  actual.length = sizeof actual.storage;
+  getsockname(evhttp_bound_socket_get_fd(socket), actual.get(), &actual.length);
+  bound_ = actual.numeric();
+  return {};
+}
+
+void HttpAdminServer::stop() {
+  std::promise<void> done;
+  worker_.post([&] {
+    *open_ = false;
+    evhttp_free(http_);
+    http_ = nullptr;
+    done.set_value();
+  });
+  done.get_future().wait();
+}
+
+void HttpAdminServer::handle(evhttp_request* request) {
+  worker_.noteAwake();
+  Reply reply(request, open_);
+  const evhttp_uri* uri = evhttp_request_get_evhttp_uri(request);
+  const char* path = uri == nullptr ? nullptr : evhttp_uri_get_path(uri);
+  if (path == nullptr || path[0] != '/') {
+    return reply.error({ErrorKind::kInvalid, "the request has no path"});
+  }
+  std::string_view route = path;
+  if (route == "/healthz") return reply.send(200, "ok\n", "text/plain");
+  if (route == "/readyz") {
+    return ready_() ? reply.send(200, "ready\n", "text/plain")
+                    : reply.send(503, "starting or stopping\n", "text/plain");
+  }
+  if (open_.use_count() > kMaxOpenRequests) {
+    return reply.error({ErrorKind::kBusy, "too many requests at once; try again later"});
+  }
+  if (route == "/metrics") return api_.metrics(std::move(reply));
+
+  Call call{
+      std::move(reply), methodName(evhttp_request_get_command(request)), segments(route), {}, {}};
+  if (const char* query = evhttp_uri_get_query(uri)) {
+    evkeyvalq pairs{};
+    if (evhttp_parse_query_str(query, &pairs) == 0) {
+      for (evkeyval* pair = pairs.tqh_first; pair != nullptr; pair = pair->next.tqe_next) {
+        call.query[pair->key] = pair->value;
+      }
+    }
+    evhttp_clear_headers(&pairs);
+  }
+  evbuffer* input = evhttp_request_get_input_buffer(request);
+  call.body.resize(evbuffer_get_length(input));
+  evbuffer_copyout(input, call.body.data(), call.body.size());
+  api_.handle(std::move(call));
+}
+
+}  // namespace
+
+Reply::Reply(Reply&& other) noexcept
+    : request_(std::exchange(other.request_, nullptr)), open_(std::move(other.open_)) {}
+
+Reply::~Reply() {
+  send(503, "{\"error\":\"the broker is stopping\"}", "application/json");
+}
+
+void Reply::send(int status, const std::string& body, const char* contentType) {
+  evhttp_request* request = std::exchange(request_, nullptr);
+  if (request == nullptr || !*open_) return;
+  evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", contentType);
+  evbuffer* output = evbuffer_new();
+  evbuffer_add(output, body.data(), body.size());
+  // If the client has gone, libevent frees the request here and sends nothing.
+  evhttp_send_reply(request, status, nullptr, output);
+  evbuffer_free(output);
+}
+
+void Reply::error(const Error& error) {
+  Json json;
+  json.object([&] { json.field("error", error.text); });
+  send(statusOf(error.kind), json.text(), "application/json");
+}
+
+Result<std::unique_ptr<AdminServer>> AdminServer::open(const HostPort& address,
+                                                       EventDispatcher& worker, Broker& broker,
+                                                       std::function<bool()> ready) {
+  auto server = std::make_unique<HttpAdminServer>(worker, broker, std::move(ready));
+  // The loop runs already and has no locks: its events are made on its own thread.
+  std::promise<Result<>> listening;
+  worker.post([&] { listening.set_value(server->listen(address)); });
+  auto result = listening.get_future().get();
+  if (!result) {
+    std::promise<void> freed;
+    worker.post([&] {
+      server.reset();
+      freed.set_value();
+    });
+    freed.get_future().wait();
+    return std::unexpected(result.error());
+  }
+  return server;
+}
+
+}  // namespace polylog::server

@@ -1,0 +1,36 @@
+// The admin listener: health, metrics and the management API (JSON), over HTTP/1.1 on one worker's
+// loop. It calls the Broker like any protocol does. What outside tools may rely on:
+// docs/operations.md.
+//
+// open() and stop() are for the thread that starts and ends the broker, while the worker's loop
+// runs; destroy it after that loop has ended. Requests are answered on the worker.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/base/error.h"
+#include "core/net/transport.h"
+
+namespace polylog {
+class Broker;
+class EventDispatcher;
+}  // namespace polylog
+
+namespace polylog::server {
+
+class AdminServer {
+ public:
+  virtual ~AdminServer() = default;
+
+  /// kBusy, naming the address and the remedy, if the port is taken. `ready` says what /readyz
+  /// answers; it is called on the worker.
+  static Result<std::unique_ptr<AdminServer>> open(const HostPort& address, EventDispatcher& worker,
+                                                   Broker& broker, std::function<bool()> ready);
+  /// Where it listens, with the port that was picked.
+  virtual const HostPort& bound() const = 0;
+  /// Closes its connections and accepts no more.
+  virtual void stop() = 0;
+};
+
+}  // namespace polylog::server

@@ -1,0 +1,339 @@
+#include "server/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/event/dispatcher.h"
+#include "mapping/address.h"
+#include "server/json.h"
+#include "server/scrape.h"
+
+namespace polylog::server {
+namespace {
+
+constexpr size_t kBodyOverhead = 1 << 20;
+
+Error notFound(const char* what, const std::string& name) {
+  return {ErrorKind::kNotFound, fmt::format("there is no {} `{}`", what, name)};
+}
+
+void describeConfig(Json& json, const TopicConfig& config) {
+  json.object([&] {
+    json.field("retention_ms", config.retentionMs);
+    json.field("retention_bytes", config.retentionBytes);
+    json.field("flush", config.flush == FlushPolicy::kSafe       ? "safe"
+                        : config.flush == FlushPolicy::kInterval ? "interval"
+                                                                 : "never");
+    for (const auto& [key, value] : config.overrides) json.field(key, value);
+  });
+}
+
+/// Done with the JSON text of a list; the shape that all list calls share.
+template <class T>
+auto listed(Call call, const char* name, void (*describe)(Json&, const T&)) {
+  return [reply = std::move(call.reply), name, describe](std::vector<T> items) mutable {
+    Json json;
+    json.object([&] {
+      json.name(name);
+      json.array([&] {
+        for (const T& item : items) describe(json, item);
+      });
+    });
+    reply.json(200, json.text());
+  };
+}
+
+auto acknowledged(Call call) {
+  return [reply = std::move(call.reply)](Result<> result) mutable {
+    if (!result) return reply.error(result.error());
+    reply.json(200, "{}");
+  };
+}
+
+void describeSession(Json& json, const SessionInfo& session) {
+  json.object([&] {
+    json.field("client_id", session.clientId);
+    json.field("user", session.user);
+    json.field("connected", session.connected);
+    json.field("peer", session.peer);
+    json.field("expiry_seconds", static_cast<int64_t>(session.expirySeconds));
+    json.field("waiting", session.waiting);
+    json.field("dropped", session.dropped);
+    json.name("subscriptions");
+    json.array([&] {
+      for (const SubscriptionInfo& subscription : session.subscriptions) {
+        json.object([&] {
+          json.field("filter", subscription.filter);
+          json.field("qos", static_cast<int64_t>(subscription.guarantee) - 1);
+        });
+      }
+    });
+  });
+}
+
+void describeOffset(Json& json, Broker& broker, const PrincipalRef& principal,
+                    const GroupOffset& offset) {
+  json.object([&] {
+    json.field("topic", offset.topic);
+    json.field("partition", static_cast<int64_t>(offset.partition));
+    json.field("offset", offset.offset);
+    if (auto lag = lagOf(broker, principal, offset)) json.field("lag", *lag);
+  });
+}
+
+void describeMember(Json& json, const GroupMemberDescription& member) {
+  json.object([&] {
+    json.field("member_id", member.memberId);
+    json.field("client_id", member.clientId);
+    json.field("client_host", member.clientHost);
+  });
+}
+
+/// What one line of the list of topics says of its contents, over all partitions.
+struct Contents {
+  int64_t records = 0;
+  int64_t bytes = 0;
+};
+
+Contents contentsOf(Broker& broker, const PrincipalRef& principal, const Topic& topic) {
+  Contents sum;
+  for (size_t number = 0; number < topic.partitions.size(); ++number) {
+    auto bounds = broker.bounds(principal, topic.name, static_cast<int32_t>(number));
+    if (!bounds) continue;
+    sum.records += bounds->highWatermark - bounds->logStart;
+    sum.bytes += bounds->bytes;
+  }
+  return sum;
+}
+
+}  // namespace
+
+Api::Api(Broker& broker, Dispatcher& dispatcher) : broker_(broker), dispatcher_(dispatcher) {
+  Principal principal;
+  principal.clientId = "admin";
+  principal.protocol = Protocol::kInternal;
+  principal_ = std::make_shared<const Principal>(std::move(principal));
+}
+
+size_t Api::maxBody() const {
+  return static_cast<size_t>(broker_.maxRecordBytes()) / 3 * 4 + kBodyOverhead;
+}
+
+Result<> checkTopicName(const std::string& name) {
+  if (mapping::canonicalTopicPossible(name)) return {};
+  return fail(ErrorKind::kInvalid,
+              fmt::format("`{}` can't be a topic's name: choose one without `/` that doesn't begin "
+                          "with `$`",
+                          name));
+}
+
+void Api::metrics(Reply reply) {
+  scrape(broker_, principal_, [reply = std::move(reply)](std::string text) mutable {
+    reply.send(200, text, "text/plain; version=0.0.4");
+  });
+}
+
+void Api::handle(Call call) {
+  const auto& path = call.path;
+  if (path.size() >= 2 && path[0] == "api") {
+    if (path[1] == "topics")
+      return path.size() == 2 ? handleTopics(std::move(call)) : handleTopic(std::move(call));
+    if (path[1] == "groups" && path.size() <= 3) return handleGroups(std::move(call));
+    if (path[1] == "sessions" && path.size() <= 3) return handleSessions(std::move(call));
+  }
+  call.reply.error({ErrorKind::kNotFound,
+                    "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups "
+                    "and /api/sessions"});
+}
+
+void Api::handleTopics(Call call) {
+  if (call.method != "GET") {
+    return call.reply.error({ErrorKind::kInvalid, "topics are made at /api/topics/NAME"});
+  }
+  Json json;
+  json.object([&] {
+    json.name("topics");
+    json.array([&] {
+      for (const TopicRef& topic : broker_.topics(principal_)) {
+        Contents contents = contentsOf(broker_, principal_, *topic);
+        json.object([&] {
+          json.field("name", topic->name);
+          json.field("partitions", static_cast<int64_t>(topic->partitions.size()));
+          json.field("records", contents.records);
+          json.field("bytes", contents.bytes);
+          json.field("origin", protocolName(topic->origin));
+        });
+      }
+    });
+  });
+  call.reply.json(200, json.text());
+}
+
+void Api::handleTopic(Call call) {
+  if (call.path.size() == 4 && call.path[3] == "records") {
+    if (call.method == "POST") return produce(std::move(call));
+    if (call.method == "GET") return consume(std::move(call));
+  } else if (call.path.size() == 3) {
+    if (call.method == "GET") return describeTopic(std::move(call));
+    if (call.method == "POST") return createTopic(std::move(call));
+    if (call.method == "DELETE") {
+      std::string name = call.path[2];
+      return broker_.deleteTopic(principal_, name, acknowledged(std::move(call)));
+    }
+  }
+  call.reply.error({ErrorKind::kInvalid, "use GET, POST or DELETE on /api/topics/NAME[/records]"});
+}
+
+void Api::describeTopic(Call call) {
+  TopicRef topic = broker_.findTopic(principal_, call.path[2]);
+  if (!topic) return call.reply.error(notFound("topic", call.path[2]));
+  Json json;
+  json.object([&] {
+    json.field("name", topic->name);
+    json.field("origin", protocolName(topic->origin));
+    json.field("created_ms", topic->createdMs);
+    json.name("config");
+    describeConfig(json, topic->config);
+    json.name("partitions");
+    json.array([&] {
+      for (int32_t number = 0; number < static_cast<int32_t>(topic->partitions.size()); ++number) {
+        auto bounds = broker_.bounds(principal_, topic->name, number);
+        json.object([&] {
+          json.field("partition", static_cast<int64_t>(number));
+          if (!bounds) return json.field("error", bounds.error().text);
+          json.field("log_start", bounds->logStart.value());
+          json.field("high_watermark", bounds->highWatermark.value());
+          json.field("last_stable", bounds->lastStable.value());
+          json.field("records", bounds->highWatermark - bounds->logStart);
+          json.field("bytes", bounds->bytes);
+        });
+      }
+    });
+  });
+  call.reply.json(200, json.text());
+}
+
+void Api::createTopic(Call call) {
+  if (auto checked = checkTopicName(call.path[2]); !checked) {
+    return call.reply.error(checked.error());
+  }
+  TopicSpec spec;
+  spec.name = call.path[2];
+  auto number = [&](const char* key, int64_t otherwise) -> std::optional<int64_t> {
+    auto found = call.query.find(key);
+    if (found == call.query.end()) return otherwise;
+    char* end = nullptr;
+    int64_t value = std::strtoll(found->second.c_str(), &end, 10);
+    return *end == '\0' && end != found->second.c_str() ? std::optional(value) : std::nullopt;
+  };
+  auto partitions = number("partitions", -1);
+  auto millis = number("retention_ms", -1);
+  auto bytes = number("retention_bytes", -1);
+  if (!partitions || *partitions > 10'000 || *partitions == 0 || !millis || !bytes) {
+    return call.reply.error(
+        {ErrorKind::kInvalid, "partitions, retention_ms and retention_bytes are whole numbers"});
+  }
+  spec.partitions = static_cast<int32_t>(*partitions);
+  if (call.query.contains("retention_ms") || call.query.contains("retention_bytes")) {
+    spec.config.emplace();
+    spec.config->retentionMs = *millis;
+    spec.config->retentionBytes = *bytes;
+  }
+  broker_.createTopic(principal_, std::move(spec),
+                      [reply = std::move(call.reply)](Result<TopicRef> made) mutable {
+                        if (!made) return reply.error(made.error());
+                        reply.json(201, "{}");
+                      });
+}
+
+void Api::handleGroups(Call call) {
+  bool one = call.path.size() == 3;
+  if (!one && call.method == "GET") return listGroups(std::move(call));
+  if (one && call.method == "GET") return describeGroup(std::move(call));
+  if (one && call.method == "DELETE") {
+    std::string group = call.path[2];
+    return broker_.deleteGroup(principal_, std::move(group), acknowledged(std::move(call)));
+  }
+  call.reply.error(
+      {ErrorKind::kInvalid, "use GET on /api/groups, GET or DELETE on /api/groups/ID"});
+}
+
+void Api::listGroups(Call call) {
+  auto done = [this, reply = std::move(call.reply)](std::vector<GroupDescription> groups) mutable {
+    Json json;
+    json.object([&] {
+      json.name("groups");
+      json.array([&] {
+        for (const GroupDescription& group : groups) {
+          int64_t lag = 0;
+          for (const GroupOffset& offset : group.offsets) {
+            lag += lagOf(broker_, principal_, offset).value_or(0);
+          }
+          json.object([&] {
+            json.field("group", group.group);
+            json.field("state", group.state);
+            json.field("protocol_type", group.protocolType);
+            json.field("members", static_cast<int64_t>(group.members.size()));
+            json.field("lag", lag);
+          });
+        }
+      });
+    });
+    reply.json(200, json.text());
+  };
+  broker_.listGroups(principal_, std::move(done));
+}
+
+void Api::describeGroup(Call call) {
+  std::string group = call.path[2];
+  auto done = [this, reply = std::move(call.reply)](Result<GroupDescription> found) mutable {
+    if (!found) return reply.error(found.error());
+    Json json;
+    json.object([&] {
+      json.field("group", found->group);
+      json.field("state", found->state);
+      json.field("protocol_type", found->protocolType);
+      json.field("protocol", found->protocol);
+      json.name("members");
+      json.array([&] {
+        for (const auto& member : found->members) describeMember(json, member);
+      });
+      json.name("offsets");
+      json.array([&] {
+        for (const auto& offset : found->offsets) {
+          describeOffset(json, broker_, principal_, offset);
+        }
+      });
+    });
+    reply.json(200, json.text());
+  };
+  broker_.describeGroup(principal_, std::move(group), std::move(done));
+}
+
+void Api::handleSessions(Call call) {
+  bool one = call.path.size() == 3;
+  if (one && call.method == "DELETE") {
+    std::string client = call.path[2];
+    return broker_.deleteSession(principal_, client, acknowledged(std::move(call)));
+  }
+  if (call.method != "GET") {
+    return call.reply.error(
+        {ErrorKind::kInvalid, "use GET on /api/sessions, GET or DELETE on /api/sessions/ID"});
+  }
+  if (!one) {
+    return broker_.listSessions(principal_,
+                                listed<SessionInfo>(std::move(call), "sessions", &describeSession));
+  }
+  std::string client = call.path[2];
+  broker_.listSessions(
+      principal_, [reply = std::move(call.reply), client](std::vector<SessionInfo> all) mutable {
+        auto found = std::ranges::find(all, client, &SessionInfo::clientId);
+        if (found == all.end()) return reply.error(notFound("session", client));
+        Json json;
+        describeSession(json, *found);
+        reply.json(200, json.text());
+      });
+}
+
+}  // namespace polylog::server

@@ -1,0 +1,48 @@
+// The management API of the admin listener: /api/topics, /api/groups, /api/sessions, and records by
+// HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker calls and the
+// Broker's answers into JSON. A worker's thread only.
+#pragma once
+
+#include <cstddef>
+
+#include "core/model/broker.h"
+#include "server/http.h"
+
+namespace polylog {
+class Dispatcher;
+}
+
+namespace polylog::server {
+
+/// kInvalid, with the remedy, for names that no topic can have.
+Result<> checkTopicName(const std::string& name);
+
+class Api {
+ public:
+  Api(Broker& broker, Dispatcher& dispatcher);
+
+  /// Answers, now or later.
+  void handle(Call call);
+  /// Answers with all metrics in Prometheus's text format.
+  void metrics(Reply reply);
+  /// The largest body taken: the largest record in base64, and room for its headers.
+  size_t maxBody() const;
+
+ private:
+  void handleTopics(Call call);
+  void handleTopic(Call call);
+  void handleGroups(Call call);
+  void listGroups(Call call);
+  void handleSessions(Call call);
+  void createTopic(Call call);
+  void describeTopic(Call call);
+  void produce(Call call);
+  void consume(Call call);
+  void describeGroup(Call call);
+
+  Broker& broker_;
+  Dispatcher& dispatcher_;
+  PrincipalRef principal_;
+};
+
+}  // namespace polylog::server

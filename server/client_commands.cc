@@ -1,0 +1,167 @@
+#include "server/client_commands.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+
+#include "server/admin_client.h"
+#include "server/client_common.h"
+
+namespace polylog::server {
+namespace {
+
+/// A table of the members `columns` of the objects in `rows`.
+void printTable(const rapidjson::Value& rows, const std::vector<const char*>& columns) {
+  std::vector<size_t> widths;
+  for (const char* column : columns) {
+    size_t width = std::string_view(column).size();
+    for (const auto& row : rows.GetArray()) {
+      if (row.HasMember(column)) width = std::max(width, cell(row[column]).size());
+    }
+    widths.push_back(width);
+  }
+  auto line = [&](auto&& text) {
+    std::string out;
+    for (size_t i = 0; i < columns.size(); ++i)
+      out += fmt::format("{:<{}}  ", text(columns[i]), widths[i]);
+    out.erase(out.find_last_not_of(' ') + 1);
+    std::puts(out.c_str());
+  };
+  line([](const char* column) { return std::string(column); });
+  for (const auto& row : rows.GetArray()) {
+    line([&](const char* column) {
+      return row.HasMember(column) ? cell(row[column]) : std::string("-");
+    });
+  }
+}
+
+/// The scalar members of `object`, one a line.
+void printFields(const rapidjson::Value& object) {
+  for (const auto& member : object.GetObject()) {
+    if (member.value.IsObject() || member.value.IsArray()) continue;
+    std::printf("%s: %s\n", member.name.GetString(), cell(member.value).c_str());
+  }
+}
+
+using Columns = std::vector<const char*>;
+
+/// GETs `path` and prints it: its fields, then the named array as a table.
+void show(const CommonRef& common, const std::string& path, const char* array,
+          const Columns& columns) {
+  auto answer = AdminClient(common->url).request("GET", path);
+  if (!answer) return common->report(answer.error());
+  if (common->json) return void(std::puts(answer->c_str()));
+  auto document = parseAnswer(*common, *answer);
+  if (!document) return common->report(document.error());
+  printFields(*document);
+  for (const char* part : {"config", array}) {
+    auto member = document->FindMember(part);
+    if (member == document->MemberEnd()) continue;
+    if (member->value.IsObject()) {
+      printFields(member->value);
+    } else if (member->value.IsArray()) {
+      printTable(member->value, columns);
+    }
+  }
+}
+
+void change(const CommonRef& common, const char* method, const std::string& path) {
+  auto answer = AdminClient(common->url).request(method, path);
+  if (!answer) common->report(answer.error());
+}
+
+/// NOUN list|describe|delete. Returns the noun's command for more verbs.
+CLI::App* addNoun(CLI::App& app, const CommonRef& common, const char* noun,
+                  const Columns& listColumns, const char* array, const Columns& columns) {
+  CLI::App* command = app.add_subcommand(noun, fmt::format("List, describe and delete {}s", noun));
+  command->require_subcommand(1);
+  std::string base = fmt::format("/api/{}s", noun);
+  CLI::App* list = command->add_subcommand("list", "All of them");
+  addCommon(list, common);
+  list->callback([=] { show(common, base, base.c_str() + 5, listColumns); });
+  CLI::App* describe =
+      command->add_subcommand("describe", "One of them, with all there is to tell");
+  addCommon(describe, common);
+  describe->add_option("NAME", common->name)->required();
+  describe->callback([=] { show(common, base + "/" + encoded(common->name), array, columns); });
+  CLI::App* remove = command->add_subcommand("delete", "Delete one of them");
+  addCommon(remove, common, false);
+  remove->add_option("NAME", common->name)->required();
+  remove->callback([=] { change(common, "DELETE", base + "/" + encoded(common->name)); });
+  return command;
+}
+
+void addTopicCreate(CLI::App* topic, const CommonRef& common) {
+  struct Arguments {
+    int64_t partitions = 0;
+    int64_t millis = 0;
+    int64_t bytes = 0;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* create = topic->add_subcommand("create", "Create a topic");
+  addCommon(create, common, false);
+  create->add_option("NAME", common->name)->required();
+  auto* partitions =
+      create->add_option("--partitions", arguments->partitions, "Number of partitions");
+  auto* millis = create->add_option("--retention-ms", arguments->millis, "-1 = without limit");
+  auto* bytes = create->add_option("--retention-bytes", arguments->bytes, "-1 = without limit");
+  create->callback([=] {
+    std::string query;
+    auto add = [&](CLI::Option* option, const char* key, int64_t value) {
+      if (option->count() > 0)
+        query += fmt::format("{}{}={}", query.empty() ? "?" : "&", key, value);
+    };
+    add(partitions, "partitions", arguments->partitions);
+    add(millis, "retention_ms", arguments->millis);
+    add(bytes, "retention_bytes", arguments->bytes);
+    change(common, "POST", "/api/topics/" + encoded(common->name) + query);
+  });
+}
+
+}  // namespace
+
+void Common::report(const Error& error) const {
+  std::fprintf(stderr, "polylog: %s\n", error.text.c_str());
+  *status = 1;
+}
+
+void addCommon(CLI::App* command, const CommonRef& common, bool json) {
+  command->add_option("--admin", common->url, "The broker's admin listener")->capture_default_str();
+  if (json) command->add_flag("--json", common->json, "Print JSON instead");
+}
+
+Result<rapidjson::Document> parseAnswer(const Common& common, const std::string& answer) {
+  rapidjson::Document document;
+  document.Parse<rapidjson::kParseIterativeFlag>(answer.data(), answer.size());
+  if (document.HasParseError() || !document.IsObject()) {
+    return fail(
+        ErrorKind::kInvalid,
+        common.url + " doesn't answer like a Polylog broker; is --admin its admin listener?");
+  }
+  return document;
+}
+
+std::string cell(const rapidjson::Value& value) {
+  if (value.IsString()) return {value.GetString(), value.GetStringLength()};
+  if (value.IsInt64()) return fmt::to_string(value.GetInt64());
+  if (value.IsBool()) return value.GetBool() ? "yes" : "no";
+  return "";
+}
+
+void addClientCommands(CLI::App& app, int& status) {
+  auto common = std::make_shared<Common>();
+  common->status = &status;
+  CLI::App* topic =
+      addNoun(app, common, "topic", {"name", "partitions", "records", "bytes", "origin"},
+              "partitions", {"partition", "log_start", "high_watermark", "records", "bytes"});
+  addTopicCreate(topic, common);
+  addNoun(app, common, "group", {"group", "state", "protocol_type", "members", "lag"}, "offsets",
+          {"topic", "partition", "offset", "lag"});
+  addNoun(app, common, "session", {"client_id", "connected", "peer", "waiting", "dropped"},
+          "subscriptions", {"filter", "qos"});
+  addRecordCommands(app, common);
+}
+
+}  // namespace polylog::server

@@ -1,0 +1,42 @@
+// What the verbs that talk to a running broker share: where it is, how to print. Main thread only.
+#pragma once
+
+#include <rapidjson/document.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/base/error.h"
+
+namespace CLI {
+class App;
+}
+
+namespace polylog::server {
+
+struct Common {
+  std::string url = "http://127.0.0.1:15672";
+  bool json = false;
+  std::string name;
+  int* status = nullptr;
+
+  /// Prints the reason and makes the process's exit status 1.
+  void report(const Error& error) const;
+};
+/// Lives as long as the callbacks that hold it.
+using CommonRef = std::shared_ptr<Common>;
+
+/// --admin, and --json if `json`.
+void addCommon(CLI::App* command, const CommonRef& common, bool json = true);
+
+/// The broker's answer as a JSON object; kInvalid, naming the URL, when it is anything else.
+Result<rapidjson::Document> parseAnswer(const Common& common, const std::string& answer);
+
+/// A JSON value as people read it in a table.
+std::string cell(const rapidjson::Value& value);
+
+/// `produce TOPIC` and `consume TOPIC`.
+void addRecordCommands(CLI::App& app, const CommonRef& common);
+
+}  // namespace polylog::server

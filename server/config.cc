@@ -1,0 +1,410 @@
+#include "server/config.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <set>
+
+#include "core/net/address.h"
+
+namespace polylog::server {
+namespace {
+
+using Values = std::vector<std::string>;
+
+/// One key: what it takes, how it is shown, how it is set. `assign` gets the values as text (one,
+/// or any number for a list) and answers with what is wrong about them.
+struct Key {
+  const char* name;
+  std::string values;
+  std::string defaultValue;
+  const char* help;
+  bool list = false;
+  std::function<std::optional<std::string>(const Values&, Config&)> assign;
+};
+
+constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
+
+Key number(const char* name, int64_t Config::*field, int64_t least, int64_t most,
+           const char* help) {
+  std::string range = most == kMaxInt64 ? fmt::format("whole number, at least {}", least)
+                                        : fmt::format("whole number, {} to {}", least, most);
+  return {name,
+          range,
+          fmt::to_string(Config().*field),
+          help,
+          false,
+          [=](const Values& values, Config& config) -> std::optional<std::string> {
+            const std::string& text = values[0];
+            int64_t value = 0;
+            auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+            if (error != std::errc() || end != text.data() + text.size() || value < least ||
+                value > most) {
+              return "give a " + range;
+            }
+            config.*field = value;
+            return std::nullopt;
+          }};
+}
+
+Key flag(const char* name, bool Config::*field, const char* help) {
+  return {name,
+          "true or false",
+          Config().*field ? "true" : "false",
+          help,
+          false,
+          [=](const Values& values, Config& config) -> std::optional<std::string> {
+            if (values[0] != "true" && values[0] != "false") return "give true or false";
+            config.*field = values[0] == "true";
+            return std::nullopt;
+          }};
+}
+
+template <class T>
+Key choice(const char* name, T Config::*field, std::vector<std::pair<std::string, T>> choices,
+           const char* help) {
+  std::string names;
+  std::string standard;
+  for (const auto& [text, value] : choices) {
+    names += (names.empty() ? "" : ", ") + text;
+    if (Config().*field == value) standard = text;
+  }
+  return {name,
+          "one of " + names,
+          standard,
+          help,
+          false,
+          [=](const Values& values, Config& config) -> std::optional<std::string> {
+            for (const auto& [text, value] : choices) {
+              if (values[0] == text) {
+                config.*field = value;
+                return std::nullopt;
+              }
+            }
+            return "give one of " + names;
+          }};
+}
+
+std::optional<std::string> assignListeners(const Values& values, Config& config) {
+  std::vector<ListenerConfig> listeners;
+  for (const std::string& text : values) {
+    auto listener = parseListener(text);
+    if (!listener) return listener.error().text;
+    listeners.push_back(std::move(*listener));
+  }
+  if (listeners.empty()) return "give at least one PROTOCOL=HOST:PORT, or leave the key out";
+  config.listeners = std::move(listeners);
+  return std::nullopt;
+}
+
+std::optional<std::string> assignRules(const Values& values, Config& config) {
+  auto rules = mapping::Rules::parse(values);
+  if (!rules) return rules.error().text;
+  config.ruleTexts = values;
+  config.rules = std::move(*rules);
+  return std::nullopt;
+}
+
+std::optional<std::string> assignAdvertised(const Values& values, Config& config) {
+  auto address = parseHostPort(values[0]);
+  if (!address) return address.error().text;
+  if (isWildcard(*address)) return "give an address that clients can connect to, not a wildcard";
+  config.kafkaAdvertised = std::move(*address);
+  return std::nullopt;
+}
+
+std::vector<Key> serverKeys() {
+  return {
+      {"data.dir", "path", Config().dataDirectory,
+       "Where the journal and the state are kept. Made if missing; one broker at a time.", false,
+       [](const Values& values, Config& config) -> std::optional<std::string> {
+         if (values[0].empty()) return "give a path";
+         config.dataDirectory = values[0];
+         return std::nullopt;
+       }},
+      {"listeners", "list of PROTOCOL=HOST:PORT",
+       "mqtt=127.0.0.1:1883, kafka=127.0.0.1:9092, admin=127.0.0.1:15672",
+       "What to open; protocols are mqtt, kafka and admin. Port 0 picks a free one. Any --listen "
+       "replaces the list.",
+       true, assignListeners},
+      flag("allow_anonymous", &Config::allowAnonymous,
+           "Must be true to listen beyond the loopback addresses: there is no authentication yet, "
+           "so "
+           "anybody who reaches such a listener may read and write everything."),
+      number("workers", &Config::workers, 0, 1024,
+             "Threads that serve connections; 0 = one a core."),
+      choice<LogLevel>("log.level", &Config::logLevel,
+                       {{"debug", LogLevel::kDebug},
+                        {"info", LogLevel::kInfo},
+                        {"warning", LogLevel::kWarning},
+                        {"error", LogLevel::kError}},
+                       "The least that is logged (to standard error)."),
+  };
+}
+
+std::vector<Key> topicKeys() {
+  return {
+      flag("topics.auto_create", &Config::autoCreateTopics,
+           "Whether a topic comes by itself at its first publish or metadata request."),
+      number("topics.partitions", &Config::topicPartitions, 1, 10'000,
+             "Partitions of topics that come by themselves or are created without a number."),
+      number("topics.retention.ms", &Config::topicRetentionMs, -1, kMaxInt64,
+             "Milliseconds for which topics made by MQTT publishes are kept; -1 = without limit."),
+      number("topics.retention.bytes", &Config::topicRetentionBytes, -1, kMaxInt64,
+             "Octets that a partition of topics made by MQTT publishes keeps; -1 = without limit."),
+      number(
+          "topics.max_by_devices", &Config::maxTopicsByDevices, 0, kMaxInt64,
+          "Topics that MQTT publishes may make; further names go to the topic `mqtt` with the full "
+          "name as key."),
+      choice<FlushPolicy>("flush", &Config::flush,
+                          {{"safe", FlushPolicy::kSafe},
+                           {"interval", FlushPolicy::kInterval},
+                           {"never", FlushPolicy::kNever}},
+                          "When publishes to new topics are acknowledged: safe = after fdatasync; "
+                          "interval and never = after the write, before the disk has it."),
+      {"rules", "list of texts", "none",
+       "Where publishes go instead of the topic that their name begins with: `FILTER -> topic "
+       "NAME, "
+       "key {1}` or `FILTER -> ephemeral` (docs/mapping.md).",
+       true, assignRules},
+  };
+}
+
+std::vector<Key> protocolKeys() {
+  return {
+      number("limits.max_message_bytes", &Config::maxMessageBytes, 1024, 256 << 20,
+             "The largest message of any protocol, in octets."),
+      number("limits.max_connections", &Config::maxConnections, 1, 10'000'000,
+             "Connections over all listeners; more are closed at once."),
+      number("limits.handshake_seconds", &Config::handshakeSeconds, 1, 3600,
+             "How long a new connection may take to introduce itself."),
+      number("mqtt.max_inflight", &Config::mqttMaxInflight, 1, 65'534,
+             "Deliveries at QoS 1 and 2 on their way to one client."),
+      number("mqtt.receive_maximum", &Config::mqttReceiveMaximum, 1, 65'535,
+             "Publishes at QoS 1 and 2 that one client may have unacknowledged."),
+      number("mqtt.max_keep_alive", &Config::mqttMaxKeepAlive, 0, 65'535,
+             "The longest keep-alive in seconds; clients that ask for more, or none, get this. 0 = "
+             "any."),
+      number("mqtt.inbox.max_records", &Config::mqttInboxRecords, 1, kMaxInt64,
+             "Deliveries that wait for one sleeping session; beyond it the oldest are dropped, "
+             "counted."),
+      number("mqtt.live.max_bytes", &Config::mqttLiveBytes, 65'536, kMaxInt64,
+             "Octets held in memory for one slow subscriber; beyond it QoS 0 is dropped, counted."),
+      {"kafka.advertised", "HOST:PORT", "the address that the client reached",
+       "Where Kafka clients are told to find the broker. Port 0 = the one reached.", false,
+       assignAdvertised},
+      number("kafka.retention.ms", &Config::kafkaRetentionMs, -1, kMaxInt64,
+             "Kafka's log.retention.ms: topics made by Kafka clients; -1 = without limit."),
+      number("kafka.retention.bytes", &Config::kafkaRetentionBytes, -1, kMaxInt64,
+             "Kafka's log.retention.bytes, of one partition; -1 = without limit."),
+      number("kafka.group.initial_rebalance_delay_ms", &Config::kafkaInitialRebalanceMs, 0, 60'000,
+             "How long the first member of an empty group waits for others."),
+  };
+}
+
+std::vector<Key> storageKeys() {
+  return {
+      number("storage.segment_bytes", &Config::segmentBytes, 1 << 20, int64_t{4} << 30,
+             "Size at which a journal segment is closed and the next begun."),
+      number("storage.cache_bytes", &Config::cacheBytes, 1 << 20, kMaxInt64,
+             "Memory for verified record batches that consumers read."),
+      number("storage.checkpoint_bytes", &Config::checkpointBytes, 1 << 20, kMaxInt64,
+             "Journal written between two checkpoints of the state; start-up replays at most about "
+             "that much."),
+      number("storage.retention_check_ms", &Config::retentionCheckMs, 100, 86'400'000,
+             "How often retention looks for segments to delete."),
+  };
+}
+
+const std::vector<Key>& keys() {
+  static const std::vector<Key> all = [] {
+    std::vector<Key> made;
+    for (auto part : {serverKeys(), topicKeys(), protocolKeys(), storageKeys()}) {
+      std::move(part.begin(), part.end(), std::back_inserter(made));
+    }
+    return made;
+  }();
+  return all;
+}
+
+size_t editDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string unknownKey(std::string_view name) {
+  const Key* nearest = nullptr;
+  size_t least = 8;
+  for (const Key& key : keys()) {
+    size_t distance = editDistance(name, key.name);
+    if (distance < least) {
+      least = distance;
+      nearest = &key;
+    }
+  }
+  if (nearest != nullptr) {
+    return fmt::format("there is no key `{}`; did you mean `{}`?", name, nearest->name);
+  }
+  return fmt::format("there is no key `{}`; docs/configuration.md lists them all", name);
+}
+
+std::optional<std::string> assign(std::string_view name, const Values& values, Config& config) {
+  for (const Key& key : keys()) {
+    if (name != key.name) continue;
+    if (!key.list && values.size() != 1) return fmt::format("`{}` takes one value", name);
+    auto wrong = key.assign(values, config);
+    if (!wrong) return std::nullopt;
+    return fmt::format("`{}: {}`: {}", name, fmt::join(values, ", "), *wrong);
+  }
+  return unknownKey(name);
+}
+
+/// Walks nested maps: {topics: {partitions: 2}} is topics.partitions. Also takes dotted keys as
+/// such.
+void walk(const YAML::Node& node, const std::string& prefix, const std::string& origin,
+          Config& config, std::set<std::string>& seen, std::vector<Error>& errors) {
+  for (const auto& item : node) {
+    std::string name = prefix + item.first.as<std::string>();
+    const YAML::Node& value = item.second;
+    if (!value.IsMap() && !seen.insert(name).second) {
+      errors.push_back({ErrorKind::kInvalid,
+                        fmt::format("{}: `{}` is there twice: leave one out", origin, name)});
+      continue;
+    }
+    if (value.IsMap()) {
+      walk(value, name + ".", origin, config, seen, errors);
+      continue;
+    }
+    Values values;
+    if (value.IsSequence()) {
+      for (const auto& element : value) {
+        values.push_back(element.IsScalar() ? element.Scalar() : std::string());
+      }
+    } else {
+      values.push_back(value.IsScalar() ? value.Scalar() : std::string());
+    }
+    if (auto wrong = assign(name, values, config)) {
+      errors.push_back({ErrorKind::kInvalid, fmt::format("{}: {}", origin, *wrong)});
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<ListenerConfig> Config::defaultListeners() {
+  return {{"mqtt", {"127.0.0.1", 1883}},
+          {"kafka", {"127.0.0.1", 9092}},
+          {"admin", {"127.0.0.1", 15672}}};
+}
+
+std::vector<KeyReference> configReference() {
+  std::vector<KeyReference> rows;
+  for (const Key& key : keys()) rows.push_back({key.name, key.values, key.defaultValue, key.help});
+  return rows;
+}
+
+std::string configReferenceTable() {
+  std::string table = "| key | values | default | meaning |\n|---|---|---|---|\n";
+  for (const KeyReference& row : configReference()) {
+    table +=
+        fmt::format("| `{}` | {} | {} | {} |\n", row.key, row.values, row.defaultValue, row.help);
+  }
+  return table;
+}
+
+std::vector<Error> loadConfigText(const std::string& text, const std::string& origin,
+                                  Config& config) {
+  std::vector<Error> errors;
+  try {  // yaml-cpp reports by exception
+    YAML::Node root = YAML::Load(text);
+    if (root.IsNull()) return errors;
+    if (!root.IsMap()) {
+      return {{ErrorKind::kInvalid, origin + ": the file must be a map of keys (`key: value`)"}};
+    }
+    std::set<std::string> seen;
+    walk(root, "", origin, config, seen, errors);
+  } catch (const YAML::Exception& error) {
+    errors.push_back({ErrorKind::kInvalid, fmt::format("{}: not YAML: {}", origin, error.what())});
+  }
+  return errors;
+}
+
+Result<> applySetting(std::string_view assignment, Config& config) {
+  size_t equals = assignment.find('=');
+  if (equals == std::string_view::npos) {
+    return fail(ErrorKind::kInvalid,
+                fmt::format("--set {}: write it as --set KEY=VALUE", assignment));
+  }
+  std::string_view name = assignment.substr(0, equals);
+  std::string_view text = assignment.substr(equals + 1);
+  bool list =
+      std::ranges::any_of(keys(), [&](const Key& key) { return key.list && name == key.name; });
+  Values values;
+  while (list && text.find(',') != std::string_view::npos && name != "rules") {
+    values.emplace_back(text.substr(0, text.find(',')));
+    text.remove_prefix(text.find(',') + 1);
+  }
+  values.emplace_back(text);
+  if (auto wrong = assign(name, values, config)) {
+    return fail(ErrorKind::kInvalid, "--set: " + *wrong);
+  }
+  return {};
+}
+
+Result<ListenerConfig> parseListener(std::string_view text) {
+  size_t equals = text.find('=');
+  std::string_view protocol = text.substr(0, equals);
+  if (equals == std::string_view::npos ||
+      (protocol != "mqtt" && protocol != "kafka" && protocol != "admin")) {
+    return fail(
+        ErrorKind::kInvalid,
+        fmt::format("listener `{}`: write PROTOCOL=HOST:PORT with one of the protocols mqtt, "
+                    "kafka, admin",
+                    text));
+  }
+  auto address = parseHostPort(text.substr(equals + 1));
+  if (!address) return std::unexpected(address.error());
+  return ListenerConfig{std::string(protocol), std::move(*address)};
+}
+
+std::vector<Error> checkConfig(const Config& config) {
+  std::vector<Error> errors;
+  for (const ListenerConfig& listener : config.listeners) {
+    std::string text = fmt::format("{}={}", listener.protocol, toText(listener.address));
+    if (!isLoopback(listener.address) && !config.allowAnonymous) {
+      errors.push_back({ErrorKind::kInvalid,
+                        fmt::format("listener {} is open to other machines and there is no "
+                                    "authentication yet: listen on 127.0.0.1, or set "
+                                    "`allow_anonymous: true` if everybody who reaches it may read "
+                                    "and write everything",
+                                    text)});
+    }
+    for (const ListenerConfig& other : config.listeners) {
+      if (&other < &listener && listener.address.port != 0 &&
+          other.address.port == listener.address.port &&
+          other.address.host == listener.address.host) {
+        errors.push_back({ErrorKind::kInvalid,
+                          fmt::format("listener {} has the address of {}: give each its own port",
+                                      text, other.protocol)});
+      }
+    }
+  }
+  return errors;
+}
+
+}  // namespace polylog::server

@@ -1,0 +1,98 @@
+// The configuration: one table of keys (config.cc) from which the YAML file, --set, the checks, the
+// error texts and the reference page docs/configuration.md follow. Read at start-up, then
+// immutable.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/model/topic.h"
+#include "core/net/transport.h"
+#include "mapping/rules.h"
+
+namespace polylog::server {
+
+/// A listener as configured: `PROTOCOL=HOST:PORT`.
+struct ListenerConfig {
+  std::string protocol;
+  HostPort address;
+};
+
+struct Config {
+  std::string dataDirectory = "polylog-data";
+  std::vector<ListenerConfig> listeners = defaultListeners();
+  bool allowAnonymous = false;
+  int64_t workers = 0;  ///< 0 = one a core
+  LogLevel logLevel = LogLevel::kInfo;
+
+  bool autoCreateTopics = true;
+  int64_t topicPartitions = 1;
+  int64_t topicRetentionMs = 604'800'000;
+  int64_t topicRetentionBytes = int64_t{1} << 30;
+  int64_t maxTopicsByDevices = 10'000;
+  FlushPolicy flush = FlushPolicy::kSafe;
+
+  int64_t maxMessageBytes = 16 << 20;
+  int64_t maxConnections = 100'000;
+  int64_t handshakeSeconds = 10;
+
+  int64_t mqttMaxInflight = 1024;
+  int64_t mqttReceiveMaximum = 1024;
+  int64_t mqttMaxKeepAlive = 0;
+  int64_t mqttInboxRecords = 100'000;
+  int64_t mqttLiveBytes = 16 << 20;
+
+  std::optional<HostPort> kafkaAdvertised;
+  int64_t kafkaRetentionMs = 604'800'000;
+  int64_t kafkaRetentionBytes = -1;
+  int64_t kafkaInitialRebalanceMs = 200;
+
+  int64_t segmentBytes = 256 << 20;
+  int64_t cacheBytes = 64 << 20;
+  int64_t checkpointBytes = 64 << 20;
+  int64_t retentionCheckMs = 10'000;
+
+  std::vector<std::string> ruleTexts;
+  mapping::Rules rules;
+
+  static std::vector<ListenerConfig> defaultListeners();
+};
+
+/// A key's row in the reference page.
+struct KeyReference {
+  std::string key;
+  std::string values;  ///< type and range
+  std::string defaultValue;
+  std::string help;
+};
+
+/// All keys, in the order of the reference page.
+std::vector<KeyReference> configReference();
+
+/// docs/configuration.md's table.
+std::string configReferenceTable();
+
+/// Reads a YAML file into `config`, over what is there. Every error found is returned, each with
+/// the key, the value and the remedy; empty = fine.
+std::vector<Error> loadConfigFile(const std::string& path, Config& config);
+/// The same for YAML text; `origin` begins the error texts.
+std::vector<Error> loadConfigText(const std::string& text, const std::string& origin,
+                                  Config& config);
+
+/// One `--set KEY=VALUE`. Lists are written with commas.
+Result<> applySetting(std::string_view assignment, Config& config);
+
+/// `--listen PROTOCOL=HOST:PORT`.
+Result<ListenerConfig> parseListener(std::string_view text);
+
+/// What only shows when everything is read: addresses open to others without authentication, two
+/// listeners on one port.
+std::vector<Error> checkConfig(const Config& config);
+
+}  // namespace polylog::server

@@ -1,0 +1,290 @@
+#include "server/serve.h"
+
+#include <fmt/format.h>
+#include <malloc.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "codecs/kafka/registration.h"
+#include "codecs/mqtt/registration.h"
+#include "core/event/event_dispatcher.h"
+#include "core/net/address.h"
+#include "core/net/listener.h"
+#include "router/router.h"
+#include "server/admin.h"
+#include "storage/log_store.h"
+
+namespace polylog::server {
+namespace {
+
+/// How long clients may take to end what they began, and how long all of the end may take.
+constexpr int64_t kDrainMicros = 20'000'000;
+constexpr std::chrono::seconds kShutDownLimit{30};
+/// What a packet may have around its largest message (names, properties, other partitions).
+constexpr int64_t kPacketOverhead = 1 << 20;
+
+/// As many descriptors as the machine grants: one a connection and one a segment.
+void raiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// Fewer arenas keep memory from lying idle in each; blocks the size of a produce request come from
+/// the heap instead of fresh, zeroed pages each time.
+void tuneMemory(size_t workers) {
+  mallopt(M_ARENA_MAX, static_cast<int>(workers) + 1);
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
+}
+
+storage::LogStoreOptions storeOptions(const Config& config) {
+  storage::LogStoreOptions options;
+  options.segmentBytes = static_cast<uint64_t>(config.segmentBytes);
+  options.cacheBytes = static_cast<uint64_t>(config.cacheBytes);
+  options.checkpointBytes = static_cast<uint64_t>(config.checkpointBytes);
+  options.retentionCheckMillis = config.retentionCheckMs;
+  return options;
+}
+
+router::RouterOptions routerOptions(const Config& config) {
+  using Options = router::RouterOptions;
+  Options options;
+  options.autoCreateTopics = config.autoCreateTopics;
+  options.defaultPartitions = static_cast<int32_t>(config.topicPartitions);
+  options.defaultsMqtt = Options::retention(config.topicRetentionMs, config.topicRetentionBytes);
+  options.defaultsKafka = Options::retention(config.kafkaRetentionMs, config.kafkaRetentionBytes);
+  options.defaultsMqtt.flush = options.defaultsKafka.flush = config.flush;
+  options.maxTopicsByDevices = static_cast<size_t>(config.maxTopicsByDevices);
+  options.maxMessageBytes = config.maxMessageBytes;
+  options.maxDecodedBytes = static_cast<size_t>(config.maxMessageBytes) * 4;
+  options.inboxRecords = config.mqttInboxRecords;
+  options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
+  options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
+  if (!config.rules.empty()) {
+    options.addressOf = [rules = config.rules](BytesView topic, const std::optional<BytesView>& key,
+                                               std::string& scratch) {
+      return rules.addressOf(topic, key, scratch);
+    };
+  }
+  return options;
+}
+
+SessionFactory sessionFactory(const std::string& protocol, const Config& config, Broker& broker) {
+  if (protocol == "mqtt") {
+    mqtt::MqttOptions options;
+    options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
+    options.maxInflight = static_cast<uint16_t>(config.mqttMaxInflight);
+    options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
+    options.rules = config.rules;
+    return mqtt::makeSessionFactory(broker, options);
+  }
+  kafka::KafkaOptions options;
+  options.advertised = config.kafkaAdvertised;
+  options.topicDefaults =
+      router::RouterOptions::retention(config.kafkaRetentionMs, config.kafkaRetentionBytes);
+  options.topicDefaults.flush = config.flush;
+  return kafka::makeSessionFactory(broker, options);
+}
+
+/// Everything that runs, in the order in which it is made; taken down in reverse by shutDown().
+class Server {
+ public:
+  explicit Server(const Config& config) : config_(config) {}
+
+  Result<> start();
+  /// The `ready ...` line's text, one item a listener.
+  std::string addresses() const;
+  void shutDown();
+
+ private:
+  Result<> openStore();
+  Result<> openListeners();
+  void startThreads();
+
+  const Config& config_;
+  std::atomic<bool> ready_{false};
+  std::vector<std::unique_ptr<EventDispatcher>> workers_;
+  std::unique_ptr<storage::LogStore> store_;
+  std::unique_ptr<router::Router> router_;
+  std::vector<std::thread> threads_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<AdminServer>> admins_;
+  std::vector<std::string> addresses_;
+};
+
+Result<> Server::openStore() {
+  auto directory = storage::openDirectory(config_.dataDirectory);
+  if (!directory) return std::unexpected(directory.error());
+  auto store = storage::openLogStore(*directory, storeOptions(config_), systemClock(),
+                                     systemRandom(), [](const Error& error) {
+                                       logError("the disk failed, stopping: " + error.text);
+                                       std::_Exit(1);
+                                     });
+  if (!store && store.error().kind == ErrorKind::kBusy) {
+    return fail(
+        ErrorKind::kBusy,
+        fmt::format("the data directory {} is in use by another broker: stop it, or give this "
+                    "one its own with --data ({})",
+                    config_.dataDirectory, store.error().text));
+  }
+  if (!store) {
+    return fail(store.error().kind, fmt::format("can't open the data directory {}: {}",
+                                                config_.dataDirectory, store.error().text));
+  }
+  store_ = std::move(*store);
+  for (const std::string& note : store_->recovery().notes) logWarning("recovery: " + note);
+  return {};
+}
+
+Result<> Server::start() {
+  size_t count = config_.workers > 0 ? static_cast<size_t>(config_.workers)
+                                     : std::max(1U, std::thread::hardware_concurrency());
+  tuneMemory(count);
+  if (auto opened = openStore(); !opened) return opened;
+  std::vector<Dispatcher*> dispatchers;
+  for (size_t i = 0; i < count; ++i) {
+    workers_.push_back(std::make_unique<EventDispatcher>());
+    dispatchers.push_back(workers_.back().get());
+  }
+  static Clock& clock = systemClock();
+  auto router =
+      router::makeRouter(*store_, dispatchers, clock, systemRandom(), routerOptions(config_));
+  if (!router) return std::unexpected(router.error());
+  router_ = std::move(*router);
+  startThreads();
+  router_->start();
+  return openListeners();
+}
+
+void Server::startThreads() {
+  for (auto& worker : workers_) threads_.emplace_back([loop = worker.get()] { loop->run(); });
+}
+
+Result<> Server::openListeners() {
+  std::vector<EventDispatcher*> workers;
+  for (auto& worker : workers_) workers.push_back(worker.get());
+  auto budget = std::make_shared<ConnectionBudget>();
+  budget->maxOpen = static_cast<size_t>(config_.maxConnections);
+  for (const ListenerConfig& wanted : config_.listeners) {
+    if (wanted.protocol == "admin") {
+      auto admin = AdminServer::open(wanted.address, *workers_[0], *router_,
+                                     [this] { return ready_.load(); });
+      if (!admin) return std::unexpected(admin.error());
+      admins_.push_back(std::move(*admin));
+      addresses_.push_back("admin=" + toText(admins_.back()->bound()));
+      continue;
+    }
+    ListenerOptions options;
+    options.protocol = wanted.protocol;
+    options.address = wanted.address;
+    options.limits.maxInput = static_cast<size_t>(config_.maxMessageBytes + kPacketOverhead);
+    options.limits.handshakeMicros = config_.handshakeSeconds * 1'000'000;
+    options.budget = budget;
+    auto listener = Listener::open(std::move(options), workers,
+                                   sessionFactory(wanted.protocol, config_, *router_));
+    if (!listener) return std::unexpected(listener.error());
+    listeners_.push_back(std::move(*listener));
+    addresses_.push_back(wanted.protocol + "=" + toText(listeners_.back()->bound()));
+  }
+  ready_ = true;
+  return {};
+}
+
+std::string Server::addresses() const {
+  return fmt::format("{}", fmt::join(addresses_, " "));
+}
+
+void Server::shutDown() {
+  ready_ = false;
+  std::vector<std::future<void>> drained;
+  for (auto& listener : listeners_) {
+    auto done = std::make_shared<std::promise<void>>();
+    drained.push_back(done->get_future());
+    listener->stop(kDrainMicros, [done] { done->set_value(); });
+  }
+  for (auto& each : drained) each.wait();
+  for (auto& admin : admins_) admin->stop();
+  if (router_ && !threads_.empty()) {
+    std::promise<void> stopped;
+    router_->stop([&] { stopped.set_value(); });
+    stopped.get_future().wait();
+  }
+  if (store_) store_->close();
+  for (auto& worker : workers_) worker->stop();
+  for (std::thread& thread : threads_) thread.join();
+  listeners_.clear();
+  admins_.clear();
+  router_.reset();
+  workers_.clear();
+  store_.reset();
+}
+
+/// Ends the process if what it watches over takes too long. Nothing acknowledged is lost by that:
+/// the next start recovers as from a crash.
+class Watchdog {
+ public:
+  Watchdog() : thread_([this] { watch(); }) {}
+  ~Watchdog() {
+    done_.set_value();
+    thread_.join();
+  }
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+ private:
+  void watch() {
+    if (done_.get_future().wait_for(kShutDownLimit) == std::future_status::ready) return;
+    logWarning("stopping took over 30 s; ending without a checkpoint, the next start replays more");
+    std::_Exit(0);
+  }
+
+  std::promise<void> done_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+int serve(const Config& config) {
+  setLogLevel(config.logLevel);
+  std::signal(SIGPIPE, SIG_IGN);
+  raiseDescriptorLimit();
+  // Blocked before any thread starts, so that only sigwait() below takes them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  Server server(config);
+  if (auto started = server.start(); !started) {
+    logError(started.error().text);
+    server.shutDown();
+    return 1;
+  }
+  // What start-up needed and nothing else will.
+  malloc_trim(0);
+  std::printf("ready %s\n", server.addresses().c_str());
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  logInfo(fmt::format("stopping on {}; a second signal ends at once",
+                      signal == SIGTERM ? "SIGTERM" : "SIGINT"));
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  Watchdog watchdog;
+  server.shutDown();
+  logInfo("stopped");
+  return 0;
+}
+
+}  // namespace polylog::server

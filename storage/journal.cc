@@ -1,0 +1,77 @@
+#include "storage/journal.h"
+
+#include <algorithm>
+
+namespace polylog::storage {
+
+void Journal::remove(uint64_t id) {
+  std::erase_if(segments_, [id](const auto& segment) { return segment->info.id == id; });
+}
+
+std::shared_ptr<Segment> Journal::at(Position position) const {
+  auto above = std::upper_bound(
+      segments_.begin(), segments_.end(), position,
+      [](Position p, const std::shared_ptr<Segment>& segment) { return p < segment->info.base; });
+  if (above == segments_.begin()) return nullptr;
+  const std::shared_ptr<Segment>& segment = *--above;
+  bool ended = segment->info.status == SegmentStatus::kClosed ||
+               segment->info.status == SegmentStatus::kSealed;
+  if (ended && position >= segment->info.end) return nullptr;
+  return segment;
+}
+
+std::shared_ptr<Segment> Journal::byId(uint64_t id) const {
+  auto found = std::lower_bound(
+      segments_.begin(), segments_.end(), id,
+      [](const std::shared_ptr<Segment>& segment, uint64_t i) { return segment->info.id < i; });
+  return found != segments_.end() && (*found)->info.id == id ? *found : nullptr;
+}
+
+std::vector<SegmentInfo> Journal::infos() const {
+  std::vector<SegmentInfo> infos;
+  for (const auto& segment : segments_) {
+    if (segment->info.status != SegmentStatus::kPlanned) infos.push_back(segment->info);
+  }
+  return infos;
+}
+
+Position Journal::footerFloor() const {
+  for (const auto& segment : segments_) {
+    if (segment->info.status != SegmentStatus::kSealed) return segment->info.base;
+  }
+  return Position(0);
+}
+
+Result<std::shared_ptr<File>> Journal::file(Segment& segment) {
+  std::lock_guard lock(filesMutex_);
+  segment.lastUse = ++uses_;
+  if (segment.file) return segment.file;
+  auto opened = directory_->open(segment.info.file, OpenMode::kReadWrite);
+  if (!opened) return opened;
+  if (open_.size() >= kOpenFiles) {
+    auto oldest = std::min_element(open_.begin(), open_.end(), [](Segment* a, Segment* b) {
+      return a->lastUse < b->lastUse;
+    });
+    (*oldest)->file = nullptr;  // whoever reads it holds it still
+    open_.erase(oldest);
+  }
+  segment.file = std::move(*opened);
+  open_.push_back(&segment);
+  return segment.file;
+}
+
+void Journal::setFile(Segment& segment, std::shared_ptr<File> file) {
+  std::lock_guard lock(filesMutex_);
+  std::erase(open_, &segment);
+  segment.file = std::move(file);
+  segment.lastUse = ++uses_;
+  open_.push_back(&segment);
+}
+
+void Journal::closeFile(Segment& segment) {
+  std::lock_guard lock(filesMutex_);
+  std::erase(open_, &segment);
+  segment.file = nullptr;
+}
+
+}  // namespace polylog::storage

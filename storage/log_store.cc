@@ -1,0 +1,277 @@
+// Partitions' state changes, watches, reads of state, and the store's life cycle.
+#include "storage/log_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/byte_reader.h"
+#include "core/base/byte_writer.h"
+#include "core/base/log.h"
+#include "storage/log_store_impl.h"
+
+namespace polylog::storage {
+namespace {
+
+constexpr char kConfiguration = 'c';
+constexpr char kLogStart = 's';
+
+/// Of options.cacheBytes, what index runs of sealed segments get.
+uint64_t runCacheShare(uint64_t cacheBytes) { return cacheBytes / 4; }
+
+}  // namespace
+
+std::string partitionKey(PartitionId partition, char kind) {
+  ByteWriter out;
+  out.u64(partition.value());
+  out.u8(static_cast<uint8_t>(kind));
+  return out.take();
+}
+
+std::string derivedKey(PartitionId partition) {
+  ByteWriter out;
+  out.u8('p');
+  out.u64(partition.value());
+  return out.take();
+}
+
+std::string viewKey(StateTable table, BytesView key) {
+  std::string out;
+  out.reserve(key.size() + 1);
+  out.push_back(static_cast<char>(table));
+  out.append(key);
+  return out;
+}
+
+StateChange partitionConfigured(PartitionId partition, Retention retention) {
+  ByteWriter value;
+  value.i64(retention.millis);
+  value.i64(retention.bytes);
+  return {StateTable::kPartition, partitionKey(partition, kConfiguration), value.take()};
+}
+
+StateChange partitionDeleted(PartitionId partition) {
+  return {StateTable::kPartition, partitionKey(partition, kConfiguration), std::nullopt};
+}
+
+StateChange logStartMoved(PartitionId partition, Offset offset) {
+  ByteWriter value;
+  value.i64(offset.value());
+  return {StateTable::kPartition, partitionKey(partition, kLogStart), value.take()};
+}
+
+std::optional<PartitionChange> parsePartitionChange(const StateChange& change) {
+  ByteReader key(change.key);
+  PartitionChange parsed;
+  parsed.partition = PartitionId(key.u64());
+  char kind = static_cast<char>(key.u8());
+  if (!key.complete()) return std::nullopt;
+  if (!change.value) {
+    parsed.kind = PartitionChange::Kind::kDeleted;
+    return kind == kConfiguration ? std::optional(parsed) : std::nullopt;
+  }
+  ByteReader value(*change.value);
+  if (kind == kConfiguration) {
+    parsed.retention.millis = value.i64();
+    parsed.retention.bytes = value.i64();
+  } else {
+    parsed.kind = PartitionChange::Kind::kLogStart;
+    parsed.logStart = Offset(value.i64());
+  }
+  if (!value.complete() || (kind != kConfiguration && kind != kLogStart)) return std::nullopt;
+  return parsed;
+}
+
+void appendViewChanges(std::vector<StateChange>& changes, std::vector<ViewChange>& out) {
+  for (StateChange& change : changes) {
+    if (change.table == StateTable::kPartition && !change.value) {
+      if (auto parsed = parsePartitionChange(change)) {
+        out.push_back({viewKey(StateTable::kPartition, partitionKey(parsed->partition, kLogStart)),
+                       std::nullopt});
+        out.push_back({viewKey(StateTable::kDerived, derivedKey(parsed->partition)), std::nullopt});
+      }
+    }
+    out.push_back({viewKey(change.table, change.key), std::move(change.value)});
+  }
+}
+
+LogStoreImpl::LogStoreImpl(std::shared_ptr<Directory> directory, const LogStoreOptions& options,
+                           const Clock& clock, Random& random,
+                           std::function<void(const Error&)> onFatal)
+    : directory_(std::move(directory)),
+      options_(options),
+      clock_(clock),
+      random_(random),
+      onFatal_(std::move(onFatal)),
+      cache_(options.cacheBytes - runCacheShare(options.cacheBytes)),
+      runs_(runCacheShare(options.cacheBytes)) {}
+
+LogStoreImpl::~LogStoreImpl() { close(); }
+
+Partition* LogStoreImpl::findPartition(PartitionId id) const {
+  auto found = partitions_.find(id);
+  return found == partitions_.end() || found->second->deleted ? nullptr : found->second.get();
+}
+
+Partition& LogStoreImpl::makePartition(PartitionId id, Retention retention) {
+  auto partition = std::make_unique<Partition>();
+  partition->id = id;
+  partition->retention = retention;
+  return *(partitions_[id] = std::move(partition));
+}
+
+void LogStoreImpl::releaseChunk(uint64_t segment) {
+  if (auto found = journal_.byId(segment); found && found->liveChunks > 0) --found->liveChunks;
+}
+
+void LogStoreImpl::erasePartition(Partition& partition) {
+  dropChunks(partition, partition.chunks.size());
+  partitions_.erase(partition.id);
+}
+
+void LogStoreImpl::dropChunks(Partition& partition, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const Chunk& chunk = partition.chunks[i];
+    releaseChunk(chunk.segment);
+    partition.bytes -= chunk.bytes;
+    if (chunk.minLink != UINT64_MAX) --linkedChunks_;
+  }
+  partition.chunks.erase(partition.chunks.begin(),
+                         partition.chunks.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+void LogStoreImpl::markDirty(Partition& partition) {
+  if (partition.dirty) return;
+  partition.dirty = true;
+  dirty_.push_back(partition.id);
+}
+
+Result<PartitionEnds> LogStoreImpl::ends(PartitionId id) const {
+  Lock lock(mutex_);
+  const Partition* partition = findPartition(id);
+  if (partition == nullptr) {
+    return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
+  }
+  return PartitionEnds{partition->logStart, partition->highWatermark, partition->end,
+                       static_cast<int64_t>(partition->bytes)};
+}
+
+LogStore::WatchId LogStoreImpl::watch(PartitionId id, Offset offset, CompletionSink& sink,
+                                      std::move_only_function<void()> task) {
+  bool wake = false;
+  WatchId watchId = 0;
+  {
+    Lock lock(mutex_);
+    watchId = nextWatch_++;
+    Partition* partition = findPartition(id);
+    if (partition == nullptr || partition->highWatermark > offset) {
+      ready_.add(&sink, std::move(task));
+      wake = wakeWriter(true);
+    } else {
+      if (!partition->watches) partition->watches = std::make_unique<std::vector<Watch>>();
+      partition->watches->push_back({watchId, offset, &sink, std::move(task)});
+      // Something is on its way that nobody waited for until now.
+      if (partition->end > offset) {
+        for (auto& group : groups_) group->urgent = group->needsSync = true;
+        syncAsked_ = true;
+        wake = wakeWriter(true);
+      }
+    }
+  }
+  if (wake) writerWork_.notify_one();
+  return watchId;
+}
+
+void LogStoreImpl::unwatch(PartitionId id, WatchId watchId) {
+  std::move_only_function<void()> dropped;  // destroyed after the lock
+  Lock lock(mutex_);
+  auto found = partitions_.find(id);
+  if (found == partitions_.end() || !found->second->watches) return;
+  auto& watches = *found->second->watches;
+  auto watch = std::find_if(watches.begin(), watches.end(),
+                            [watchId](const Watch& w) { return w.id == watchId; });
+  if (watch == watches.end()) return;
+  dropped = std::move(watch->task);
+  watches.erase(watch);
+  if (watches.empty()) found->second->watches = nullptr;
+  lock.unlock();
+}
+
+void LogStoreImpl::setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) {
+  Lock lock(mutex_);
+  feed_ = std::move(feed);
+}
+
+Position LogStoreImpl::durableEnd() const {
+  Lock lock(mutex_);
+  return durableEnd_;
+}
+
+void LogStoreImpl::scanState(
+    StateTable table, BytesView keyPrefix,
+    const std::function<bool(BytesView key, BytesView value)>& visit) const {
+  if (!view_) return;
+  view_->scan(viewKey(table, keyPrefix), [&](BytesView key, BytesView value) {
+    return visit(key.substr(1), value);
+  });
+}
+
+std::optional<std::string> LogStoreImpl::getState(StateTable table, BytesView key) const {
+  return view_ ? view_->get(viewKey(table, key)) : std::nullopt;
+}
+
+void LogStoreImpl::runOnce() {
+  {
+    Lock lock(mutex_);
+    drain(lock);
+  }
+  maintain(true);
+  Lock lock(mutex_);
+  drain(lock);
+}
+
+void LogStoreImpl::stopThreads() {
+  {
+    Lock lock(mutex_);
+    maintenanceStop_ = true;
+  }
+  maintenanceWork_.notify_all();
+  if (maintenance_.joinable()) maintenance_.join();
+  {
+    Lock lock(mutex_);
+    closed_ = true;
+    writerStop_ = true;
+  }
+  writerWork_.notify_all();
+  if (writer_.joinable()) writer_.join();
+  Lock lock(mutex_);
+  drain(lock);
+}
+
+void LogStoreImpl::close() {
+  {
+    Lock lock(mutex_);
+    if (closed_) return;
+    closed_ = true;
+  }
+  stopThreads();
+  if (view_) {
+    std::lock_guard maintenance(maintenanceMutex_);
+    Result<> done = checkpointLocked();
+    if (!done) logWarning("no checkpoint at closing: " + done.error().text);
+    view_ = nullptr;
+  }
+  directoryLock_ = nullptr;
+}
+
+Result<std::unique_ptr<LogStore>> openLogStore(std::shared_ptr<Directory> directory,
+                                               const LogStoreOptions& options, const Clock& clock,
+                                               Random& random,
+                                               std::function<void(const Error&)> onFatal) {
+  auto store = std::make_unique<LogStoreImpl>(std::move(directory), options, clock, random,
+                                              std::move(onFatal));
+  if (auto opened = store->open(); !opened) return std::unexpected(opened.error());
+  return store;
+}
+
+}  // namespace polylog::storage

@@ -1,0 +1,30 @@
+// The manifest: which segments the journal consists of, in order. Replaced as a whole and atomically.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "storage/file.h"
+#include "storage/segment.h"
+
+namespace polylog::storage {
+
+inline constexpr const char* kManifestName = "MANIFEST";
+inline constexpr const char* kManifestTemporary = "MANIFEST.tmp";
+
+std::string encodeManifest(const std::vector<SegmentInfo>& segments);
+Result<std::vector<SegmentInfo>> decodeManifest(BytesView bytes);
+
+/// kNotFound when there is none, kCorrupt, kIo.
+Result<std::vector<SegmentInfo>> readManifest(Directory& directory);
+
+struct DiskFailure {
+  Error error;
+  bool fatal = false;  ///< what is on disk now is not known
+};
+/// Writes the temporary file, syncs, renames, syncs the directory.
+std::expected<void, DiskFailure> writeManifest(Directory& directory,
+                                                   const std::vector<SegmentInfo>& segments);
+
+}  // namespace polylog::storage

@@ -1,0 +1,128 @@
+#include "storage/partition.h"
+
+#include <algorithm>
+
+#include "core/base/byte_reader.h"
+#include "core/base/byte_writer.h"
+
+namespace polylog::storage {
+namespace {
+
+constexpr uint8_t kDerivedVersion = 1;
+constexpr size_t kSmallestChunk = 8;
+
+}  // namespace
+
+void Chunk::add(const IndexEntry& entry, uint64_t octets) {
+  run->append(entry);
+  end = entry.end();
+  bytes += octets;
+  maxTimestamp = std::max(maxTimestamp, entry.maxTimestamp);
+  if (entry.position < base) minLink = std::min(minLink, entry.position.value());
+}
+
+size_t Partition::chunkAt(Offset offset) const {
+  auto found = std::partition_point(chunks.begin(), chunks.end(),
+                                    [offset](const Chunk& chunk) { return chunk.end <= offset; });
+  return static_cast<size_t>(found - chunks.begin());
+}
+
+Chunk* Partition::chunkIn(uint64_t segment) {
+  if (chunks.empty() || chunks.back().segment < segment) return nullptr;
+  auto found = std::lower_bound(chunks.begin(), chunks.end(), segment,
+                                [](const Chunk& chunk, uint64_t wanted) { return chunk.segment < wanted; });
+  return found != chunks.end() && found->segment == segment ? &*found : nullptr;
+}
+
+std::vector<uint64_t> Partition::truncate(Offset offset) {
+  std::vector<uint64_t> gone;
+  while (!chunks.empty() && chunks.back().first >= offset) {
+    bytes -= chunks.back().bytes;
+    gone.push_back(chunks.back().segment);
+    chunks.pop_back();
+  }
+  if (!chunks.empty() && chunks.back().end > offset && chunks.back().run) {
+    Chunk& chunk = chunks.back();
+    Chunk kept = chunk;
+    kept.run = std::make_shared<IndexRun>(chunk.first, chunk.base);
+    kept.end = chunk.first;
+    kept.bytes = 0;
+    kept.maxTimestamp = -1;
+    kept.minLink = UINT64_MAX;
+    // The octets that an entry counts for aren't kept: shared out by records.
+    auto perRecord = chunk.bytes / static_cast<uint64_t>(chunk.end - chunk.first);
+    IndexRun::Cursor cursor = chunk.run->begin();
+    for (IndexEntry entry; cursor.next(entry) && entry.end() <= offset;) {
+      kept.add(entry, perRecord * entry.count);
+    }
+    bytes -= chunk.bytes;
+    bytes += kept.bytes;
+    chunk = std::move(kept);
+  }
+  end = offset;
+  return gone;
+}
+
+std::string Partition::encodeDerived(Position floor, Position durable) const {
+  auto above = std::find_if(chunks.begin(), chunks.end(),
+                            [&](const Chunk& chunk) { return chunk.base >= floor; });
+  // Offsets are dense: where the first chunk above begins is where those below ended.
+  Offset endAtFloor = above != chunks.end() ? above->first : end;
+  ByteWriter out;
+  out.u8(kDerivedVersion);
+  out.varuint(static_cast<uint64_t>(endAtFloor.value()));
+  out.varuint(static_cast<uint64_t>(above - chunks.begin()));
+  for (auto chunk = chunks.begin(); chunk != above; ++chunk) {
+    out.varuint(chunk->segment);
+    out.varuint(chunk->base.value());
+    out.varuint(static_cast<uint64_t>(chunk->first.value()));
+    out.varuint(static_cast<uint64_t>(chunk->end - chunk->first));
+    out.varuint(chunk->bytes);
+    out.varint(chunk->maxTimestamp);
+    out.varuint(chunk->minLink + 1);  // 0: none
+    out.varuint(chunk->footerAt);
+    out.varuint(chunk->footerLength);
+  }
+  if (producers) {
+    producers->encode(out, durable);
+  } else {
+    out.varuint(0);
+  }
+  return out.take();
+}
+
+bool Partition::decodeDerived(BytesView record, Position floor) {
+  ByteReader in(record);
+  if (in.u8() != kDerivedVersion) return false;
+  end = Offset(static_cast<int64_t>(in.varuint()));
+  size_t count = in.count(in.varuint(), kSmallestChunk);
+  chunks.reserve(count);
+  bool above = false;
+  for (size_t i = 0; i < count; ++i) {
+    Chunk chunk;
+    chunk.segment = in.varuint();
+    chunk.base = Position(in.varuint());
+    chunk.first = Offset(static_cast<int64_t>(in.varuint()));
+    chunk.end = chunk.first + static_cast<int64_t>(in.varuint());
+    chunk.bytes = in.varuint();
+    chunk.maxTimestamp = in.varint64();
+    chunk.minLink = in.varuint() - 1;
+    chunk.footerAt = in.varuint32();
+    chunk.footerLength = in.varuint32();
+    if (!in.ok()) return false;
+    if (above) continue;
+    if (chunk.base >= floor) {  // written by a checkpoint that did not come to its end
+      above = true;
+      end = chunk.first;
+      continue;
+    }
+    bytes += chunk.bytes;
+    chunks.push_back(std::move(chunk));
+  }
+  auto table = std::make_unique<ProducerTable>();
+  if (!table->decode(in) || !in.complete()) return false;
+  if (!table->empty()) producers = std::move(table);
+  return true;
+}
+
+}  // namespace polylog::storage

@@ -1,0 +1,69 @@
+// One partition in memory: an ordered index over the journal, its ends, and who waits for it.
+// Guarded by the store's lock. Small while idle: no allocation but its chunks'.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/base/strong.h"
+#include "storage/log_store.h"
+#include "storage/partition_index.h"
+#include "storage/producer_state.h"
+
+namespace polylog::storage {
+
+/// What a partition has in one segment.
+struct Chunk {
+  uint64_t segment = 0;  ///< id
+  Position base;         ///< the segment's
+  Offset first;
+  Offset end;
+  uint64_t bytes = 0;
+  int64_t maxTimestamp = -1;
+  uint64_t minLink = UINT64_MAX;
+  /// The run's record in the footer; once there, `run` is null.
+  uint32_t footerAt = 0;
+  uint32_t footerLength = 0;
+  std::shared_ptr<IndexRun> run;
+
+  void add(const IndexEntry& entry, uint64_t octets);
+};
+
+struct Watch {
+  uint64_t id = 0;
+  Offset offset;
+  CompletionSink* sink = nullptr;
+  std::move_only_function<void()> task;
+};
+
+struct Partition {
+  PartitionId id;
+  Retention retention;
+  Offset logStart;
+  Offset highWatermark;
+  Offset end;
+  uint64_t bytes = 0;
+  bool deleted = false;  ///< by an entry that isn't durable yet
+  bool dirty = false;    ///< its derived record is to be written at the next checkpoint
+  std::vector<Chunk> chunks;  ///< ascending
+  std::unique_ptr<ProducerTable> producers;
+  std::unique_ptr<std::vector<Watch>> watches;
+
+  /// Index of the chunk that holds `offset`, or the first one above it; chunks.size() if none.
+  size_t chunkAt(Offset offset) const;
+  Chunk* chunkIn(uint64_t segment);
+  /// Takes `offset` and all above back; `end` becomes `offset`. Rare, and slow.
+  /// Returns the ids of segments in which it has no chunk any more.
+  std::vector<uint64_t> truncate(Offset offset);
+
+  /// What a checkpoint keeps of it: chunks in segments based below `floor`, the end offset as of
+  /// `floor`, and producers' batches below `durable`.
+  std::string encodeDerived(Position floor, Position durable) const;
+  /// Takes a record back, leaving out what is based at or above `floor`. False when malformed.
+  bool decodeDerived(BytesView record, Position floor);
+};
+
+}  // namespace polylog::storage

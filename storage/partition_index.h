@@ -1,0 +1,78 @@
+// The index of one partition within one segment: where each of its batches stands, delta-coded in one
+// string that serves in memory while the segment is young and verbatim in its footer later. About
+// ten octets an entry. Appending isn't thread-safe; a run that no longer grows may be read by any
+// thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/strong.h"
+
+namespace polylog::storage {
+
+/// Records [firstRecord, firstRecord + count) of the batch are the offsets from `base` on.
+struct IndexEntry {
+  Offset base;
+  uint32_t count = 0;
+  Position position;
+  uint32_t length = 0;
+  uint32_t firstRecord = 0;
+  uint32_t attributes = 0;
+  int64_t maxTimestamp = -1;
+
+  Offset end() const { return base + count; }
+  bool operator==(const IndexEntry&) const = default;
+};
+
+class IndexRun {
+ public:
+  /// `first`: the base offset of the first entry; `origin`: the segment's base position.
+  IndexRun(Offset first, Position origin);
+  /// Takes octets from bytes() back; kCorrupt when they don't decode to `entries` entries.
+  static Result<IndexRun> parse(Offset first, Position origin, uint32_t entries,
+                                std::string bytes);
+
+  /// entry.base must not be below end(); above it, the offsets between are a hole.
+  void append(const IndexEntry& entry);
+
+  class Cursor {
+   public:
+    /// False at the end.
+    bool next(IndexEntry& entry);
+
+   private:
+    friend class IndexRun;
+    const char* at_ = nullptr;
+    const char* to_ = nullptr;
+    IndexEntry last_;  ///< what the next entry is coded against; base = the expected offset
+    bool broken_ = false;
+  };
+  /// From the first entry that ends above `offset`.
+  Cursor seek(Offset offset) const;
+  Cursor begin() const;
+
+  Offset end() const { return last_.base; }
+  uint32_t entries() const { return entries_; }
+  const std::string& bytes() const { return bytes_; }
+  /// Memory it takes, roughly.
+  size_t footprint() const;
+
+ private:
+  static constexpr uint32_t kRestartEvery = 64;
+  struct Restart {
+    size_t at = 0;
+    IndexEntry last;
+  };
+
+  Offset first_;
+  Position origin_;
+  IndexEntry last_;
+  uint32_t entries_ = 0;
+  std::string bytes_;
+  std::vector<Restart> restarts_;  ///< before entries 64, 128, ...
+};
+
+}  // namespace polylog::storage

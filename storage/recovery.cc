@@ -1,0 +1,427 @@
+// Opening: manifest, the journal's valid end (torn tail cut, damage told apart), the state view, and
+// replay of what the view lacks. Crashing in here and starting over gives the same.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/byte_reader.h"
+#include "core/base/log.h"
+#include "storage/log_store_impl.h"
+
+namespace polylog::storage {
+namespace {
+
+constexpr size_t kReplayedAtOnce = 4096;
+
+}  // namespace
+
+Result<> LogStoreImpl::open() {
+  auto held = directory_->lock("LOCK");
+  if (!held) return std::unexpected(held.error());
+  directoryLock_ = std::move(*held);
+  closed_ = true;  // until it is open: a failed opening takes no checkpoint
+  auto journal = directory_->subdirectory("journal");
+  if (!journal) return std::unexpected(journal.error());
+  auto state = directory_->subdirectory("state");
+  if (!state) return std::unexpected(state.error());
+  if (auto done = directory_->sync(); !done) return done;
+  journal_.use(*journal);
+  if (auto done = openJournal(); !done) return done;
+  auto view = openStateView(*state, durableEnd_, report_.notes);
+  if (!view) return std::unexpected(view.error());
+  view_ = std::move(*view);
+  Position floor;
+  if (auto done = loadPartitions(floor); !done) return done;
+  if (auto done = replay(floor); !done) return done;
+  report_.durableEnd = durableEnd_;
+  checkpointedAt_ = std::min(floor, view_->applied()).value();
+  removeStrays();
+  for (const std::string& note : report_.notes) logWarning("recovery: " + note);
+  closed_ = false;
+  retentionDue_ = clock_.monotonicMicros() + options_.retentionCheckMillis * 1000;
+  if (!options_.threads) return {};
+  writer_ = std::thread([this] { writerLoop(); });
+  maintenance_ = std::thread([this] { maintenanceLoop(); });
+  return {};
+}
+
+Result<> LogStoreImpl::createJournal() {
+  Directory& directory = journal_.directory();
+  auto names = directory.list();
+  if (!names) return std::unexpected(names.error());
+  // A crash at the very first start leaves at most a segment without entries.
+  for (const std::string& name : *names) {
+    if (!isSegmentFileName(name)) continue;
+    auto file = directory.open(name, OpenMode::kRead);
+    auto size = file ? (*file)->size() : Result<uint64_t>(std::unexpected(file.error()));
+    if (!size) return std::unexpected(size.error());
+    if (*size > kSegmentHeaderSize) {
+      return fail(ErrorKind::kCorrupt,
+                  fmt::format("{}: segments are there, but no MANIFEST: restore it from a backup",
+                              directory.path()));
+    }
+  }
+  auto segment = std::make_shared<Segment>();
+  SegmentInfo& info = segment->info;
+  info.id = 1;
+  info.incarnation = static_cast<uint32_t>(random_.next());
+  info.createdMs = clock_.wallMillis();
+  info.status = SegmentStatus::kActive;
+  info.file = segmentFileName(info.id);
+  auto file = directory.open(info.file, OpenMode::kReplace);
+  if (!file) return std::unexpected(file.error());
+  std::string header = encodeSegmentHeader(info);
+  BytesView piece = header;
+  auto done = (*file)->write(0, {&piece, 1});
+  if (done) done = (*file)->sync();
+  if (done) done = directory.sync();
+  if (!done) return done;
+  auto saved = writeManifest(directory, {info});
+  if (!saved) return std::unexpected(saved.error().error);
+  journal_.add(std::move(segment));
+  return {};
+}
+
+Result<> LogStoreImpl::openJournal() {
+  auto infos = readManifest(journal_.directory());
+  if (infos) {
+    for (SegmentInfo& info : *infos) {
+      auto segment = std::make_shared<Segment>();
+      segment->info = std::move(info);
+      journal_.add(std::move(segment));
+    }
+  } else if (infos.error().kind != ErrorKind::kNotFound) {
+    return std::unexpected(infos.error());
+  } else if (auto made = createJournal(); !made) {
+    return made;
+  }
+  writing_ = sequencing_ = journal_.segments().back();
+  auto file = journal_.file(*writing_);
+  if (!file) {
+    return fail(ErrorKind::kCorrupt, "the journal's last segment: " + file.error().text);
+  }
+  writingFile_ = *file;
+  auto end = findEnd(*writing_);
+  if (!end) return std::unexpected(end.error());
+  durableEnd_ = writtenEnd_ = visibleEnd_ = nextPosition_ = *end;
+  return {};
+}
+
+/// Scans the active segment for the journal's valid end, cuts the torn tail off and makes that
+/// durable, the tail's good entries included.
+Result<Position> LogStoreImpl::findEnd(Segment& active) {
+  const SegmentInfo& info = active.info;
+  auto size = writingFile_->size();
+  if (!size) return std::unexpected(size.error());
+  char header[kSegmentHeaderSize];
+  auto got = writingFile_->read(0, header, sizeof header);
+  if (!got) return std::unexpected(got.error());
+  if (auto ok = checkSegmentHeader(BytesView(header, *got), info); !ok) {
+    report_.notes.push_back(ok.error().text);  // the manifest says all that the header does
+  }
+  Position to = info.base + (*size > kSegmentHeaderSize ? *size - kSegmentHeaderSize : 0);
+
+  struct Piece {
+    Position from;
+    Position end;
+    uint64_t sequence = 0;
+    bool good = false;
+    bool chainContinues = false;
+  };
+  std::deque<Piece> unmarked;  // what begins at or above every durable mark so far
+  Position mark = info.base;   // all below it was durable once, so a fault there is damage
+  Position end = info.base;
+  nextSequence_ = info.firstSequence;
+  auto keep = [&](const Piece& piece) {
+    end = piece.end;
+    if (piece.good) nextSequence_ = piece.sequence + 1;
+  };
+  EntryScanner scanner(*writingFile_, info, info.base, to);
+  while (true) {
+    auto step = scanner.step();
+    if (!step) return std::unexpected(step.error());
+    if (*step == EntryScanner::Step::kEnd) break;
+    Piece piece{scanner.position(), scanner.next(), 0, false, false};
+    if (*step == EntryScanner::Step::kEntry) {
+      const EntryHeader& entry = scanner.entry().header;
+      piece.sequence = entry.sequence;
+      piece.good = batchesIntact(scanner.entry());
+      piece.chainContinues = (entry.flags & kChainContinues) != 0;
+      mark = std::max(mark, entry.durableMark);
+    }
+    unmarked.push_back(piece);
+    for (; !unmarked.empty() && unmarked.front().from < mark; unmarked.pop_front()) {
+      keep(unmarked.front());
+    }
+  }
+  // Above every mark the first fault ends the journal, and an unfinished chain doesn't count.
+  for (const Piece& piece : unmarked) {
+    if (!piece.good) break;
+    if (!piece.chainContinues) keep(piece);
+  }
+  report_.truncatedBytes = to - end;
+  if (to != end) {
+    report_.notes.push_back(
+        fmt::format("the last write was cut short: {} octets from position {} on were dropped",
+                    report_.truncatedBytes, end.value()));
+  }
+  if (*size != info.place(end)) {
+    auto done = writingFile_->truncate(info.place(end));
+    if (!done) return std::unexpected(done.error());
+  }
+  // What a killed process left unsynced is visible from here on: it must not vanish later.
+  if (auto done = writingFile_->sync(); !done) return std::unexpected(done.error());
+  return end;
+}
+
+Result<> LogStoreImpl::loadPartitions(Position& floor) {
+  floor = Position(0);
+  if (auto value = view_->get(viewKey(StateTable::kDerived, kFloorKey))) {
+    ByteReader in(*value);
+    floor = Position(in.u64());
+  }
+  std::string table(1, static_cast<char>(StateTable::kPartition));
+  view_->scan(table, [&](BytesView key, BytesView value) {
+    auto change = parsePartitionChange(
+        {StateTable::kPartition, std::string(key.substr(1)), std::string(value)});
+    if (!change) return true;
+    if (change->kind == PartitionChange::Kind::kConfigured) {
+      makePartition(change->partition, change->retention);
+    } else if (Partition* partition = findPartition(change->partition)) {
+      partition->logStart = change->logStart;
+    }
+    return true;
+  });
+  bool malformed = false;
+  std::string derived = viewKey(StateTable::kDerived, "p");
+  view_->scan(derived, [&](BytesView key, BytesView value) {
+    ByteReader in(key.substr(derived.size()));
+    Partition* partition = findPartition(PartitionId(in.u64()));
+    if (partition == nullptr || !in.complete()) return true;
+    if (!partition->decodeDerived(value, floor)) malformed = true;
+    return !malformed;
+  });
+  if (malformed) {
+    report_.notes.push_back("the index in the state view is malformed: reading the whole journal");
+    floor = Position(0);
+  }
+  for (auto& [id, partition] : partitions_) {
+    if (malformed) {
+      partition->chunks.clear();
+      partition->producers = nullptr;
+      partition->end = Offset(0);
+      partition->bytes = 0;
+    }
+    for (const Chunk& chunk : partition->chunks) {
+      if (auto segment = journal_.byId(chunk.segment)) {
+        ++segment->liveChunks;
+        segment->everHadChunks = true;
+      } else if (chunk.end > partition->logStart) {
+        report_.notes.push_back(fmt::format("partition {}: offsets {} to {} are gone with their "
+                                            "segment", id.value(), chunk.first.value(),
+                                            chunk.end.value()));
+      }
+      if (chunk.minLink != UINT64_MAX) ++linkedChunks_;
+    }
+  }
+  return {};
+}
+
+Result<> LogStoreImpl::replay(Position floor) {
+  replayApplied_ = view_->applied();
+  Position from = std::min(floor, replayApplied_);
+  Position reached = from;
+  for (const auto& segment : journal_.segments()) {
+    SegmentInfo& info = segment->info;
+    bool active = segment == writing_;
+    Position end = active ? durableEnd_ : info.end;
+    if (end <= from && !active) continue;
+    if (info.base > std::max(reached, replayApplied_)) {
+      return fail(ErrorKind::kCorrupt,
+                  fmt::format("the journal lacks positions {} to {}, which the state view needs: "
+                              "restore the data directory from a backup",
+                              reached.value(), info.base.value()));
+    }
+    // Its runs are in memory again: it gets a footer again.
+    if (!active && info.base >= floor) info.status = SegmentStatus::kClosed;
+    if (auto done = replaySegment(*segment, end); !done) return done;
+    reached = end;
+  }
+  if (reached < replayApplied_ || durableEnd_ < replayApplied_) {
+    return fail(ErrorKind::kCorrupt, "the state view is ahead of the journal");
+  }
+  replayedTo_ = settledEnd_ = durableEnd_;
+  if (auto done = flushReplayed(true); !done) return done;
+  for (auto& [id, partition] : partitions_) {
+    partition->end = std::max(partition->end, partition->logStart);
+    partition->highWatermark = partition->end;
+    size_t dead = partition->chunkAt(partition->logStart);
+    if (dead != 0) {
+      dropChunks(*partition, dead);
+      markDirty(*partition);
+    }
+    // Producers came from entries that the next checkpoint's floor may leave behind.
+    if (partition->producers && !partition->chunks.empty()) markDirty(*partition);
+  }
+  return {};
+}
+
+Result<> LogStoreImpl::replaySegment(Segment& segment, Position end) {
+  auto file = journal_.file(segment);
+  if (!file) {
+    return fail(ErrorKind::kCorrupt,
+                "a segment that the manifest names: " + file.error().text);
+  }
+  EntryScanner scanner(**file, segment.info, segment.info.base, end);
+  std::vector<std::string> chain;  // entries of a chain that isn't complete yet
+  Position chainFrom;
+  auto dropChain = [&] {
+    if (chain.empty()) return;
+    report_.damagedEntries += chain.size();
+    report_.notes.push_back(fmt::format("an incomplete chain of entries at position {} was dropped",
+                                        chainFrom.value()));
+    chain.clear();
+  };
+  while (true) {
+    auto step = scanner.step();
+    if (!step) return std::unexpected(step.error());
+    if (*step == EntryScanner::Step::kEnd) break;
+    if (*step == EntryScanner::Step::kDamage) {
+      ++report_.damagedEntries;
+      report_.notes.push_back(fmt::format("{} is damaged from position {} to {}: skipped",
+                                          segment.info.file, scanner.position().value(),
+                                          scanner.next().value()));
+      dropChain();
+      continue;
+    }
+    uint16_t flags = scanner.entry().header.flags;
+    bool continuation = (flags & kChainContinuation) != 0;
+    bool continues = (flags & kChainContinues) != 0;
+    if (!continuation) dropChain();
+    if (continuation && chain.empty()) {  // its beginning is damaged
+      ++report_.damagedEntries;
+      continue;
+    }
+    if (continues) {
+      if (chain.empty()) chainFrom = scanner.position();
+      chain.emplace_back(scanner.entryBytes());
+      continue;
+    }
+    Position at = chainFrom;
+    EntryView earlier;
+    for (const std::string& bytes : std::exchange(chain, {})) {
+      if (decodeEntry(bytes, segment.info.incarnation, at, earlier)) replayEntry(segment, earlier);
+      at += bytes.size();
+    }
+    replayEntry(segment, scanner.entry());
+    replayedTo_ = scanner.next();
+    if (auto done = flushReplayed(false); !done) return done;
+  }
+  dropChain();
+  return {};
+}
+
+void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
+  std::vector<StateChange> changes;
+  for (const EntryPart& part : entry.parts) {
+    if (part.type == PartType::kState && !decodeState(part.list, changes)) {
+      report_.notes.push_back(fmt::format("malformed state changes at position {}",
+                                          entry.header.position.value()));
+    }
+  }
+  // As when sequenced: what is made comes before the targets, what is deleted or moved after.
+  std::vector<PartitionChange> after;
+  for (const StateChange& change : changes) {
+    if (change.table != StateTable::kPartition) continue;
+    auto parsed = parsePartitionChange(change);
+    if (!parsed) continue;
+    if (parsed->kind != PartitionChange::Kind::kConfigured) {
+      after.push_back(*parsed);
+    } else if (Partition* partition = findPartition(parsed->partition)) {
+      partition->retention = parsed->retention;
+    } else {
+      makePartition(parsed->partition, parsed->retention);
+    }
+  }
+  for (const EntryPart& part : entry.parts) {
+    if (part.type != PartType::kState) replayTargets(segment, part);
+  }
+  for (const PartitionChange& change : after) {
+    Partition* partition = findPartition(change.partition);
+    if (partition == nullptr) continue;
+    if (change.kind == PartitionChange::Kind::kDeleted) {
+      erasePartition(*partition);
+    } else {
+      partition->logStart = std::max(partition->logStart, change.logStart);
+      partition->end = std::max(partition->end, partition->logStart);
+    }
+  }
+  if (entry.header.position < replayApplied_) return;
+  appendViewChanges(changes, replayChanges_);
+}
+
+void LogStoreImpl::replayTargets(Segment& segment, const EntryPart& part) {
+  std::vector<PlacedTarget> targets;
+  if (!decodeTargets(part.list, targets)) {
+    report_.notes.push_back(fmt::format("malformed targets of the batch at position {}",
+                                        part.place.position.value()));
+    return;
+  }
+  int64_t maxTimestamp = part.maxTimestamp;
+  int32_t offsetCount = 0;
+  Result<RecordBatchHeader> header = fail(ErrorKind::kInvalid, "");
+  if (part.type == PartType::kMessages) {
+    header = validateRecordBatch(part.batch);
+    if (header) {
+      maxTimestamp = header->maxTimestamp;
+      offsetCount = header->offsetCount();
+    } else {
+      report_.notes.push_back(fmt::format("the batch at position {} is damaged: reading it fails",
+                                          part.place.position.value()));
+    }
+  }
+  for (const PlacedTarget& target : targets) {
+    Partition* partition = findPartition(target.partition);
+    // Deleted later on, or known from the view already.
+    if (partition == nullptr || target.base < partition->end) continue;
+    addToIndex(*partition, segment,
+               {target.base, target.count, part.place.position, part.place.length,
+                target.firstRecord, target.attributes, maxTimestamp},
+               offsetCount);
+    partition->end = target.base + target.count;
+  }
+  if ((part.flags & kProducerChecked) == 0 || !header || targets.empty()) return;
+  Partition* partition = findPartition(targets[0].partition);
+  if (partition == nullptr) return;
+  if (!partition->producers) partition->producers = std::make_unique<ProducerTable>();
+  ProducerBatch batch = producerBatch(*header);
+  batch.base = targets[0].base;
+  batch.position = part.place.position;
+  batch.length = part.place.length;
+  partition->producers->add(ProducerId(header->producerId), batch, clock_.wallMillis(),
+                            durableEnd_);
+}
+
+Result<> LogStoreImpl::flushReplayed(bool force) {
+  if (!force && replayChanges_.size() < kReplayedAtOnce) return {};
+  if (replayedTo_ < view_->applied()) return {};
+  auto done = view_->apply(replayChanges_, replayedTo_);
+  replayChanges_.clear();
+  return done;
+}
+
+/// Removes what a crash left between a manifest and the files it names.
+void LogStoreImpl::removeStrays() {
+  Directory& directory = journal_.directory();
+  auto names = directory.list();
+  if (!names) return;
+  for (const std::string& name : *names) {
+    bool known = std::any_of(journal_.segments().begin(), journal_.segments().end(),
+                             [&](const auto& segment) { return segment->info.file == name; });
+    bool stray = name == kManifestTemporary || (isSegmentFileName(name) && !known);
+    if (!stray) continue;
+    if (auto done = directory.remove(name); !done) report_.notes.push_back(done.error().text);
+  }
+}
+
+}  // namespace polylog::storage

@@ -1,0 +1,181 @@
+// Retention: moves log starts past what is too old or too much, by journaled entries, and removes
+// segments in which nothing is alive and which no checkpoint needs.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/log.h"
+#include "storage/log_store_impl.h"
+
+namespace polylog::storage {
+namespace {
+
+constexpr size_t kBucketsAtOnce = 1024;
+constexpr size_t kChangesAtOnce = 1000;
+/// A producer silent for so long is forgotten, as Kafka's brokers do by default.
+constexpr int64_t kProducerExpiryMs = 24LL * 3600 * 1000;
+
+}  // namespace
+
+Offset LogStoreImpl::expiredUpTo(const Partition& partition, int64_t nowMs,
+                                 bool& rollWanted) const {
+  Offset start = partition.logStart;
+  int64_t bytes = static_cast<int64_t>(partition.bytes);
+  const Retention& retention = partition.retention;
+  if (retention.millis < 0 && retention.bytes < 0) return start;
+  for (const Chunk& chunk : partition.chunks) {
+    if (chunk.end > partition.highWatermark) break;  // waits for the disk still
+    int64_t newest = chunk.maxTimestamp;
+    int64_t created = newest;
+    if (auto segment = journal_.byId(chunk.segment)) created = segment->info.createdMs;
+    if (newest < 0) newest = created;  // records without a time count from their segment's
+    bool old = retention.millis >= 0 && newest < nowMs - retention.millis;
+    bool much = retention.bytes >= 0 &&
+                bytes - static_cast<int64_t>(chunk.bytes) >= retention.bytes && bytes > 0;
+    if (!old && !much) {
+      // Old and new records in one segment that still grows: let it end, so that it can die.
+      rollWanted |= retention.millis >= 0 && chunk.segment == sequencing_->info.id &&
+                    created < nowMs - retention.millis;
+      break;
+    }
+    start = std::max(start, chunk.end);
+    bytes -= static_cast<int64_t>(chunk.bytes);
+  }
+  return start;
+}
+
+Result<> LogStoreImpl::appendChanges(std::vector<StateChange> changes) {
+  AppendRequest request;
+  request.state = std::move(changes);
+  auto appended = append(std::move(request));
+  if (!appended) {
+    // A partition may have been deleted since; the rest can wait for the next round.
+    if (appended.error().kind == ErrorKind::kNotFound) return {};
+    return std::unexpected(appended.error());
+  }
+  return waitDurable(appended->position + 1);
+}
+
+Result<> LogStoreImpl::moveLogStarts() {
+  int64_t nowMs = clock_.wallMillis();
+  bool rollWanted = false;
+  std::vector<StateChange> changes;
+  for (size_t bucket = 0;;) {
+    {
+      Lock lock(mutex_);
+      size_t buckets = partitions_.bucket_count();
+      size_t to = std::min(bucket + kBucketsAtOnce, buckets);
+      for (; bucket < to; ++bucket) {
+        for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
+          Partition& partition = *it->second;
+          if (partition.deleted) continue;
+          if (partition.producers &&
+              partition.producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
+            markDirty(partition);
+          }
+          Offset start = expiredUpTo(partition, nowMs, rollWanted);
+          if (start > partition.logStart) changes.push_back(logStartMoved(partition.id, start));
+        }
+      }
+      if (bucket >= buckets) break;
+    }
+    if (changes.size() < kChangesAtOnce) continue;
+    if (auto done = appendChanges(std::exchange(changes, {})); !done) return done;
+  }
+  if (!changes.empty()) {
+    if (auto done = appendChanges(std::move(changes)); !done) return done;
+  }
+  {
+    Lock lock(mutex_);
+    bool dead = sequencing_->everHadChunks && sequencing_->liveChunks == 0;
+    if (!rollWanted && !dead) return {};
+    rollAsked_ = true;
+  }
+  // The roll comes with the next append; this one is for that.
+  return appendChanges({});
+}
+
+std::vector<std::shared_ptr<Segment>> LogStoreImpl::deadSegments(Position below) const {
+  uint64_t linked = UINT64_MAX;
+  if (linkedChunks_ != 0) {
+    for (const auto& [id, partition] : partitions_) {
+      for (const Chunk& chunk : partition->chunks) linked = std::min(linked, chunk.minLink);
+    }
+  }
+  std::vector<std::shared_ptr<Segment>> dead;
+  for (const auto& segment : journal_.segments()) {
+    bool ended = segment->info.status == SegmentStatus::kClosed ||
+                 segment->info.status == SegmentStatus::kSealed;
+    if (!ended || segment->liveChunks != 0 || segment->info.end > below) continue;
+    if (segment->info.end.value() > linked) continue;
+    dead.push_back(segment);
+  }
+  return dead;
+}
+
+/// Takes checkpoints until the older one is above what could be removed.
+Result<> LogStoreImpl::secureCheckpoints() {
+  for (int i = 0; i < 2; ++i) {
+    bool gain = false;
+    {
+      Lock lock(mutex_);
+      Position safe = std::min(view_->safePosition(), olderDerivedFloor_);
+      gain = deadSegments(Position(UINT64_MAX)).size() > deadSegments(safe).size();
+    }
+    if (!gain) return {};
+    // A checkpoint is named by its position: two at one position are one.
+    if (auto done = appendChanges({}); !done) return done;
+    if (auto done = checkpointLocked(); !done) return done;
+  }
+  return {};
+}
+
+Result<size_t> LogStoreImpl::dropDeadSegments() {
+  std::vector<std::shared_ptr<Segment>> dead;
+  {
+    // Held from taking them off the list to the manifest without them.
+    std::lock_guard manifest(manifestMutex_);
+    std::vector<SegmentInfo> infos;
+    {
+      Lock lock(mutex_);
+      dead = deadSegments(std::min(view_->safePosition(), olderDerivedFloor_));
+      if (dead.empty()) return 0;
+      infos = journal_.infos();
+    }
+    std::erase_if(infos, [&](const SegmentInfo& info) {
+      return std::any_of(dead.begin(), dead.end(),
+                         [&](const auto& segment) { return segment->info.id == info.id; });
+    });
+    if (auto done = writeManifest(journal_.directory(), infos); !done) {
+      if (done.error().fatal) fatalFromMaintenance(done.error().error);
+      return std::unexpected(done.error().error);
+    }
+    Lock lock(mutex_);
+    for (const auto& segment : dead) journal_.remove(segment->info.id);
+  }
+  for (const auto& segment : dead) {
+    journal_.closeFile(*segment);
+    // Whoever reads it still has it open. What can't be removed now goes at the next start.
+    auto removed = journal_.directory().remove(segment->info.file);
+    if (!removed) logWarning("retention: " + removed.error().text);
+  }
+  return dead.size();
+}
+
+Result<size_t> LogStoreImpl::retentionLocked() {
+  if (auto done = moveLogStarts(); !done) return std::unexpected(done.error());
+  if (auto done = sealSegments(); !done) return std::unexpected(done.error());
+  if (auto done = secureCheckpoints(); !done) return std::unexpected(done.error());
+  return dropDeadSegments();
+}
+
+Result<size_t> LogStoreImpl::runRetention() {
+  if (!options_.threads) {
+    Lock lock(mutex_);
+    drain(lock);
+  }
+  std::lock_guard maintenance(maintenanceMutex_);
+  return retentionLocked();
+}
+
+}  // namespace polylog::storage

@@ -1,0 +1,111 @@
+// Names, filters, rules and properties as clients and configurations may send them. Every address
+// has one name in each protocol, and what MQTT sends comes back to MQTT as it was.
+#include <cstdint>
+#include <cstdlib>
+
+#include "core/base/byte_reader.h"
+#include "mapping/kafka.h"
+#include "mapping/mqtt.h"
+#include "mapping/rules.h"
+
+namespace {
+
+using namespace polylog;
+using namespace polylog::mapping;
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+void fuzzNames(BytesView text) {
+  std::string scratch;
+  std::string out;
+  if (Result<Address> address = splitMqttTopic(text, scratch)) {
+    require(canonicalTopicPossible(address->topic));
+    require(appendMqttTopic(*address, out) && out == text);
+  }
+  out.clear();
+  if (Result<BytesView> topic = topicFromKafka(text, scratch)) {
+    require(appendKafkaTopic(*topic, out) && out == text);
+  }
+  Address raw = splitAddress(text);
+  out.clear();
+  if (canonicalTopicPossible(raw.topic) && appendMqttTopic(raw, out)) {
+    Result<Address> back = splitMqttTopic(out, scratch);
+    require(back && sameAddress(*back, raw));
+  }
+  out.clear();
+  if (canonicalTopicPossible(raw.topic) && appendKafkaTopic(raw.topic, out)) {
+    Result<BytesView> back = topicFromKafka(out, scratch);
+    require(back && *back == raw.topic);
+  }
+  if (Result<MqttSubscription> subscription = parseMqttSubscription(text)) {
+    require(!subscription->filter.levels.empty());
+    require(subscription->filter.levels.size() <= kMqttMaxFilterLevels);
+  }
+}
+
+void fuzzRules(BytesView rule, BytesView text) {
+  Result<Rules> rules = Rules::parse(std::vector<std::string>{std::string(rule)});
+  if (!rules) return;
+  Address address = splitAddress(text);
+  std::string scratch;
+  std::string back;
+  Route route = rules->apply(address, scratch);
+  rules->addressOf(address.topic, address.key, back);
+  if (!route.byRule || route.ephemeral) return;
+  // What comes back is stored where it came from.
+  Address again = rules->addressOf(route.topic, route.key, back);
+  std::string other;
+  Route second = rules->apply(again, other);
+  if (second.byRule) {
+    require(sameAddress({second.topic, second.key}, {route.topic, route.key}) ||
+            sameAddress(again, {route.topic, route.key}));
+  }
+}
+
+void fuzzProperties(ByteReader& in) {
+  MqttProperties sent;
+  Record record;
+  record.guarantee = static_cast<DeliveryGuarantee>(in.u8() % 4);
+  bool fromMqtt = record.guarantee != DeliveryGuarantee::kUnspecified;
+  while (in.remaining() > 0) {
+    BytesView name = in.bytes(in.u8());
+    BytesView value = in.bytes(in.u8());
+    if (!in.ok()) break;
+    if (fromMqtt && !(isText(name) && isText(value))) continue;
+    if (fromMqtt) {
+      sent.userProperties.emplace_back(name, value);
+    } else {
+      record.headers.push_back({name, value});
+    }
+  }
+  TextArena arena;
+  headersFromMqtt(sent, 0, record.headers, arena);
+  MqttProperties got;
+  if (mqttFromHeaders(record, 1, got, arena) == Deliverable::kExpired) {
+    require(isExpired(record, 1));
+    return;
+  }
+  require(!isExpired(record, 1));
+  for (const auto& [name, value] : got.userProperties) require(isText(name) && isText(value));
+  if (got.contentType) require(isText(*got.contentType));
+  if (got.responseTopic) require(validMqttTopicName(*got.responseTopic));
+  if (fromMqtt) require(got.userProperties == sent.userProperties);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  ByteReader in(BytesView(reinterpret_cast<const char*>(data), size));
+  switch (in.u8() % 3) {
+    case 0: fuzzNames(in.rest()); break;
+    case 1: {
+      BytesView rule = in.bytes(in.u8());
+      fuzzRules(rule, in.rest());
+      break;
+    }
+    default: fuzzProperties(in); break;
+  }
+  return 0;
+}

@@ -1,0 +1,48 @@
+// Record batches from hostile producers: whatever is accepted must come back the same from our own
+// encoder.
+#include <cstdint>
+#include <cstdlib>
+
+#include "core/model/record_batch.h"
+
+namespace {
+
+constexpr size_t kMaxBody = 1 << 20;
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+void requireSame(const polylog::Record& a, const polylog::Record& b) {
+  require(a.key == b.key && a.value == b.value && a.timestampMs == b.timestampMs);
+  require(a.guarantee == b.guarantee && a.retain == b.retain);
+  require(a.headers.size() == b.headers.size());
+  for (size_t i = 0; i < a.headers.size(); ++i) {
+    require(a.headers[i].name == b.headers[i].name && a.headers[i].value == b.headers[i].value);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace polylog;
+  auto batch = SharedBytes::copyOf(BytesView(reinterpret_cast<const char*>(data), size));
+  Result<RecordBatchHeader> checked = validateRecordBatch(batch.view());
+  Result<DecodedBatch> decoded = decodeRecordBatch(batch, kMaxBody);
+  // Without a right CRC too: the decoder must not rely on it.
+  if (!decoded) return 0;
+  require(checked || checked.error().kind == ErrorKind::kCorrupt);
+  require(decoded->records.size() == static_cast<size_t>(decoded->header.recordCount));
+
+  RecordBatchBuilder builder;
+  for (const Record& record : decoded->records) builder.add(record);
+  if (builder.count() == 0) return 0;
+  auto rebuilt = SharedBytes::own(builder.finish());
+  require(validateRecordBatch(rebuilt.view()).has_value());
+  Result<DecodedBatch> again = decodeRecordBatch(rebuilt, rebuilt.size());
+  require(again.has_value() && again->records.size() == decoded->records.size());
+  for (size_t i = 0; i < again->records.size(); ++i) {
+    requireSame(again->records[i], decoded->records[i]);
+  }
+  return 0;
+}

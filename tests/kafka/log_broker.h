@@ -1,0 +1,320 @@
+// A Broker in memory with topics and logs, for the Kafka codec's tests and fuzzers: it answers by
+// posting to the current dispatcher, or when the test says so. Own thread only.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/event/dispatcher.h"
+#include "core/model/broker.h"
+#include "core/model/record_batch.h"
+
+namespace polylog::test {
+
+class LogBroker final : public Broker {
+ public:
+  struct Log {
+    std::vector<FetchedBatch> batches;
+    int64_t end = 0;
+    int64_t start = 0;
+  };
+
+  // ---- for the test
+
+  /// While set, answers wait in `held`.
+  bool hold = false;
+  std::deque<Task> held;
+  void answer(Task task) {
+    if (hold) {
+      held.push_back(std::move(task));
+    } else {
+      Dispatcher::current()->post(std::move(task));
+    }
+  }
+  void answerFirst() {
+    Task task = std::move(held.front());
+    held.pop_front();
+    task();
+  }
+  void answerLast() {
+    Task task = std::move(held.back());
+    held.pop_back();
+    task();
+  }
+
+  TopicRef addTopic(const std::string& name, int partitions = 1, TopicConfig config = {}) {
+    auto topic = std::make_shared<Topic>();
+    topic->name = name;
+    topic->id.fill(0);
+    topic->id[0] = 1;
+    topic->id[15] = static_cast<uint8_t>(byName.size() + 1);
+    for (int i = 0; i < partitions; ++i) topic->partitions.emplace_back(nextPartition++);
+    topic->config = std::move(config);
+    logs[name].resize(static_cast<size_t>(partitions));
+    return byName[name] = topic;
+  }
+  /// Appends, and wakes who waits.
+  void append(const std::string& topic, int32_t partition, SharedBytes batch, uint32_t first,
+              uint32_t count) {
+    Log& log = logs.at(topic).at(static_cast<size_t>(partition));
+    log.batches.push_back({std::move(batch), Offset(log.end), first, count});
+    log.end += count;
+    wakeAll();
+  }
+  void wakeAll() {
+    auto all = std::exchange(wakes, {});
+    for (auto& [id, wake] : all) wake();
+  }
+
+  std::map<std::string, TopicRef> byName;
+  std::map<std::string, std::vector<Log>> logs;
+  std::map<int, std::move_only_function<void()>> wakes;
+  std::vector<ProduceBatch> produced;
+  std::vector<PrincipalRef> principals;
+  std::optional<Error> produceError;
+  std::optional<Error> fetchError;
+  size_t fetches = 0;
+  bool autoCreate = true;
+  bool wakeInside = false;
+  int64_t limit = 1 << 20;
+  uint64_t nextPartition = 1;
+  std::vector<TopicSpec> created;
+  std::vector<std::string> deleted;
+
+  std::vector<GroupJoin> joins;
+  GroupJoined joined;
+  std::vector<GroupSync> syncs;
+  GroupSynced synced;
+  std::vector<GroupHeartbeat> beats;
+  Result<> beatResult;
+  std::vector<GroupLeave> leaves;
+  Result<std::vector<Result<>>> leaveResult;
+  std::vector<GroupCommit> commits;
+  std::optional<Result<std::vector<Result<>>>> commitResult;
+  std::optional<Error> offsetsError;
+  std::map<std::pair<std::string, int32_t>, GroupOffset> offsets;
+  std::vector<GroupDescription> groups;
+  std::vector<std::optional<ProducerIdentity>> inits;
+
+  // ---- Broker
+
+  void publish(const PrincipalRef&, SubscriberSession*, std::span<const Publish>,
+               Done<std::vector<PublishResult>>) override {}
+
+  void produce(const PrincipalRef& principal, ProduceBatch batch,
+               Done<Result<Produced>> done) override {
+    principals.push_back(principal);
+    produced.push_back(batch);
+    Result<Produced> result = fail(ErrorKind::kNotFound, "no such partition");
+    auto found = logs.find(batch.topic);
+    if (produceError) {
+      result = std::unexpected(*produceError);
+    } else if (found != logs.end() && batch.partition >= 0 &&
+               static_cast<size_t>(batch.partition) < found->second.size()) {
+      Log& log = found->second[static_cast<size_t>(batch.partition)];
+      auto header = parseRecordBatchHeader(batch.batch.view());
+      result = Produced{Offset(log.end), Offset(log.start), -1};
+      append(batch.topic, batch.partition, batch.batch, 0,
+             static_cast<uint32_t>(header->offsetCount()));
+    }
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+
+  Result<Fetched> fetch(const PrincipalRef&, const std::string& topic, int32_t partition, Offset from,
+                        size_t maxBytes) override {
+    ++fetches;
+    if (fetchError) return std::unexpected(*fetchError);
+    Log* log = find(topic, partition);
+    if (log == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+    if (from.value() < log->start || from.value() > log->end) {
+      return fail(ErrorKind::kOutOfRange, "out of range");
+    }
+    Fetched out;
+    out.highWatermark = out.lastStable = Offset(log->end);
+    out.logStart = Offset(log->start);
+    size_t bytes = 0;
+    for (const FetchedBatch& batch : log->batches) {
+      if (batch.baseOffset.value() + batch.count <= from.value()) continue;
+      if (!out.batches.empty() && bytes + batch.batch.size() > maxBytes) break;
+      bytes += batch.batch.size();
+      out.batches.push_back(batch);
+    }
+    return out;
+  }
+
+  struct Handle final : WaitHandle {
+    Handle(LogBroker& b, int i) : broker(b), id(i) {}
+    ~Handle() override { broker.wakes.erase(id); }
+    LogBroker& broker;
+    int id;
+  };
+  std::unique_ptr<WaitHandle> awaitRecords(const PrincipalRef&, std::span<const FetchPoint>,
+                                           std::move_only_function<void()> wake) override {
+    int id = nextWake_++;
+    if (wakeInside) {
+      wakeInside = false;
+      wake();
+    } else {
+      wakes[id] = std::move(wake);
+    }
+    return std::make_unique<Handle>(*this, id);
+  }
+
+  Result<PartitionBounds> bounds(const PrincipalRef&, const std::string& topic,
+                                 int32_t partition) override {
+    Log* log = find(topic, partition);
+    if (log == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+    return PartitionBounds{Offset(log->start), Offset(log->end), Offset(log->end), 0};
+  }
+  Result<std::optional<OffsetAtTime>> offsetAtTime(const PrincipalRef&, const std::string& topic,
+                                                   int32_t partition, int64_t timestampMs) override {
+    Log* log = find(topic, partition);
+    if (log == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+    for (const FetchedBatch& batch : log->batches) {
+      auto header = parseRecordBatchHeader(batch.batch.view());
+      if (header->maxTimestamp >= timestampMs) return OffsetAtTime{batch.baseOffset, header->maxTimestamp};
+    }
+    return std::nullopt;
+  }
+  Result<std::optional<OffsetAtTime>> offsetOfMaxTimestamp(const PrincipalRef&,
+                                                           const std::string& topic,
+                                                           int32_t partition) override {
+    Log* log = find(topic, partition);
+    if (log == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+    std::optional<OffsetAtTime> best;
+    for (const FetchedBatch& batch : log->batches) {
+      auto header = parseRecordBatchHeader(batch.batch.view());
+      if (!best || header->maxTimestamp > best->timestampMs) {
+        best = OffsetAtTime{batch.baseOffset, header->maxTimestamp};
+      }
+    }
+    return best;
+  }
+
+  TopicRef findTopic(const PrincipalRef&, const std::string& name) override {
+    auto found = byName.find(name);
+    return found == byName.end() ? nullptr : found->second;
+  }
+  TopicRef findTopic(const PrincipalRef&, const TopicId& id) override {
+    for (auto& [name, topic] : byName) {
+      if (topic->id == id) return topic;
+    }
+    return nullptr;
+  }
+  std::vector<TopicRef> topics(const PrincipalRef&) override {
+    std::vector<TopicRef> all;
+    for (auto& [name, topic] : byName) all.push_back(topic);
+    return all;
+  }
+  void createTopic(const PrincipalRef&, TopicSpec spec, Done<Result<TopicRef>> done) override {
+    created.push_back(spec);
+    Result<TopicRef> result = fail(ErrorKind::kAlreadyExists, "exists");
+    if (!byName.contains(spec.name)) {
+      result = addTopic(spec.name, spec.partitions < 0 ? 1 : spec.partitions,
+                        spec.config.value_or(TopicConfig()));
+    }
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void deleteTopic(const PrincipalRef&, const std::string& name, Done<Result<>> done) override {
+    deleted.push_back(name);
+    byName.erase(name);
+    logs.erase(name);
+    answer([done = std::move(done)]() mutable { done({}); });
+  }
+  bool autoCreateTopics() const override { return autoCreate; }
+
+  const std::string& clusterId() const override { return clusterId_; }
+  LeaderEpoch leaderEpoch() const override { return LeaderEpoch(7); }
+  int64_t maxRecordBytes() const override { return limit; }
+
+  void openSession(const PrincipalRef&, SubscriberOptions, SubscriberListener*, OpenDone) override {}
+  void listSessions(const PrincipalRef&, Done<std::vector<SessionInfo>>) override {}
+  void deleteSession(const PrincipalRef&, const std::string&, Done<Result<>>) override {}
+
+  void joinGroup(const PrincipalRef&, GroupJoin join, Done<GroupJoined> done) override {
+    joins.push_back(std::move(join));
+    answer([this, done = std::move(done)]() mutable { done(joined); });
+  }
+  void syncGroup(const PrincipalRef&, GroupSync sync, Done<GroupSynced> done) override {
+    syncs.push_back(std::move(sync));
+    answer([this, done = std::move(done)]() mutable { done(synced); });
+  }
+  void heartbeat(const PrincipalRef&, GroupHeartbeat beat, Done<Result<>> done) override {
+    beats.push_back(std::move(beat));
+    answer([this, done = std::move(done)]() mutable { done(beatResult); });
+  }
+  void leaveGroup(const PrincipalRef&, GroupLeave leave,
+                  Done<Result<std::vector<Result<>>>> done) override {
+    leaves.push_back(std::move(leave));
+    answer([this, done = std::move(done)]() mutable { done(leaveResult); });
+  }
+  void commitOffsets(const PrincipalRef&, GroupCommit commit,
+                     Done<Result<std::vector<Result<>>>> done) override {
+    Result<std::vector<Result<>>> result = std::vector<Result<>>(commit.offsets.size());
+    if (commitResult) result = *commitResult;
+    for (const GroupOffset& offset : commit.offsets) offsets[{offset.topic, offset.partition}] = offset;
+    commits.push_back(std::move(commit));
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void fetchOffsets(const PrincipalRef&, std::string group,
+                    std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
+                    Done<Result<std::vector<GroupOffset>>> done) override {
+    std::vector<GroupOffset> found;
+    if (!partitions) {
+      for (auto& [place, offset] : offsets) found.push_back(offset);
+    } else {
+      for (auto& place : *partitions) {
+        auto at = offsets.find(place);
+        found.push_back(at != offsets.end() ? at->second : GroupOffset{place.first, place.second, -1, -1, {}});
+      }
+    }
+    Result<std::vector<GroupOffset>> result = std::move(found);
+    if (group == "unknown") result = fail(ErrorKind::kNotFound, "no such group");
+    if (offsetsError) result = std::unexpected(*offsetsError);
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>> done) override {
+    answer([this, done = std::move(done)]() mutable { done(groups); });
+  }
+  void describeGroup(const PrincipalRef&, std::string group,
+                     Done<Result<GroupDescription>> done) override {
+    Result<GroupDescription> result = fail(ErrorKind::kNotFound, "no such group");
+    for (const GroupDescription& known : groups) {
+      if (known.group == group) result = known;
+    }
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void deleteGroup(const PrincipalRef&, std::string group, Done<Result<>> done) override {
+    Result<> result = fail(ErrorKind::kNotFound, "no such group");
+    for (const GroupDescription& known : groups) {
+      if (known.group != group) continue;
+      result = Result<>();
+      if (!known.members.empty()) result = fail(ErrorKind::kGroupNotEmpty, "has members");
+    }
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void initProducer(const PrincipalRef&, std::optional<ProducerIdentity> current,
+                    Done<Result<ProducerIdentity>> done) override {
+    inits.push_back(current);
+    answer([done = std::move(done)]() mutable { done(ProducerIdentity{42, 0}); });
+  }
+
+ private:
+  Log* find(const std::string& topic, int32_t partition) {
+    auto found = logs.find(topic);
+    if (found == logs.end() || partition < 0 ||
+        static_cast<size_t>(partition) >= found->second.size()) {
+      return nullptr;
+    }
+    return &found->second[static_cast<size_t>(partition)];
+  }
+
+  std::string clusterId_ = "abcdefghijklmnopqrstuv";
+  int nextWake_ = 1;
+};
+
+}  // namespace polylog::test

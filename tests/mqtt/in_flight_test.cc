@@ -1,0 +1,67 @@
+#include "codecs/mqtt/in_flight.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+namespace polylog::mqtt {
+namespace {
+
+using Stage = InFlight::Stage;
+
+TEST(InFlight, FindsByPacketId) {
+  InFlight inFlight;
+  EXPECT_FALSE(inFlight.find(1));
+  inFlight.add(0, Stage::kSentQos1);
+  inFlight.add(1, Stage::kSentQos2);
+  EXPECT_EQ(inFlight.find(1), 0);
+  EXPECT_EQ(inFlight.find(2), 1);
+  EXPECT_FALSE(inFlight.find(3));
+  EXPECT_FALSE(inFlight.find(0));
+  inFlight.finish(0);
+  EXPECT_FALSE(inFlight.find(1));
+  EXPECT_EQ(inFlight.stage(1), Stage::kSentQos2);
+}
+
+TEST(InFlight, GapsAreNotInFlight) {
+  InFlight inFlight;
+  inFlight.add(10, Stage::kSentQos1);
+  inFlight.add(15, Stage::kSentQos1);
+  EXPECT_FALSE(inFlight.find(InFlight::packetId(12)));
+  EXPECT_EQ(inFlight.idLimit(0, 100), 110);
+  inFlight.finish(10);
+  EXPECT_EQ(inFlight.idLimit(0, 100), 115);
+  inFlight.finish(15);
+  EXPECT_TRUE(inFlight.empty());
+  EXPECT_EQ(inFlight.idLimit(16, 100), 116);
+}
+
+/// Against a map, over the wrap of packet identifiers, at the widest window.
+TEST(InFlight, AgreesWithAMap) {
+  std::mt19937 random(1);
+  for (int64_t window : {int64_t{1}, int64_t{20}, kPacketIds - 1}) {
+    InFlight inFlight;
+    std::map<int64_t, Stage> model;
+    int64_t next = 60'000;
+    for (int step = 0; step < 100'000; ++step) {
+      const int64_t limit = inFlight.idLimit(next, window);
+      if (random() % 2 == 0 && next < limit) {
+        inFlight.add(next, Stage::kSentQos1);
+        model[next++] = Stage::kSentQos1;
+      } else if (!model.empty()) {
+        auto it = model.begin();
+        std::advance(it, random() % std::min<size_t>(model.size(), 5));
+        ASSERT_EQ(inFlight.find(InFlight::packetId(it->first)), it->first);
+        inFlight.finish(it->first);
+        ASSERT_FALSE(inFlight.find(InFlight::packetId(it->first)));
+        model.erase(it);
+      }
+      ASSERT_EQ(inFlight.empty(), model.empty());
+      ASSERT_LE(inFlight.span(), static_cast<size_t>(window));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace polylog::mqtt

@@ -1,0 +1,309 @@
+// The admin listener over real sockets, in front of a real broker in a directory of its own.
+#include "server/admin.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <rapidjson/document.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "core/event/event_dispatcher.h"
+#include "core/net/address.h"
+#include "router/router.h"
+#include "server/admin_client.h"
+#include "server/json.h"
+#include "storage/log_store.h"
+#include "tests/support/temporary_directory.h"
+
+namespace polylog::server {
+namespace {
+
+class AdminTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto directory = storage::openDirectory(directory_.path());
+    ASSERT_TRUE(directory.has_value());
+    auto store = storage::openLogStore(*directory, {}, systemClock(), systemRandom(),
+                                       [](const Error& error) { FAIL() << error.text; });
+    ASSERT_TRUE(store.has_value()) << store.error().text;
+    store_ = std::move(*store);
+    Dispatcher* dispatchers[] = {&worker_};
+    auto router =
+        router::makeRouter(*store_, dispatchers, systemClock(), systemRandom(), routerOptions());
+    ASSERT_TRUE(router.has_value()) << router.error().text;
+    router_ = std::move(*router);
+    thread_ = std::thread([this] { worker_.run(); });
+    router_->start();
+    auto admin =
+        AdminServer::open({"127.0.0.1", 0}, worker_, *router_, [this] { return ready_.load(); });
+    ASSERT_TRUE(admin.has_value()) << admin.error().text;
+    admin_ = std::move(*admin);
+    client_ = std::make_unique<AdminClient>("http://" + toText(admin_->bound()));
+  }
+
+  void TearDown() override {
+    client_.reset();
+    if (admin_) admin_->stop();
+    if (thread_.joinable()) {
+      std::promise<void> stopped;
+      router_->stop([&] { stopped.set_value(); });
+      stopped.get_future().wait();
+      store_->close();
+      worker_.stop();
+      thread_.join();
+    }
+    admin_.reset();
+    router_.reset();
+  }
+
+  static router::RouterOptions routerOptions() {
+    router::RouterOptions options;
+    options.maxMessageBytes = 1 << 20;
+    return options;
+  }
+
+  /// The answer as JSON; null and a failure when there is none.
+  rapidjson::Document get(const std::string& path) {
+    auto answer = client_->request("GET", path);
+    EXPECT_TRUE(answer.has_value()) << path << ": " << (answer ? "" : answer.error().text);
+    rapidjson::Document document;
+    if (answer) document.Parse(answer->data(), answer->size());
+    EXPECT_TRUE(document.IsObject()) << path;
+    return document;
+  }
+  void post(const std::string& path, const std::string& body = {}) {
+    auto answer = client_->request("POST", path, body);
+    EXPECT_TRUE(answer.has_value()) << path << ": " << (answer ? "" : answer.error().text);
+  }
+  std::string errorOf(const std::string& method, const std::string& path,
+                      const std::string& body = {}) {
+    auto answer = client_->request(method, path, body);
+    EXPECT_FALSE(answer.has_value()) << path << ": " << answer.value_or("");
+    return answer ? "" : answer.error().text;
+  }
+  /// Sends octets as they are and returns all that comes until the listener closes.
+  std::string raw(const std::string& octets) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(admin_->bound().port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(send(fd, octets.data(), octets.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(octets.size()));
+    shutdown(fd, SHUT_WR);
+    std::string answer;
+    char block[4096];
+    for (ssize_t got = 0; (got = recv(fd, block, sizeof block, 0)) > 0;) {
+      answer.append(block, static_cast<size_t>(got));
+    }
+    close(fd);
+    return answer;
+  }
+
+  test::TemporaryDirectory directory_;
+  std::atomic<bool> ready_{true};
+  EventDispatcher worker_;
+  std::unique_ptr<storage::LogStore> store_;
+  std::unique_ptr<router::Router> router_;
+  std::thread thread_;
+  std::unique_ptr<AdminServer> admin_;
+  std::unique_ptr<AdminClient> client_;
+};
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_F(AdminTest, healthAndReadiness) {
+  EXPECT_EQ(client_->request("GET", "/healthz").value_or(""), "ok\n");
+  EXPECT_EQ(client_->request("GET", "/readyz").value_or(""), "ready\n");
+  ready_ = false;
+  EXPECT_TRUE(has(errorOf("GET", "/readyz"), "503"));
+  EXPECT_EQ(client_->request("GET", "/healthz").value_or(""), "ok\n");
+}
+
+TEST_F(AdminTest, aTopicsLife) {
+  post("/api/topics/orders?partitions=3&retention_ms=60000");
+  rapidjson::Document topic = get("/api/topics/orders");
+  EXPECT_STREQ(topic["name"].GetString(), "orders");
+  EXPECT_EQ(topic["partitions"].Size(), 3U);
+  EXPECT_EQ(topic["partitions"][2]["high_watermark"].GetInt64(), 0);
+  EXPECT_EQ(topic["config"]["retention_ms"].GetInt64(), 60'000);
+  EXPECT_EQ(get("/api/topics")["topics"].Size(), 1U);
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/orders"), "409"));
+  EXPECT_TRUE(client_->request("DELETE", "/api/topics/orders").has_value());
+  EXPECT_EQ(get("/api/topics")["topics"].Size(), 0U);
+  EXPECT_TRUE(has(errorOf("GET", "/api/topics/orders"), "`orders`"));
+  EXPECT_TRUE(has(errorOf("DELETE", "/api/topics/orders"), "404"));
+}
+
+TEST_F(AdminTest, topicsThatCannotBe) {
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/" + encoded("a/b")), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/" + encoded("$SYS")), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/" + encoded("a/b") + "/records", "{}"), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?partitions=0"), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?partitions=x"), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?partitions=99999999999"), "400"));
+  EXPECT_EQ(get("/api/topics")["topics"].Size(), 0U);
+}
+
+TEST_F(AdminTest, recordsComeBackAsTheyWent) {
+  post("/api/topics/sensors/records",
+       R"({"key":"kitchen/temp","value":"21.5","headers":[{"name":"unit","value":"C"}]})");
+  post("/api/topics/sensors/records",
+       R"({"records":[{"key":null,"value":""},{"key_base64":"AP8=","value":null}]})");
+  rapidjson::Document answer = get("/api/topics/sensors/records?offset=earliest");
+  const auto& records = answer["records"];
+  ASSERT_EQ(records.Size(), 3U);
+  EXPECT_STREQ(records[0]["key"].GetString(), "kitchen/temp");
+  EXPECT_STREQ(records[0]["value"].GetString(), "21.5");
+  EXPECT_STREQ(records[0]["headers"][0]["name"].GetString(), "unit");
+  EXPECT_STREQ(records[0]["headers"][0]["value"].GetString(), "C");
+  EXPECT_GT(records[0]["timestamp"].GetInt64(), 0);
+  EXPECT_TRUE(records[1]["key"].IsNull());
+  EXPECT_STREQ(records[1]["value"].GetString(), "");
+  EXPECT_STREQ(records[2]["key_base64"].GetString(), "AP8=");
+  EXPECT_TRUE(records[2]["value"].IsNull());
+  EXPECT_EQ(answer["next"].GetInt64(), 3);
+  EXPECT_EQ(answer["high_watermark"].GetInt64(), 3);
+
+  rapidjson::Document one = get("/api/topics/sensors/records?offset=1&max=1");
+  ASSERT_EQ(one["records"].Size(), 1U);
+  EXPECT_EQ(one["records"][0]["offset"].GetInt64(), 1);
+  EXPECT_EQ(one["next"].GetInt64(), 2);
+  EXPECT_EQ(get("/api/topics/sensors/records?offset=latest")["records"].Size(), 0U);
+}
+
+TEST_F(AdminTest, aReaderWaitsForTheNextRecord) {
+  post("/api/topics/t");
+  AdminClient other("http://" + toText(admin_->bound()));
+  auto waiting = std::async(std::launch::async, [&] {
+    return other.request("GET", "/api/topics/t/records?offset=0&wait_ms=30000");
+  });
+  post("/api/topics/t/records", R"({"value":"now"})");
+  auto answer = waiting.get();
+  ASSERT_TRUE(answer.has_value()) << answer.error().text;
+  EXPECT_TRUE(has(*answer, "\"now\"")) << *answer;
+}
+
+TEST_F(AdminTest, aReaderThatWaitsInVainGetsNothing) {
+  post("/api/topics/t");
+  EXPECT_EQ(get("/api/topics/t/records?wait_ms=1")["records"].Size(), 0U);
+}
+
+TEST_F(AdminTest, stoppingWhileAReaderWaits) {
+  post("/api/topics/t");
+  AdminClient other("http://" + toText(admin_->bound()));
+  auto waiting = std::async(std::launch::async, [&] {
+    return other.request("GET", "/api/topics/t/records?offset=0&wait_ms=30000");
+  });
+  // Answered by the same loop: by then the reader's request may be waiting or yet to come.
+  EXPECT_TRUE(client_->request("GET", "/healthz").has_value());
+  admin_->stop();
+  EXPECT_FALSE(waiting.get().has_value());
+  admin_.reset();
+}
+
+TEST_F(AdminTest, wrongRequestsAreToldWhy) {
+  post("/api/topics/t");
+  EXPECT_TRUE(has(errorOf("GET", "/"), "404"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/nothing"), "/api/topics"));
+  EXPECT_TRUE(has(errorOf("DELETE", "/api/topics"), "400"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/topics/t/records?offset=7"), "416"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/topics/t/records?offset=-7"), "400"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/topics/t/records?partition=1"), "404"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/topics/none/records"), "404"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/groups/none"), "none"));
+  EXPECT_TRUE(has(errorOf("GET", "/api/sessions/none"), "none"));
+  EXPECT_TRUE(has(errorOf("DELETE", "/api/sessions/none"), "none"));
+}
+
+TEST_F(AdminTest, bodiesThatAreNoRecords) {
+  for (const char* body :
+       {"", "x", "[]", "7", "{\"key\":7}", "{\"value\":{}}", "{\"value_base64\":\"!\"}",
+        "{\"headers\":7}", "{\"headers\":[7]}", "{\"headers\":[{}]}", "{\"records\":7}",
+        "{\"records\":[7]}", "{\"records\":[{\"headers\":[{\"name\":7}]}]}",
+        "{\"value\":\"\xff\"}}"}) {
+    EXPECT_TRUE(has(errorOf("POST", "/api/topics/t/records", body), "400")) << body;
+  }
+  // Nesting costs no stack.
+  std::string deep = "{\"value\":" + std::string(200'000, '[');
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t/records", deep), "400"));
+}
+
+TEST_F(AdminTest, limits) {
+  std::string large = "{\"value\":\"" + std::string(3 << 20, 'x') + "\"}";
+  EXPECT_FALSE(client_->request("POST", "/api/topics/t/records", large).has_value());
+  std::string answer = raw("GET /healthz HTTP/1.1\r\nA: " + std::string(100'000, 'a') + "\r\n\r\n");
+  EXPECT_FALSE(has(answer, "200 OK")) << answer;
+  EXPECT_EQ(client_->request("GET", "/healthz").value_or(""), "ok\n");
+}
+
+TEST_F(AdminTest, noiseHurtsNobody) {
+  for (const char* noise :
+       {"", "\r\n\r\n", "GET", "GET / HTTP/9.9\r\n\r\n", "BREW / HTTP/1.1\r\n\r\n",
+        "\x16\x03\x01\x02", "GET /%00%zz%/../.. HTTP/1.1\r\n\r\n",
+        "POST /api/topics/t HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        "POST /api/topics/t/records HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "POST /api/topics/t/records HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n{",
+        "GET //?&&==&a=%&%=b HTTP/1.1\r\n\r\n", "CONNECT host:80 HTTP/1.1\r\n\r\n"}) {
+    raw(noise);
+    EXPECT_EQ(client_->request("GET", "/healthz").value_or(""), "ok\n") << noise;
+  }
+}
+
+TEST_F(AdminTest, metricsHaveTheProcessAndTheTraffic) {
+  post("/api/topics/t/records", R"({"value":"x"})");
+  std::string text = client_->request("GET", "/metrics").value_or("");
+  EXPECT_TRUE(has(text, "polylog_process_resident_bytes ")) << text;
+  EXPECT_TRUE(has(text, "polylog_records_in_total{protocol=")) << text;
+  EXPECT_TRUE(has(text, "# TYPE polylog_group_lag_records gauge")) << text;
+}
+
+TEST_F(AdminTest, groupsWithTheirLag) {
+  post("/api/topics/t/records", R"({"records":[{"value":"1"},{"value":"2"},{"value":"3"}]})");
+  std::promise<bool> committed;
+  worker_.post([&] {
+    GroupCommit commit;
+    commit.group = "billing \"1\"";
+    commit.offsets.push_back({.topic = "t", .partition = 0, .offset = 1, .metadata = {}});
+    router_->commitOffsets(std::make_shared<Principal>(), std::move(commit),
+                           [&](auto result) { committed.set_value(result.has_value()); });
+  });
+  ASSERT_TRUE(committed.get_future().get());
+  rapidjson::Document groups = get("/api/groups");
+  ASSERT_EQ(groups["groups"].Size(), 1U);
+  EXPECT_EQ(groups["groups"][0]["lag"].GetInt64(), 2);
+  rapidjson::Document group = get("/api/groups/" + encoded("billing \"1\""));
+  ASSERT_EQ(group["offsets"].Size(), 1U);
+  EXPECT_EQ(group["offsets"][0]["lag"].GetInt64(), 2);
+  std::string text = client_->request("GET", "/metrics").value_or("");
+  EXPECT_TRUE(has(text, R"(polylog_group_lag_records{group="billing \"1\"",topic="t"} 2)")) << text;
+  EXPECT_TRUE(client_->request("DELETE", "/api/groups/" + encoded("billing \"1\"")).has_value());
+  EXPECT_EQ(get("/api/groups")["groups"].Size(), 0U);
+}
+
+TEST_F(AdminTest, aTakenPortIsNamed) {
+  auto second = AdminServer::open(admin_->bound(), worker_, *router_, [] { return true; });
+  ASSERT_FALSE(second.has_value());
+  EXPECT_TRUE(has(second.error().text, toText(admin_->bound()))) << second.error().text;
+}
+
+TEST_F(AdminTest, anUnreachableBrokerIsNamed) {
+  AdminClient nobody("http://127.0.0.1:1");
+  auto answer = nobody.request("GET", "/healthz");
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_TRUE(has(answer.error().text, "http://127.0.0.1:1")) << answer.error().text;
+  AdminClient file("file:///etc/hostname");
+  EXPECT_FALSE(file.request("GET", "").has_value());
+}
+
+}  // namespace
+}  // namespace polylog::server
