@@ -144,7 +144,7 @@ void FeedRouter::run() {
       if (!behind_) {
         for (size_t j = i; j < batches.size(); ++j) queueBytes_ += batches[j].batch.batch.size();
         queue_.insert(queue_.begin(),
-                      std::make_move_iterator(batches.begin() + static_cast<ptrdiff_t>(i)),
+                      std::make_move_iterator(batches.begin() + static_cast<std::ptrdiff_t>(i)),
                       std::make_move_iterator(batches.end()));
       }
       return schedule();

@@ -414,7 +414,11 @@ void GroupCoordinator::list(Done<std::vector<GroupDescription>> done) {
   for (auto& owned : owned_) {
     owned->worker.post([gather, &groups = owned->groups] {
       std::vector<GroupDescription> mine;
-      for (auto& [name, entry] : groups) mine.push_back(entry.group->describe());
+      for (auto& [name, entry] : groups) {
+        // With the offsets: listings and metrics tell each group's lag.
+        mine.push_back(entry.group->describe());
+        mine.back().offsets = offsetsOf(entry);
+      }
       std::lock_guard lock(gather->mutex);
       std::move(mine.begin(), mine.end(), std::back_inserter(gather->all));
       if (--gather->left > 0) return;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -76,7 +77,7 @@ class RangeSet {
       floor_ = std::max(floor_, ranges_[gone].second);
       ++gone;
     }
-    ranges_.erase(ranges_.begin(), ranges_.begin() + static_cast<ptrdiff_t>(gone));
+    ranges_.erase(ranges_.begin(), ranges_.begin() + static_cast<std::ptrdiff_t>(gone));
   }
 
   int64_t floor_ = 0;

@@ -15,7 +15,9 @@ namespace {
 constexpr size_t kBodyOverhead = 1 << 20;
 
 Error notFound(const char* what, const std::string& name) {
-  return {ErrorKind::kNotFound, fmt::format("there is no {} `{}`", what, name)};
+  return {
+      ErrorKind::kNotFound,
+      fmt::format("there is no {0} `{1}`; `polylog {0} list` shows those there are", what, name)};
 }
 
 void describeConfig(Json& json, const TopicConfig& config) {

@@ -314,16 +314,22 @@ class Consumer {
     if (auto checked = text(ShownRecord{}); !checked) return std::unexpected(checked.error());
     if (auto found = findPartitions(); !found) return found;
     bool follow = arguments_.follow || (!arguments_.fromBeginning && arguments_.offset < 0);
-    // With several partitions each waits its share, so that none is starved by a quiet one.
-    int64_t wait = !follow ? 0 : cursors_.size() == 1 ? 30'000 : 250;
-    while (true) {
+    // A round over all partitions doesn't wait; only when it found nothing does the next partition,
+    // in turn, and not for long if there are others.
+    int64_t patience = cursors_.size() == 1 ? 30'000 : 100;
+    for (size_t turn = 0; true; ++turn) {
       bool done = true;
+      bool some = false;
       for (Cursor& cursor : cursors_) {
         if (left_ == 0) return {};
-        if (auto read = readSome(cursor, wait); !read) return read;
+        std::string before = cursor.offset;
+        if (auto read = readSome(cursor, 0); !read) return read;
         done = done && cursor.atEnd;
+        some = some || cursor.offset != before;
       }
-      if (done && !follow) return {};
+      if (left_ == 0 || (done && !follow)) return {};
+      if (some) continue;
+      if (auto read = readSome(cursors_[turn % cursors_.size()], patience); !read) return read;
     }
   }
 
@@ -339,15 +345,17 @@ class Consumer {
     if (!answer) return std::unexpected(answer.error());
     auto document = parseAnswer(common_, *answer);
     if (!document) return std::unexpected(document.error());
-    std::string start = arguments_.offset >= 0     ? fmt::to_string(arguments_.offset)
-                        : arguments_.fromBeginning ? "earliest"
-                                                   : "latest";
     auto partitions = document->FindMember("partitions");
     if (partitions != document->MemberEnd() && partitions->value.IsArray()) {
       for (const auto& partition : partitions->value.GetArray()) {
         int64_t number = partition.IsObject() ? numberOf(partition, "partition") : -1;
         if (number < 0 || (arguments_.partition >= 0 && arguments_.partition != number)) continue;
-        cursors_.push_back({number, start});
+        // The ends of now: what comes while others are read isn't to be missed.
+        int64_t start =
+            arguments_.offset >= 0
+                ? arguments_.offset
+                : numberOf(partition, arguments_.fromBeginning ? "log_start" : "high_watermark");
+        cursors_.push_back({number, fmt::to_string(start)});
       }
     }
     if (!cursors_.empty()) return {};

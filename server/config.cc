@@ -249,7 +249,8 @@ size_t editDistance(std::string_view a, std::string_view b) {
 
 std::string unknownKey(std::string_view name) {
   const Key* nearest = nullptr;
-  size_t least = 8;
+  // Further off than a third of it, the resemblance is chance.
+  size_t least = std::max<size_t>(3, name.size() / 3) + 1;
   for (const Key& key : keys()) {
     size_t distance = editDistance(name, key.name);
     if (distance < least) {

@@ -1,7 +1,10 @@
 // The `polylog` command: `serve` and `check-config` here, the verbs that talk to a running broker
 // in client_commands.cc.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <utility>
 
 #include "server/client_commands.h"
 #include "server/config.h"
@@ -51,8 +54,10 @@ int runServe(const ServeArguments& arguments) {
 int runCheck(const std::string& file) {
   server::Config config;
   std::vector<Error> errors = server::loadConfigFile(file, config);
-  if (errors.empty()) errors = server::checkConfig(config);
-  if (errors.empty()) std::printf("%s: fine\n", file.c_str());
+  for (Error& error : server::checkConfig(config)) {
+    errors.push_back({error.kind, fmt::format("{}: {}", file, error.text)});
+  }
+  if (errors.empty()) std::printf("%s: ok\n", file.c_str());
   return report(errors);
 }
 
@@ -80,6 +85,12 @@ int main(int argc, char** argv) {
 
   server::addClientCommands(app, status);
 
+  auto isCommand = [&](const CLI::App* command) { return command->check_name(argv[1]); };
+  if (argc > 1 && argv[1][0] != '-' && std::as_const(app).get_subcommands(isCommand).empty()) {
+    std::fprintf(stderr, "polylog: there is no command `%s`; `polylog --help` lists them\n",
+                 argv[1]);
+    return 1;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

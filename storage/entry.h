@@ -45,8 +45,8 @@ struct PlacedTarget {
   uint32_t attributes = 0;
 };
 
-/// Entries of one write group, encoded one after the other. Small batches are copied in, larger ones
-/// referred to until release().
+/// Entries of one write group, encoded one after the other. Small batches are copied in, larger
+/// ones referred to until release().
 class EntryBuffer {
  public:
   /// Batches up to this size are copied.

@@ -330,7 +330,7 @@ void LogStoreImpl::syncWritten(Lock& lock) {
     return;
   }
   Position end = writtenEnd_;
-  bool needed = false && durableEnd_ < writtenEnd_;
+  bool needed = durableEnd_ < writtenEnd_;
   syncAsked_ = false;
   std::vector<std::unique_ptr<CommitGroup>> groups = std::exchange(unsynced_, {});
   unsyncedBytes_ = 0;

@@ -1,4 +1,4 @@
-// The manifest: which segments the journal consists of, in order. Replaced as a whole and atomically.
+// The manifest: which segments the journal consists of, in order. Replaced whole and atomically.
 #pragma once
 
 #include <string>

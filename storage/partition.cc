@@ -30,7 +30,7 @@ size_t Partition::chunkAt(Offset offset) const {
 Chunk* Partition::chunkIn(uint64_t segment) {
   if (chunks.empty() || chunks.back().segment < segment) return nullptr;
   auto found = std::lower_bound(chunks.begin(), chunks.end(), segment,
-                                [](const Chunk& chunk, uint64_t wanted) { return chunk.segment < wanted; });
+                                [](const Chunk& c, uint64_t wanted) { return c.segment < wanted; });
   return found != chunks.end() && found->segment == segment ? &*found : nullptr;
 }
 

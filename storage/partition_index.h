@@ -1,5 +1,5 @@
-// The index of one partition within one segment: where each of its batches stands, delta-coded in one
-// string that serves in memory while the segment is young and verbatim in its footer later. About
+// The index of one partition within one segment: where each of its batches stands, delta-coded in
+// one string that serves in memory while the segment is young and verbatim in its footer later. About
 // ten octets an entry. Appending isn't thread-safe; a run that no longer grows may be read by any
 // thread.
 #pragma once

@@ -1,6 +1,6 @@
 // The footer of a sealed segment: the index run of every partition that has batches in it, each
-// with its own checksum so that one is read without the others; a directory; and a trailer that ends
-// the file (docs/storage-format.md). No threads of its own.
+// with its own checksum so that one is read without the others; a directory; and a trailer that
+// ends the file (docs/storage-format.md). No threads of its own.
 #pragma once
 
 #include <cstdint>

@@ -13,6 +13,7 @@ enum class Code : int16_t {
   kOffsetOutOfRange = 1,
   kCorruptMessage = 2,
   kUnknownTopicOrPartition = 3,
+  kLeaderNotAvailable = 5,
   kMessageTooLarge = 10,
   kOffsetMetadataTooLarge = 12,
   kInvalidTopic = 17,

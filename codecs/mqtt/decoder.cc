@@ -12,18 +12,23 @@ namespace {
 
 using MaybeFault = std::optional<Fault>;
 
-Fault malformed(const char* what) { return {ReasonCode::kMalformedPacket, what}; }
-Fault protocolError(const char* what) { return {ReasonCode::kProtocolError, what}; }
+Fault malformed(const char* what) {
+  return {ReasonCode::kMalformedPacket, what};
+}
+Fault protocolError(const char* what) {
+  return {ReasonCode::kProtocolError, what};
+}
 
-constexpr uint32_t bit(PacketType type) { return uint32_t{1} << static_cast<unsigned>(type); }
+constexpr uint32_t bit(PacketType type) {
+  return uint32_t{1} << static_cast<unsigned>(type);
+}
 
 // Table 2-1, "direction of flow".
 constexpr uint32_t kBothWays = bit(PacketType::kPublish) | bit(PacketType::kPuback) |
                                bit(PacketType::kPubrec) | bit(PacketType::kPubrel) |
                                bit(PacketType::kPubcomp) | bit(PacketType::kDisconnect);
-constexpr uint32_t kToServer = kBothWays | bit(PacketType::kConnect) |
-                               bit(PacketType::kSubscribe) | bit(PacketType::kUnsubscribe) |
-                               bit(PacketType::kPingreq);
+constexpr uint32_t kToServer = kBothWays | bit(PacketType::kConnect) | bit(PacketType::kSubscribe) |
+                               bit(PacketType::kUnsubscribe) | bit(PacketType::kPingreq);
 constexpr uint32_t kToClient = kBothWays | bit(PacketType::kConnack) | bit(PacketType::kSuback) |
                                bit(PacketType::kUnsuback) | bit(PacketType::kPingresp);
 
@@ -77,7 +82,8 @@ MaybeFault decodeWill(ByteReader& reader, Version version, uint8_t flags, Connec
   will.payload = reader.bytes16();
   if (!reader.ok()) return malformed("will cut short or not UTF-8");
   if (will.topic.empty()) return malformed("empty will topic");
-  if (hasWildcard(will.topic)) return Fault{ReasonCode::kTopicNameInvalid, "wildcard in will topic"};
+  if (hasWildcard(will.topic))
+    return Fault{ReasonCode::kTopicNameInvalid, "wildcard in will topic"};
   packet.will = std::move(will);
   return std::nullopt;
 }
@@ -89,7 +95,8 @@ MaybeFault decodeConnect(BytesView body, ConnectPacket& packet) {
   if (!reader.ok()) return malformed("CONNECT cut short");
   packet.nameKnown = name == "MQTT" || name == "MQIsdp";
   if (name != "MQTT" || !packet.readable()) {
-    if (name == "MQIsdp" && packet.readable()) packet.level = 3;  // a contradiction, answered as 3.1
+    if (name == "MQIsdp" && packet.readable())
+      packet.level = 3;  // a contradiction, answered as 3.1
     return std::nullopt;
   }
   const Version version = packet.version();
@@ -195,8 +202,7 @@ MaybeFault decodeEntryOptions(uint8_t octet, Version version, SubscribeEntry& en
 MaybeFault decodeSubscribe(BytesView body, Version version, SubscribePacket& packet) {
   ByteReader reader(body);
   if (auto fault = readId(reader, packet.packetId)) return fault;
-  if (auto fault =
-          readPropertiesIf5(reader, version, PacketType::kSubscribe, packet.properties)) {
+  if (auto fault = readPropertiesIf5(reader, version, PacketType::kSubscribe, packet.properties)) {
     return fault;
   }
   // Repeatable in PUBLISH only.

@@ -1,7 +1,8 @@
 // Octets to packets, for both versions and both sides. Every call looks at the front of the input
-// and says one of three: need more, a packet, a fault. Zero-copy: packets hold views into the input.
-// Checks all that can be judged from the packet alone; what depends on the session's state (aliases,
-// quotas, ids in use) is the session's. Allocates only lists that the octets in hand can justify.
+// and says one of three: need more, a packet, a fault. Zero-copy: packets hold views into the
+// input. Checks all that can be judged from the packet alone; what depends on the session's state
+// (aliases, quotas, ids in use) is the session's. Allocates only lists that the octets in hand can
+// justify.
 #pragma once
 
 #include <cstddef>

@@ -53,8 +53,8 @@ struct Writer {
     if (packet.will) {
       length += blockSize(version, packet.will->properties) + 4 + packet.will->topic.size() +
                 packet.will->payload.size();
-      flags |= 4U | static_cast<unsigned>(packet.will->qos) << 3 |
-               (packet.will->retain ? 0x20U : 0U);
+      flags |=
+          4U | static_cast<unsigned>(packet.will->qos) << 3 | (packet.will->retain ? 0x20U : 0U);
     }
     if (packet.username) {
       length += 2 + packet.username->size();
@@ -153,10 +153,10 @@ size_t publishSize(Version version, const PublishPacket& packet, size_t payloadB
 
 void encodePublishHead(ByteWriter& writer, Version version, const PublishPacket& packet,
                        size_t payloadBytes) {
-  header(writer, PacketType::kPublish,
-         (packet.dup ? 8U : 0U) | static_cast<unsigned>(packet.qos) << 1 |
-             (packet.retain ? 1U : 0U),
-         publishLength(version, packet, payloadBytes));
+  header(
+      writer, PacketType::kPublish,
+      (packet.dup ? 8U : 0U) | static_cast<unsigned>(packet.qos) << 1 | (packet.retain ? 1U : 0U),
+      publishLength(version, packet, payloadBytes));
   writer.bytes16(packet.topic);
   if (packet.qos > 0) writer.u16(packet.packetId);
   block(writer, version, packet.properties);

@@ -1,6 +1,6 @@
 // Packets to octets, for both versions. Properties are left out of 3.1.1's packets, reason codes
-// where 3.1.1 has none. Appends to a buffer that the caller reuses; no state, never fails: texts must
-// fit their 65,535 octets, whole packets 256 MiB.
+// where 3.1.1 has none. Appends to a buffer that the caller reuses; no state, never fails: texts
+// must fit their 65,535 octets, whole packets 256 MiB.
 #pragma once
 
 #include "codecs/mqtt/packet.h"

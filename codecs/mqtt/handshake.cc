@@ -93,8 +93,8 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   Admission admission;
   admission.version = version;
   admission.assignedId = packet.clientId.empty();
-  admission.session.clientId =
-      admission.assignedId ? "auto-" + randomHex(*options.random, 16) : std::string(packet.clientId);
+  admission.session.clientId = admission.assignedId ? "auto-" + randomHex(*options.random, 16)
+                                                    : std::string(packet.clientId);
   admission.session.cleanStart = packet.cleanStart;
   uint32_t expiry = v5 ? properties.number(PropertyId::kSessionExpiry).value_or(0)
                        : (packet.cleanStart ? 0 : kNeverExpires);

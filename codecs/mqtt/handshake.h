@@ -21,7 +21,7 @@ struct Admission {
   SubscriberOptions session;
   std::optional<Will> will;
   bool assignedId = false;
-  bool expiryCapped = false;    ///< the session expires earlier than the client asked
+  bool expiryCapped = false;      ///< the session expires earlier than the client asked
   uint16_t keepAliveSeconds = 0;  ///< 0 = none
   bool keepAliveImposed = false;
   uint16_t receiveMaximum = 65535;

@@ -1,6 +1,7 @@
-// Which deliveries at QoS 1 and 2 are on their way to the client, by delivery id, and what the client
-// still owes for each. Packet identifiers follow from ids (id modulo 65,535, plus one), so nothing has
-// to be looked up: a ring of one octet an id, as wide as the ids in flight span. No I/O.
+// Which deliveries at QoS 1 and 2 are on their way to the client, by delivery id, and what the
+// client still owes for each. Packet identifiers follow from ids (id modulo 65,535, plus one), so
+// nothing has to be looked up: a ring of one octet an id, as wide as the ids in flight span. No
+// I/O.
 #pragma once
 
 #include <cstddef>

@@ -12,7 +12,9 @@
 namespace polylog::mqtt {
 namespace {
 
-Fault fault(ReasonCode code, const char* what) { return {code, what}; }
+Fault fault(ReasonCode code, const char* what) {
+  return {code, what};
+}
 
 Metric& refused() {
   static Metric& metric =
@@ -63,9 +65,8 @@ std::optional<Fault> InboundPublishes::publish(const PublishPacket& packet) {
     refused().add();
     if (packet.qos == 0) return std::nullopt;
     answer.code = static_cast<ReasonCode>(mapping::mqttError(address.error().kind).puback);
-    if (link_.version == Version::k311 &&
-        mapping::mqtt311PublishFailure(address.error().kind) ==
-            mapping::Mqtt311PublishFailure::kClose) {
+    if (link_.version == Version::k311 && mapping::mqtt311PublishFailure(address.error().kind) ==
+                                              mapping::Mqtt311PublishFailure::kClose) {
       return fault(answer.code, "publish to a topic that cannot be");
     }
     answers_.push_back(answer);
@@ -100,8 +101,7 @@ std::optional<Fault> InboundPublishes::admit(const PublishPacket& packet) {
   return std::nullopt;
 }
 
-std::optional<Fault> InboundPublishes::resolveAlias(const PublishPacket& packet,
-                                                    BytesView& topic) {
+std::optional<Fault> InboundPublishes::resolveAlias(const PublishPacket& packet, BytesView& topic) {
   if (packet.properties.empty()) return std::nullopt;
   const auto alias = packet.properties.number(PropertyId::kTopicAlias);
   if (!alias) return std::nullopt;
@@ -148,8 +148,8 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
   out.record.value = mapping::valueFromMqtt(packet.payload, packet.retain);
   out.record.guarantee = mapping::guaranteeFromQos(packet.qos);
   out.record.retain = packet.retain;
-  out.partitionHash = out.record.key ? mapping::partitionHash(out.record.key, {})
-                                     : link_.publisherHash;
+  out.partitionHash =
+      out.record.key ? mapping::partitionHash(out.record.key, {}) : link_.publisherHash;
   if (packet.qos == 2) out.exactlyOnceId = packet.packetId;
   size_t bytes = kRecordOverhead + packet.topic.size() + packet.payload.size();
   if (!packet.properties.empty()) {
@@ -170,8 +170,8 @@ void InboundPublishes::flush() {
   if (!link_.open()) return reset();
   unaskedRecords_ += gathered_.size();
   unaskedBytes_ += gatheredBytes_;
-  const bool ask = !answers_.empty() || unaskedRecords_ >= kProbeRecords ||
-                   unaskedBytes_ >= kProbeBytes;
+  const bool ask =
+      !answers_.empty() || unaskedRecords_ >= kProbeRecords || unaskedBytes_ >= kProbeBytes;
   Done<std::vector<PublishResult>> done;
   std::shared_ptr<Batch> batch;
   if (ask) {
@@ -290,8 +290,7 @@ std::optional<Fault> InboundPublishes::release(const AckPacket& packet) {
   found->second.stage = Holding::kReleasing;
   ++link_.waitingRequests;
   link_.session->releasePublish(
-      packet.packetId,
-      [this, guard = link_.guard(), id = packet.packetId](const Result<>& result) {
+      packet.packetId, [this, guard = link_.guard(), id = packet.packetId](const Result<>& result) {
         if (!guard.expired()) released(id, result);
       });
   return std::nullopt;

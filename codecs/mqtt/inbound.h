@@ -1,6 +1,6 @@
-// Publishes on their way in: gathered over one round of input into one Broker::publish(), answered in
-// the order in which they came once the journal has them; topic aliases; packet identifiers of QoS 2
-// until PUBREL; and how much may wait. One of the seams of Session, on its thread.
+// Publishes on their way in: gathered over one round of input into one Broker::publish(), answered
+// in the order in which they came once the journal has them; topic aliases; packet identifiers of
+// QoS 2 until PUBREL; and how much may wait. One of the seams of Session, on its thread.
 #pragma once
 
 #include <cstddef>
@@ -40,8 +40,8 @@ class InboundPublishes {
   bool holds(uint16_t packetId) const { return held_.contains(packetId); }
 
  private:
-  /// An answer that is due. `result`: index of the broker's answer that decides the code, -1 = `code`
-  /// is decided.
+  /// An answer that is due. `result`: index of the broker's answer that decides the code, -1 =
+  /// `code` is decided.
   struct Answer {
     uint16_t packetId = 0;
     uint8_t qos = 0;
@@ -94,7 +94,7 @@ class InboundPublishes {
   size_t unaskedBytes_ = 0;
 
   std::unordered_map<uint16_t, Held> held_;
-  size_t inFlight_ = 0;  ///< towards our receive maximum
+  size_t inFlight_ = 0;               ///< towards our receive maximum
   std::vector<std::string> aliases_;  ///< by alias - 1; empty = not set
 };
 

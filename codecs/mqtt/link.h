@@ -1,6 +1,6 @@
 // What the seams of one MQTT session share: its two ends (transport and broker), what CONNECT
-// settled, and the octets on their way out, which gather here until the round's work is done. On the
-// connection's thread only; owned by Session.
+// settled, and the octets on their way out, which gather here until the round's work is done. On
+// the connection's thread only; owned by Session.
 #pragma once
 
 #include <cstddef>

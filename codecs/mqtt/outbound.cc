@@ -12,7 +12,9 @@ namespace {
 
 using Stage = InFlight::Stage;
 
-Fault protocolError(const char* what) { return {ReasonCode::kProtocolError, what}; }
+Fault protocolError(const char* what) {
+  return {ReasonCode::kProtocolError, what};
+}
 
 constexpr const char* kDropped = "polylog_deliveries_dropped_total";
 constexpr const char* kDroppedHelp = "Deliveries that were not made, by reason.";
@@ -140,7 +142,9 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
   switch (inFlight_.stage(*id)) {
     case Stage::kSentQos2: break;
     case Stage::kAccepting: return std::nullopt;  // PUBREL follows
-    case Stage::kReleased: link_.answerAck(PacketType::kPubrel, packet.packetId); return std::nullopt;
+    case Stage::kReleased:
+      link_.answerAck(PacketType::kPubrel, packet.packetId);
+      return std::nullopt;
     default: return protocolError("PUBREC for QoS 1");
   }
   if (link_.version == Version::k5 && isError(packet.code)) {

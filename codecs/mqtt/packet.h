@@ -72,7 +72,9 @@ enum class ReasonCode : uint8_t {
   kSharedSubscriptionsNotSupported = 0x9E,
 };
 
-inline bool isError(ReasonCode code) { return static_cast<uint8_t>(code) >= 0x80; }
+inline bool isError(ReasonCode code) {
+  return static_cast<uint8_t>(code) >= 0x80;
+}
 
 /// CONNACK's return codes of 3.1.1 (section 3.2.2.3 there).
 enum class ConnectReturnCode : uint8_t {
@@ -93,8 +95,8 @@ struct WillFields {
 };
 
 struct ConnectPacket {
-  /// The level as it came. Anything but 4 and 5 (or a name other than "MQTT") leaves the rest empty:
-  /// it can't be read, only answered.
+  /// The level as it came. Anything but 4 and 5 (or a name other than "MQTT") leaves the rest
+  /// empty: it can't be read, only answered.
   uint8_t level = 0;
   bool nameKnown = true;  ///< "MQTT" or 3.1's "MQIsdp"
   bool cleanStart = true;

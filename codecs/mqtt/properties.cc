@@ -29,8 +29,8 @@ constexpr PropertyDefinition kTable[] = {
     {P::kContentType, "Content Type", T::kText, in(K::kPublish, kWill), false, 0, 0},
     {P::kResponseTopic, "Response Topic", T::kText, in(K::kPublish, kWill), false, 0, 0},
     {P::kCorrelationData, "Correlation Data", T::kBinary, in(K::kPublish, kWill), false, 0, 0},
-    {P::kSubscriptionId, "Subscription Identifier", T::kVarint, in(K::kPublish, K::kSubscribe), true,
-     1, kMaxRemainingLength},
+    {P::kSubscriptionId, "Subscription Identifier", T::kVarint, in(K::kPublish, K::kSubscribe),
+     true, 1, kMaxRemainingLength},
     {P::kSessionExpiry, "Session Expiry Interval", T::kFourBytes,
      in(K::kConnect, K::kConnack, K::kDisconnect), false, 0, kAny},
     {P::kAssignedClientId, "Assigned Client Identifier", T::kText, in(K::kConnack), false, 0, 0},
@@ -41,17 +41,19 @@ constexpr PropertyDefinition kTable[] = {
      in(K::kConnect, K::kConnack, K::kAuth), false, 0, 0},
     {P::kRequestProblemInfo, "Request Problem Information", T::kByte, in(K::kConnect), false, 0, 1},
     {P::kWillDelay, "Will Delay Interval", T::kFourBytes, in(kWill), false, 0, kAny},
-    {P::kRequestResponseInfo, "Request Response Information", T::kByte, in(K::kConnect), false, 0, 1},
+    {P::kRequestResponseInfo, "Request Response Information", T::kByte, in(K::kConnect), false, 0,
+     1},
     {P::kResponseInfo, "Response Information", T::kText, in(K::kConnack), false, 0, 0},
-    {P::kServerReference, "Server Reference", T::kText, in(K::kConnack, K::kDisconnect), false, 0, 0},
+    {P::kServerReference, "Server Reference", T::kText, in(K::kConnack, K::kDisconnect), false, 0,
+     0},
     {P::kReasonString, "Reason String", T::kText,
      in(K::kConnack, K::kPuback, K::kPubrec, K::kPubrel, K::kPubcomp, K::kSuback, K::kUnsuback,
         K::kDisconnect, K::kAuth),
      false, 0, 0},
     {P::kReceiveMaximum, "Receive Maximum", T::kTwoBytes, in(K::kConnect, K::kConnack), false, 1,
      kAny},
-    {P::kTopicAliasMaximum, "Topic Alias Maximum", T::kTwoBytes, in(K::kConnect, K::kConnack), false,
-     0, kAny},
+    {P::kTopicAliasMaximum, "Topic Alias Maximum", T::kTwoBytes, in(K::kConnect, K::kConnack),
+     false, 0, kAny},
     // Zero is told apart by the session: it has a reason code of its own.
     {P::kTopicAlias, "Topic Alias", T::kTwoBytes, in(K::kPublish), false, 0, kAny},
     {P::kMaximumQos, "Maximum QoS", T::kByte, in(K::kConnack), false, 0, 1},
@@ -79,12 +81,15 @@ constexpr std::array<const PropertyDefinition*, kIdEnd> makeIndex() {
 }
 constexpr std::array<const PropertyDefinition*, kIdEnd> kIndex = makeIndex();
 
-Fault malformed(const char* what) { return {ReasonCode::kMalformedPacket, what}; }
-Fault protocolError(const char* what) { return {ReasonCode::kProtocolError, what}; }
+Fault malformed(const char* what) {
+  return {ReasonCode::kMalformedPacket, what};
+}
+Fault protocolError(const char* what) {
+  return {ReasonCode::kProtocolError, what};
+}
 
 /// Nothing = read (or the reader has failed, which the caller sees at the end).
-std::optional<Fault> readValue(ByteReader& reader, const PropertyDefinition& row,
-                                     Property& out) {
+std::optional<Fault> readValue(ByteReader& reader, const PropertyDefinition& row, Property& out) {
   switch (row.type) {
     case T::kByte: out.number = reader.u8(); break;
     case T::kTwoBytes: out.number = reader.u16(); break;
@@ -98,7 +103,8 @@ std::optional<Fault> readValue(ByteReader& reader, const PropertyDefinition& row
     case T::kPair:
       out.text = reader.bytes16();
       out.value = reader.bytes16();
-      if (!mapping::isText(out.text) || !mapping::isText(out.value)) return malformed("user property is not UTF-8");
+      if (!mapping::isText(out.text) || !mapping::isText(out.value))
+        return malformed("user property is not UTF-8");
       return std::nullopt;
   }
   if (!reader.ok()) return std::nullopt;
@@ -110,9 +116,13 @@ std::optional<Fault> readValue(ByteReader& reader, const PropertyDefinition& row
 
 }  // namespace
 
-const PropertyDefinition* findProperty(uint8_t id) { return id < kIdEnd ? kIndex[id] : nullptr; }
+const PropertyDefinition* findProperty(uint8_t id) {
+  return id < kIdEnd ? kIndex[id] : nullptr;
+}
 
-std::span<const PropertyDefinition> propertyTable() { return kTable; }
+std::span<const PropertyDefinition> propertyTable() {
+  return kTable;
+}
 
 const Property* Properties::find(PropertyId id) const {
   if (!has(id)) return nullptr;
@@ -146,8 +156,7 @@ uint32_t readVarint(ByteReader& reader) {
   return 0;
 }
 
-std::optional<Fault> readProperties(ByteReader& reader, PropertyScope scope,
-                                          Properties& out) {
+std::optional<Fault> readProperties(ByteReader& reader, PropertyScope scope, Properties& out) {
   const uint32_t length = readVarint(reader);
   if (!reader.ok() || length > reader.remaining()) return malformed("property length");
   ByteReader inner(reader.bytes(length));

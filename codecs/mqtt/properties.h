@@ -51,7 +51,9 @@ enum class PropertyType : uint8_t { kByte, kTwoBytes, kFourBytes, kVarint, kText
 
 /// Where properties stand: a packet, by type, or the will inside CONNECT.
 enum class PropertyScope : uint8_t { kWill = 0 };
-constexpr PropertyScope scopeOf(PacketType type) { return static_cast<PropertyScope>(type); }
+constexpr PropertyScope scopeOf(PacketType type) {
+  return static_cast<PropertyScope>(type);
+}
 
 struct PropertyDefinition {
   PropertyId id;
@@ -59,7 +61,7 @@ struct PropertyDefinition {
   PropertyType type;
   uint32_t scopes;  ///< bit n = PropertyScope n
   bool repeatable;
-  uint32_t least;   ///< numbers: the range outside which they are a protocol error
+  uint32_t least;  ///< numbers: the range outside which they are a protocol error
   uint32_t most;
 };
 
@@ -110,8 +112,7 @@ struct Fault {
 };
 
 /// Reads a property length and the properties behind it. Nothing = all well.
-std::optional<Fault> readProperties(ByteReader& reader, PropertyScope scope,
-                                          Properties& out);
+std::optional<Fault> readProperties(ByteReader& reader, PropertyScope scope, Properties& out);
 
 /// Octets of the properties without the length in front of them.
 size_t propertiesSize(const Properties& properties);

@@ -10,8 +10,8 @@
 
 namespace polylog::mqtt {
 
-/// The listener that the broker sees. Outlives the connection where an openSession() is still on its
-/// way when that goes.
+/// The listener that the broker sees. Outlives the connection where an openSession() is still on
+/// its way when that goes.
 class Session::Relay final : public SubscriberListener {
  public:
   explicit Relay(Session* target) : target_(target) {}
@@ -44,7 +44,9 @@ Session::Session(Transport& transport, Broker& broker, std::shared_ptr<const Mqt
   };
 }
 
-Session::~Session() { detach(); }
+Session::~Session() {
+  detach();
+}
 
 size_t Session::onBytes(const SharedBytes& input) {
   if (state_ == State::kEnded) return input.size();
@@ -188,9 +190,8 @@ std::optional<Fault> Session::handleDisconnect(const DisconnectPacket& packet) {
 void Session::takenOver(bool byOperator) {
   if (state_ == State::kEnded) return;
   link_.session.reset();  // it answers no further calls
-  const Fault fault = byOperator
-                          ? Fault{ReasonCode::kAdministrativeAction, "ended by an operator"}
-                          : Fault{ReasonCode::kSessionTakenOver, "session taken over"};
+  const Fault fault = byOperator ? Fault{ReasonCode::kAdministrativeAction, "ended by an operator"}
+                                 : Fault{ReasonCode::kSessionTakenOver, "session taken over"};
   say(fault);
   leave(fault.what);
 }

@@ -1,7 +1,8 @@
 // One MQTT connection's state machine: from CONNECT to the end, over Broker and Transport and
 // nothing else. Octets come in through onBytes(), packets go out through the transport. On the
 // connection's thread only. Three seams do the work behind it: InboundPublishes, OutboundDeliveries
-// and Subscriptions; this class does the handshake, the keep-alive, the end, and decides when to read.
+// and Subscriptions; this class does the handshake, the keep-alive, the end, and decides when to
+// read.
 //
 // Lifetime: the broker's callbacks may come after the connection is gone; they hold a weak guard.
 // The listener given to the broker is a relay of its own, kept until the broker can't call it.
@@ -65,10 +66,10 @@ class Session final : public ProtocolSession {
   std::shared_ptr<Relay> relay_;
 
   State state_ = State::kAwaitingConnect;
-  bool inInput_ = false;         ///< onBytes() is on the stack: its end will pump and flush
+  bool inInput_ = false;  ///< onBytes() is on the stack: its end will pump and flush
   bool pumpDue_ = false;
   bool readingPaused_ = false;
-  bool expiryWasZero_ = true;    ///< CONNECT's session expiry, which limits DISCONNECT's
+  bool expiryWasZero_ = true;  ///< CONNECT's session expiry, which limits DISCONNECT's
   size_t wanted_ = 0;
   int64_t lastInput_ = 0;        ///< monotonic microseconds
   int64_t keepAliveMicros_ = 0;  ///< silence allowed, 0 = any

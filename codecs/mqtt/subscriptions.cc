@@ -96,29 +96,28 @@ std::optional<Fault> Subscriptions::unsubscribe(const UnsubscribePacket& packet,
   }
   std::vector<std::string> filters(packet.filters.begin(), packet.filters.end());
   ++link_.waitingRequests;
-  link_.session->unsubscribe(
-      std::move(filters),
-      [this, guard = link_.guard(), packetId = packet.packetId, count](auto results) {
-        if (guard.expired()) return;
-        --link_.waitingRequests;
-        if (!link_.open()) return;
-        if (!results && link_.version == Version::k311) {
-          // UNSUBACK has no word for failure there; unanswered, the client asks again.
-          link_.end(Fault{ReasonCode::kUnspecifiedError, "an unsubscribe could not be stored"});
-          return;
-        }
-        std::vector<ReasonCode> codes(count, ReasonCode::kNoSubscriptionExisted);
-        for (size_t i = 0; i < count; ++i) {
-          if (!results) {
-            codes[i] = static_cast<ReasonCode>(mapping::mqttError(results.error().kind).unsuback);
-          } else if (i < results->size() && (*results)[i]) {
-            codes[i] = ReasonCode::kSuccess;
-          }
-        }
-        answer(PacketType::kUnsuback, packetId, std::move(codes));
-        link_.flush();
-        link_.progressed();
-      });
+  link_.session->unsubscribe(std::move(filters), [this, guard = link_.guard(),
+                                                  packetId = packet.packetId, count](auto results) {
+    if (guard.expired()) return;
+    --link_.waitingRequests;
+    if (!link_.open()) return;
+    if (!results && link_.version == Version::k311) {
+      // UNSUBACK has no word for failure there; unanswered, the client asks again.
+      link_.end(Fault{ReasonCode::kUnspecifiedError, "an unsubscribe could not be stored"});
+      return;
+    }
+    std::vector<ReasonCode> codes(count, ReasonCode::kNoSubscriptionExisted);
+    for (size_t i = 0; i < count; ++i) {
+      if (!results) {
+        codes[i] = static_cast<ReasonCode>(mapping::mqttError(results.error().kind).unsuback);
+      } else if (i < results->size() && (*results)[i]) {
+        codes[i] = ReasonCode::kSuccess;
+      }
+    }
+    answer(PacketType::kUnsuback, packetId, std::move(codes));
+    link_.flush();
+    link_.progressed();
+  });
   return std::nullopt;
 }
 

@@ -1,5 +1,5 @@
-// Any octets at the MQTT decoder, both sides, both versions and before CONNECT: never out of bounds,
-// and what it takes, the encoder writes so that it is read again as the same.
+// Any octets at the MQTT decoder, both sides, both versions and before CONNECT: never out of
+// bounds, and what it takes, the encoder writes so that it is read again as the same.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -1,6 +1,6 @@
-// A whole MQTT session against a hostile peer: any octets in any pieces, with deliveries, late answers,
-// congestion, time, take-overs and lost connections in between. Nothing may crash or leak, what the
-// server sends must be decodable, and nothing is sent after the end.
+// A whole MQTT session against a hostile peer: any octets in any pieces, with deliveries, late
+// answers, congestion, time, take-overs and lost connections in between. Nothing may crash or leak,
+// what the server sends must be decodable, and nothing is sent after the end.
 //
 // The input is a script: each step is one octet that says what happens and, for input, a length.
 #include <cstdint>
@@ -115,14 +115,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   while (!script.over()) {
     const uint8_t step = script.next();
     switch (step >> 4) {
-      case 0: case 1: case 2: case 3: case 4: case 5: case 6: {
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
+      case 6: {
         const size_t length = static_cast<size_t>(step & 0x0FU) * 16 + (script.next() & 0x0FU);
         peer->input += script.take(length);
         if (!peer->version) peer->version = namedVersion(peer->input);
         peer->deliver();
         break;
       }
-      case 7: dispatcher.runAll(); peer->deliver(); break;
+      case 7:
+        dispatcher.runAll();
+        peer->deliver();
+        break;
       case 8: deliverSomething(broker, step & 0x0FU); break;
       case 9: broker.holdAnswers = (step & 1U) != 0; break;
       case 10:

@@ -113,16 +113,17 @@ TEST_P(BothVersions, Publish) {
 }
 
 TEST_P(BothVersions, Acknowledgements) {
-  for (PacketType type : {PacketType::kPuback, PacketType::kPubrec, PacketType::kPubrel,
-                          PacketType::kPubcomp}) {
+  for (PacketType type :
+       {PacketType::kPuback, PacketType::kPubrec, PacketType::kPubrel, PacketType::kPubcomp}) {
     AckPacket packet{type, 7, ReasonCode::kSuccess, {}};
     EXPECT_EQ(roundTrip(Side::kServer, GetParam(), packet).packetId, 7);
     if (GetParam() == Version::k311) continue;
     packet.code = ReasonCode::kPacketIdNotFound;
     EXPECT_EQ(roundTrip(Side::kClient, GetParam(), packet).code, ReasonCode::kPacketIdNotFound);
     packet.properties.add(PropertyId::kReasonString, "why");
-    EXPECT_EQ(roundTrip(Side::kClient, GetParam(), packet).properties.text(PropertyId::kReasonString),
-              "why");
+    EXPECT_EQ(
+        roundTrip(Side::kClient, GetParam(), packet).properties.text(PropertyId::kReasonString),
+        "why");
   }
 }
 
@@ -162,15 +163,15 @@ TEST_P(BothVersions, WhatServersSend) {
   roundTrip(Side::kServer, GetParam(), disconnect);
   if (GetParam() == Version::k311) return;
   disconnect.code = ReasonCode::kDisconnectWithWill;
-  EXPECT_EQ(roundTrip(Side::kServer, GetParam(), disconnect).code,
-            ReasonCode::kDisconnectWithWill);
+  EXPECT_EQ(roundTrip(Side::kServer, GetParam(), disconnect).code, ReasonCode::kDisconnectWithWill);
   disconnect.properties.add(PropertyId::kSessionExpiry, 1);
-  EXPECT_EQ(
-      roundTrip(Side::kServer, GetParam(), disconnect).properties.number(PropertyId::kSessionExpiry),
-      1U);
+  EXPECT_EQ(roundTrip(Side::kServer, GetParam(), disconnect)
+                .properties.number(PropertyId::kSessionExpiry),
+            1U);
 }
 
-// ---- faults ----------------------------------------------------------------------------------------
+// ---- faults
+// ----------------------------------------------------------------------------------------
 
 struct Bad {
   const char* name;
@@ -226,35 +227,59 @@ std::vector<Bad> badPackets() {
       {"PINGREQ body", k3, bytes({0xC0, 1, 0}), kMalformed},
       {"CONNECT empty", {}, bytes({0x10, 0}), kMalformed},
       {"CONNECT cut", {}, frame(0x10, kConnectHead3), kMalformed},
-      {"CONNECT reserved flag", {}, frame(0x10, kConnectHead3 + bytes({3, 0, 0, 0, 1, 'c'})),
+      {"CONNECT reserved flag",
+       {},
+       frame(0x10, kConnectHead3 + bytes({3, 0, 0, 0, 1, 'c'})),
        kMalformed},
-      {"CONNECT will QoS without will", {},
-       frame(0x10, kConnectHead3 + bytes({0x0A, 0, 0, 0, 1, 'c'})), kMalformed},
-      {"CONNECT will retain without will", {},
-       frame(0x10, kConnectHead3 + bytes({0x22, 0, 0, 0, 1, 'c'})), kMalformed},
-      {"CONNECT will QoS 3", {},
-       frame(0x10, kConnectHead3 + bytes({0x1E, 0, 0, 0, 1, 'c', 0, 1, 'w', 0, 0})), kMalformed},
-      {"CONNECT will wildcard", {},
+      {"CONNECT will QoS without will",
+       {},
+       frame(0x10, kConnectHead3 + bytes({0x0A, 0, 0, 0, 1, 'c'})),
+       kMalformed},
+      {"CONNECT will retain without will",
+       {},
+       frame(0x10, kConnectHead3 + bytes({0x22, 0, 0, 0, 1, 'c'})),
+       kMalformed},
+      {"CONNECT will QoS 3",
+       {},
+       frame(0x10, kConnectHead3 + bytes({0x1E, 0, 0, 0, 1, 'c', 0, 1, 'w', 0, 0})),
+       kMalformed},
+      {"CONNECT will wildcard",
+       {},
        frame(0x10, kConnectHead3 + bytes({0x06, 0, 0, 0, 1, 'c', 0, 1, '#', 0, 0})),
        ReasonCode::kTopicNameInvalid},
-      {"CONNECT password alone", {},
-       frame(0x10, kConnectHead3 + bytes({0x42, 0, 0, 0, 1, 'c', 0, 1, 'p'})), kMalformed},
-      {"CONNECT trailing", {}, frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 1, 'c', 9})),
+      {"CONNECT password alone",
+       {},
+       frame(0x10, kConnectHead3 + bytes({0x42, 0, 0, 0, 1, 'c', 0, 1, 'p'})),
+       kMalformed},
+      {"CONNECT trailing",
+       {},
+       frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 1, 'c', 9})),
        kMalformed},
       {"CONNECT id NUL", {}, frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 1, 0})), kMalformed},
-      {"CONNECT id not UTF-8", {}, frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 1, 0xFF})),
+      {"CONNECT id not UTF-8",
+       {},
+       frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 1, 0xFF})),
        kMalformed},
-      {"CONNECT id surrogate", {},
-       frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 3, 0xED, 0xA0, 0x80})), kMalformed},
-      {"CONNECT receive maximum 0", {},
-       frame(0x10, kConnectHead5 + bytes({2, 0, 0, 3, 0x21, 0, 0, 0, 1, 'c'})), kProtocol},
-      {"CONNECT packet size 0", {},
-       frame(0x10, kConnectHead5 + bytes({2, 0, 0, 5, 0x27, 0, 0, 0, 0, 0, 1, 'c'})), kProtocol},
-      {"property twice", {},
+      {"CONNECT id surrogate",
+       {},
+       frame(0x10, kConnectHead3 + bytes({2, 0, 0, 0, 3, 0xED, 0xA0, 0x80})),
+       kMalformed},
+      {"CONNECT receive maximum 0",
+       {},
+       frame(0x10, kConnectHead5 + bytes({2, 0, 0, 3, 0x21, 0, 0, 0, 1, 'c'})),
+       kProtocol},
+      {"CONNECT packet size 0",
+       {},
+       frame(0x10, kConnectHead5 + bytes({2, 0, 0, 5, 0x27, 0, 0, 0, 0, 0, 1, 'c'})),
+       kProtocol},
+      {"property twice",
+       {},
        frame(0x10, kConnectHead5 + bytes({2, 0, 0, 6, 0x21, 0, 1, 0x21, 0, 1, 0, 1, 'c'})),
        kProtocol},
-      {"property flag 2", {},
-       frame(0x10, kConnectHead5 + bytes({2, 0, 0, 2, 0x17, 2, 0, 1, 'c'})), kProtocol},
+      {"property flag 2",
+       {},
+       frame(0x10, kConnectHead5 + bytes({2, 0, 0, 2, 0x17, 2, 0, 1, 'c'})),
+       kProtocol},
       {"QoS 3", k3, bytes({0x36, 5, 0, 1, 'a', 0, 1}), kMalformed},
       {"DUP at QoS 0", k3, bytes({0x38, 3, 0, 1, 'a'}), kMalformed},
       {"topic cut", k3, bytes({0x30, 3, 0, 9, 'a'}), kMalformed},

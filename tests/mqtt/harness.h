@@ -1,6 +1,6 @@
 // One MQTT client's end of a connection, without a socket: encodes packets into a Session as a
-// Connection would feed it (what is not used up comes again with more behind it, nothing while reading
-// is paused) and decodes what comes back.
+// Connection would feed it (what is not used up comes again with more behind it, nothing while
+// reading is paused) and decodes what comes back.
 #pragma once
 
 #include <gtest/gtest.h>

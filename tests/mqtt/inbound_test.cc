@@ -33,12 +33,12 @@ TEST(Inbound, OneRoundOfInputIsOnePublishCall) {
   for (const AckPacket& ack : client.all<AckPacket>()) answers.emplace_back(ack.type, ack.packetId);
   using T = PacketType;
   EXPECT_EQ(answers, (std::vector<std::pair<T, uint16_t>>{{T::kPuback, 1},
-                                                         {T::kPubrec, 2},
-                                                         {T::kPuback, 4},
-                                                         {T::kPubrec, 5},
-                                                         {T::kPuback, 7},
-                                                         {T::kPubrec, 8},
-                                                         {T::kPuback, 10}}));
+                                                          {T::kPubrec, 2},
+                                                          {T::kPuback, 4},
+                                                          {T::kPubrec, 5},
+                                                          {T::kPuback, 7},
+                                                          {T::kPubrec, 8},
+                                                          {T::kPuback, 10}}));
 }
 
 TEST(Inbound, RecordsBearWhatThePacketSaid) {
@@ -126,9 +126,8 @@ TEST(Inbound, NoMatchingSubscribers) {
     Client client(world, version);
     client.connect();
     client.sendAndRun(publishOf("a", "1", 1, 1));
-    EXPECT_EQ(client.next<AckPacket>().code, version == Version::k5
-                                                 ? ReasonCode::kNoMatchingSubscribers
-                                                 : ReasonCode::kSuccess);
+    EXPECT_EQ(client.next<AckPacket>().code,
+              version == Version::k5 ? ReasonCode::kNoMatchingSubscribers : ReasonCode::kSuccess);
     client.sendAndRun(publishOf("a", "1", 2, 2));
     EXPECT_EQ(client.next<AckPacket>().type, PacketType::kPubrec);
     client.sendAndRun(ackOf(PacketType::kPubrel, 2));

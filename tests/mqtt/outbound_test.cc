@@ -72,11 +72,9 @@ TEST(Outbound, PropertiesComeBack) {
   client.connect();
   const int64_t expiry = world.clock.wallMillis() + 7'000;
   Delivery delivery;
-  delivery.record = makeRouted("a", {}, "x",
-                               {{"content-type", "text/plain"},
-                                {"expiry", std::to_string(expiry)},
-                                {"k", "1"},
-                                {"k", "2"}});
+  delivery.record = makeRouted(
+      "a", {}, "x",
+      {{"content-type", "text/plain"}, {"expiry", std::to_string(expiry)}, {"k", "1"}, {"k", "2"}});
   delivery.guarantee = kQos0;
   delivery.retain = true;
   delivery.subscriptionIds = {3, 300};

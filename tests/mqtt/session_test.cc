@@ -43,7 +43,8 @@ TEST(Session, OctetByOctet) {
   EXPECT_EQ(client.packets().size(), 4U);
 }
 
-// ---- keep-alive ------------------------------------------------------------------------------------
+// ---- keep-alive
+// ------------------------------------------------------------------------------------
 
 TEST(KeepAlive, OneAndAHalfTimes) {
   for (Version version : {Version::k311, Version::k5}) {
@@ -100,7 +101,8 @@ TEST(KeepAlive, TheBrokersOwnBacklogIsNotTheClientsSilence) {
   EXPECT_TRUE(client.transport.closed);
 }
 
-// ---- the end ---------------------------------------------------------------------------------------
+// ---- the end
+// ---------------------------------------------------------------------------------------
 
 TEST(Disconnect, NormalTakesTheWillAlong) {
   for (Version version : {Version::k311, Version::k5}) {
@@ -231,7 +233,8 @@ TEST(Session, ServerPacketsFromAClient) {
   client.expectClosed(ReasonCode::kProtocolError);
 }
 
-// ---- subscriptions ---------------------------------------------------------------------------------
+// ---- subscriptions
+// ---------------------------------------------------------------------------------
 
 TEST(Subscribe, OptionsReachTheSession) {
   World world;
@@ -270,9 +273,9 @@ TEST(Subscribe, RefusalsAmongGrants) {
     using R = ReasonCode;
     const auto codes = client.next<SubackPacket>().codes;
     if (version == Version::k5) {
-      EXPECT_EQ(codes, (std::vector<R>{R::kTopicFilterInvalid, R::kGrantedQos1,
-                                       R::kSharedSubscriptionsNotSupported,
-                                       R::kTopicFilterInvalid}));
+      EXPECT_EQ(codes,
+                (std::vector<R>{R::kTopicFilterInvalid, R::kGrantedQos1,
+                                R::kSharedSubscriptionsNotSupported, R::kTopicFilterInvalid}));
     } else {
       const auto no = static_cast<R>(0x80);
       EXPECT_EQ(codes, (std::vector<R>{no, R::kGrantedQos1, no, no}));
@@ -336,16 +339,16 @@ TEST(Unsubscribe, SaysWhatWasThere) {
   client.sendAndRun(SubscribePacket{1, {}, {{"a", 0, false, false, 0}}});
   client.packets();
   client.sendAndRun(UnsubscribePacket{2, {}, {"a", "b"}});
-  EXPECT_EQ(
-      client.next<SubackPacket>().codes,
-      (std::vector<ReasonCode>{ReasonCode::kSuccess, ReasonCode::kNoSubscriptionExisted}));
+  EXPECT_EQ(client.next<SubackPacket>().codes,
+            (std::vector<ReasonCode>{ReasonCode::kSuccess, ReasonCode::kNoSubscriptionExisted}));
   Client old(world, k3);
   old.connect("c2");
   old.sendAndRun(UnsubscribePacket{2, {}, {"a"}});
   EXPECT_EQ(old.next<SubackPacket>().packetId, 2);
 }
 
-// ---- what a peer that misbehaves may cost ----------------------------------------------------------
+// ---- what a peer that misbehaves may cost
+// ----------------------------------------------------------
 
 TEST(Backpressure, RequestsThatWaitAreBounded) {
   World world;

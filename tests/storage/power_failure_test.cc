@@ -27,7 +27,7 @@ struct Promised {
   int32_t producerAcknowledged = -1;         ///< last sequence
 };
 
-class PowerFailureTest : public StoreTest {
+class TracePowerFailureTest : public StoreTest {
  protected:
   void SetUp() override {
     options_.segmentBytes = 24 << 10;
@@ -208,7 +208,7 @@ class PowerFailureTest : public StoreTest {
   int32_t nextSequence_ = 0;
 };
 
-TEST_F(PowerFailureTest, EveryBoundaryOfATraceRecovers) {
+TEST_F(TracePowerFailureTest, EveryBoundaryOfATraceRecovers) {
   bool thorough = std::getenv("POLYLOG_THOROUGH") != nullptr;
   disk_->onBoundary([&](uint64_t boundary, const test::DiskCall& call) {
     if (thorough) {

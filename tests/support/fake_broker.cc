@@ -71,7 +71,8 @@ RoutedRecordRef makeRouted(std::string topic, std::optional<std::string> key,
   return routed;
 }
 
-// ---- sessions --------------------------------------------------------------------------------------
+// ---- sessions
+// --------------------------------------------------------------------------------------
 
 void FakeSession::subscribe(std::vector<Subscription> added, SubscribeDone done) {
   std::vector<Result<DeliveryGuarantee>> results;
@@ -94,9 +95,8 @@ void FakeSession::unsubscribe(std::vector<std::string> filters,
   Result<std::vector<bool>> result;
   for (const std::string& filter : filters) result->push_back(subscriptions.erase(filter) > 0);
   if (broker_.sessionError) result = std::unexpected(*broker_.sessionError);
-  broker_.answer([done = std::move(done), result = std::move(result)]() mutable {
-    done(std::move(result));
-  });
+  broker_.answer(
+      [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
 size_t FakeSession::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
@@ -184,7 +184,8 @@ void FakeSession::reattach() {
   detached = false;
 }
 
-// ---- the broker ------------------------------------------------------------------------------------
+// ---- the broker
+// ------------------------------------------------------------------------------------
 
 void FakeBroker::answer(Task task) {
   if (holdAnswers) {

@@ -1,6 +1,6 @@
 // A Broker in memory that a test controls: it records what sessions ask for, answers by posting to
-// the current dispatcher (at once, or when the test says so), and delivers what the test gives it. It
-// routes nothing. For codecs' tests and fuzzers; own thread only.
+// the current dispatcher (at once, or when the test says so), and delivers what the test gives it.
+// It routes nothing. For codecs' tests and fuzzers; own thread only.
 #pragma once
 
 #include <deque>
@@ -54,7 +54,8 @@ class FakeSession final : public SubscriberSession,
   void setExpiry(uint32_t seconds) override { options.expirySeconds = seconds; }
   void detach() override;
 
-  /// Queues a delivery (the next id, where it needs one) and tells the listener as the contract says.
+  /// Queues a delivery (the next id, where it needs one) and tells the listener as the contract
+  /// says.
   void deliver(std::string topic, std::optional<std::string> key, std::string value,
                DeliveryGuarantee guarantee,
                std::vector<std::pair<std::string, std::string>> headers = {});
@@ -93,7 +94,7 @@ class FakeBroker final : public Broker {
   std::optional<Error> sessionError;  ///< of subscribe, release, accept
 
   std::vector<PublishedRecord> published;
-  std::vector<size_t> batches;  ///< records of each publish() call
+  std::vector<size_t> batches;     ///< records of each publish() call
   size_t unansweredPublishes = 0;  ///< publish() calls without `done`
   std::map<std::string, std::shared_ptr<FakeSession>> sessions;
 
@@ -109,15 +110,15 @@ class FakeBroker final : public Broker {
                Done<std::vector<PublishResult>> done) override;
   void openSession(const PrincipalRef&, SubscriberOptions options, SubscriberListener* listener,
                    OpenDone done) override;
-  void deleteSession(const PrincipalRef&, const std::string& clientId, Done<Result<>> done) override;
+  void deleteSession(const PrincipalRef&, const std::string& clientId,
+                     Done<Result<>> done) override;
 
   int64_t maxRecordBytes() const override { return recordLimit; }
   int64_t recordLimit = 1 << 20;
 
   // What MQTT sessions never call.
   void produce(const PrincipalRef&, ProduceBatch, Done<Result<Produced>>) override {}
-  Result<Fetched> fetch(const PrincipalRef&, const std::string&, int32_t, Offset,
-                        size_t) override {
+  Result<Fetched> fetch(const PrincipalRef&, const std::string&, int32_t, Offset, size_t) override {
     return fail(ErrorKind::kUnsupported, "fake");
   }
   std::unique_ptr<WaitHandle> awaitRecords(const PrincipalRef&, std::span<const FetchPoint>,
@@ -147,8 +148,7 @@ class FakeBroker final : public Broker {
   void joinGroup(const PrincipalRef&, GroupJoin, Done<GroupJoined>) override {}
   void syncGroup(const PrincipalRef&, GroupSync, Done<GroupSynced>) override {}
   void heartbeat(const PrincipalRef&, GroupHeartbeat, Done<Result<>>) override {}
-  void leaveGroup(const PrincipalRef&, GroupLeave,
-                  Done<Result<std::vector<Result<>>>>) override {}
+  void leaveGroup(const PrincipalRef&, GroupLeave, Done<Result<std::vector<Result<>>>>) override {}
   void commitOffsets(const PrincipalRef&, GroupCommit,
                      Done<Result<std::vector<Result<>>>>) override {}
   void fetchOffsets(const PrincipalRef&, std::string,

@@ -1,5 +1,5 @@
-// A Transport that keeps what is sent, for driving a ProtocolSession without a socket. The test says
-// when it is congested. Own thread only.
+// A Transport that keeps what is sent, for driving a ProtocolSession without a socket. The test
+// says when it is congested. Own thread only.
 #pragma once
 
 #include <string>

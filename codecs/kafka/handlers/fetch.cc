@@ -12,7 +12,6 @@
 #include "codecs/kafka/handlers/fetched_batches.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/limits.h"
-#include "core/base/metrics.h"
 #include "core/event/dispatcher.h"
 
 namespace polylog::kafka {
@@ -208,8 +207,6 @@ wire::FetchResponse FetchRun::describe() const {
 }
 
 void FetchRun::respond() {
-  static Metric& bytesOut = counter("polylog_kafka_fetch_bytes_total",
-                                    "Octets of record batches that Kafka clients fetched.");
   if (!call_->open()) return;
   wire::FetchResponse response = describe();
   wire::Encoder out = call_->begin();
@@ -217,7 +214,6 @@ void FetchRun::respond() {
 
   size_t records = 0;
   for (const Part& part : parts_) records += part.read.errorCode == 0 ? part.read.bytes : 0;
-  bytesOut.add(static_cast<int64_t>(records));
   out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize + records));
 
   // The batches go between the pieces of the encoded message.

@@ -104,10 +104,10 @@ void create(const InquiryRef& inquiry, size_t at, std::string name) {
         } else if (created.error().kind == ErrorKind::kAlreadyExists) {
           wanted.topic = inquiry->call->broker().findTopic(inquiry->call->principal(), name);
         }
-        if (wanted.topic == nullptr) {
-          Error error = created ? Error{ErrorKind::kNotFound, {}} : std::move(created.error());
-          if (error.kind == ErrorKind::kAlreadyExists) error.kind = ErrorKind::kNotFound;
-          wanted.errorCode = code(error, Area::kTopic);
+        if (!created && wanted.topic == nullptr) {
+          // Somebody else is creating it just now: ask again.
+          bool soon = created.error().kind == ErrorKind::kAlreadyExists;
+          wanted.errorCode = soon ? code(Code::kLeaderNotAvailable) : code(created.error(), Area::kTopic);
         }
         inquiry->release();
       });

@@ -9,7 +9,6 @@
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "core/base/byte_reader.h"
-#include "core/base/metrics.h"
 #include "core/model/record_batch.h"
 #include "mapping/address.h"
 
@@ -122,14 +121,11 @@ Refusal checkRequest(int16_t version, const wire::ProduceRequest& request) {
 
 void producePartition(const ProductionRef& production, Partition& answer, const std::string& topic,
                       const wire::ProduceRequest::Topic::Partition& partition) {
-  static Metric& bytesIn = counter("polylog_kafka_produce_bytes_total",
-                                   "Octets of record batches that Kafka clients produced.");
   Call& call = *production->call;
   BytesView batch = partition.records.bytes.value_or(BytesView());
   if (Refusal refusal = checkBatch(batch, call.version(), call.broker().maxRecordBytes())) {
     return production->refuse(answer, code(refusal.code), refusal.text);
   }
-  bytesIn.add(static_cast<int64_t>(batch.size()));
   ++production->waiting;
   call.broker().produce(call.principal(),
                         {topic, partition.index, call.share(batch), production->acks != 0},
