@@ -47,7 +47,8 @@ def raw_fetch(broker, topic):
     host, port = broker.kafka.split(":")
     connection = BrokerConnection(host, int(port), socket.AF_INET, api_version=(2, 0, 0))
     assert connection.connect_blocking(20)
-    future = connection.send(FetchRequest[4](-1, 500, 1, 8 << 20, 0, [(topic, [(0, 0, 8 << 20)])]))
+    future = connection.send(FetchRequest[10](
+        -1, 500, 1, 8 << 20, 0, 0, -1, [(topic, [(0, -1, 0, -1, 8 << 20)])], []))
     while not future.is_done:
         for response, done in connection.recv():
             done.success(response)
@@ -102,7 +103,8 @@ def rebalance():
         def settle(expected, *members):
             for _ in range(300):
                 for consumer in members:
-                    consumer.poll(0.1)
+                    message = consumer.poll(0.1)
+                    assert message is None, message.error()
                 shares = [sorted(p.partition for p in consumer.assignment()) for consumer in members]
                 if sorted(sum(shares, [])) == [0, 1, 2, 3] and all(len(s) == expected for s in shares):
                     return

@@ -211,8 +211,8 @@ def mosquitto_lines():
             with tempfile.NamedTemporaryFile() as sink, open(sink.name) as output, \
                     tempfile.TemporaryFile("w+") as source:
                 reader = subprocess.Popen(
-                    ["mosquitto_sub", "-p", str(broker.mqtt), "-V", version, "-t", "lines", "-q", "1",
-                     "-d", "-C", "10000", "-F", "REC %p"], stdout=sink)
+                    ["stdbuf", "-oL", "mosquitto_sub", "-p", str(broker.mqtt), "-V", version, "-t",
+                     "lines", "-q", "1", "-d", "-C", "10000", "-F", "REC %p"], stdout=sink)
                 wait_until(lambda: output.seek(0) or "Subscribed" in output.read(), what="SUBACK")
                 source.write(lines)
                 source.seek(0)

@@ -378,11 +378,11 @@ void Group::expire(const std::string& memberId) {
   afterRemoval();
 }
 
-void Group::expirePending(const std::string& memberId) {
+void Group::expirePending(std::string memberId) {
   if (pending_.erase(memberId) > 0) completeJoinIfAll();
 }
 
-void Group::removeMember(const std::string& memberId) {
+void Group::removeMember(std::string memberId) {
   auto at = members_.find(memberId);
   if (at == members_.end()) return;
   Member member = std::move(at->second);

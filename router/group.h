@@ -115,8 +115,9 @@ class Group : public std::enable_shared_from_this<Group> {
   void keepAlive(Member& member);
   void keepAliveFor(Member& member, int64_t millis);
   void expire(const std::string& memberId);
-  void expirePending(const std::string& memberId);
-  void removeMember(const std::string& memberId);
+  void expirePending(std::string memberId);
+  /// By value: the id is often the very one that goes with the member.
+  void removeMember(std::string memberId);
   void afterRemoval();
   std::unique_ptr<Timer> timerFor(const std::string& memberId, bool pending);
   bool allJoined() const;

@@ -14,8 +14,12 @@ namespace {
 
 template <class Request, void (*Handle)(const CallRef&, Request&&)>
 constexpr Api served() {
-  return {Request::kApiKey,     Request::kName,         Request::kMinVersion,
-          Request::kMaxVersion, Request::kFlexibleFrom, [](const CallRef& call) {
+  return {Request::kApiKey,
+          Request::kName,
+          Request::kMinVersion,
+          Request::kMaxVersion,
+          Request::kFlexibleFrom,
+          [](const CallRef& call) {
             Request request;
             wire::Decoder in(call->header().body);
             request.decode(in, call->version());
@@ -51,7 +55,9 @@ static_assert(wire::ApiVersionsRequest::kApiKey == kApiVersionsKey);
 
 }  // namespace
 
-std::span<const Api> apis() { return kApis; }
+std::span<const Api> apis() {
+  return kApis;
+}
 
 const Api* findApi(int16_t key) {
   const auto* found = std::ranges::lower_bound(kApis, key, {}, &Api::key);

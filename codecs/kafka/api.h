@@ -1,4 +1,5 @@
-// The APIs that are served: one list, from which dispatching and the answer to ApiVersions are derived.
+// The APIs that are served: one list, from which dispatching and the answer to ApiVersions are
+// derived.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,8 @@
 // CallRef, in the callbacks that they give the broker too: it outlives its session if need be, and
 // then answers go nowhere. Everything on the connection's thread.
 //
-// A handler ends every call exactly once, by answer(), answerNothing() or abort(), now or later. The
-// session sends answers in the order of requests, whatever order they come in.
+// A handler ends every call exactly once, by answer(), answerNothing() or abort(), now or later.
+// The session sends answers in the order of requests, whatever order they come in.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ struct Services {
   KafkaOptions options;
 };
 
-/// Work that begins when its call is the first one unanswered and the connection isn't congested, so
-/// that at most one a connection is under way (Fetch). It answers its call itself.
+/// Work that begins when its call is the first one unanswered and the connection isn't congested,
+/// so that at most one a connection is under way (Fetch). It answers its call itself.
 class Work {
  public:
   virtual ~Work() = default;

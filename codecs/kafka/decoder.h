@@ -18,7 +18,8 @@ struct FrameResult {
 
 inline constexpr size_t kFrameLengthSize = 4;
 
-/// Looks at the front of `input`. kError: the length is negative, less than a header's or over `limit`.
+/// Looks at the front of `input`. kError: the length is negative, less than a header's or over
+/// `limit`.
 FrameResult decodeFrame(BytesView input, size_t limit);
 
 struct RequestHeader {

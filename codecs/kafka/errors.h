@@ -14,6 +14,7 @@ enum class Code : int16_t {
   kCorruptMessage = 2,
   kUnknownTopicOrPartition = 3,
   kLeaderNotAvailable = 5,
+  kNotLeader = 6,
   kMessageTooLarge = 10,
   kOffsetMetadataTooLarge = 12,
   kInvalidTopic = 17,
@@ -32,6 +33,7 @@ enum class Code : int16_t {
   kInvalidConfig = 40,
   kInvalidRequest = 42,
   kInvalidTxnState = 48,
+  kStorageError = 56,
   kGroupIdNotFound = 69,
   kFetchSessionIdNotFound = 70,
   kUnsupportedCompressionType = 76,
@@ -39,10 +41,14 @@ enum class Code : int16_t {
   kUnknownTopicId = 100,
 };
 
-inline constexpr int16_t code(Code c) { return static_cast<int16_t>(c); }
+inline constexpr int16_t code(Code c) {
+  return static_cast<int16_t>(c);
+}
 
 using Area = mapping::KafkaArea;
 
-inline int16_t code(const Error& error, Area area) { return mapping::kafkaError(error.kind, area); }
+inline int16_t code(const Error& error, Area area) {
+  return mapping::kafkaError(error.kind, area);
+}
 
 }  // namespace polylog::kafka

@@ -1,4 +1,5 @@
-// What one Kafka connection may cost, beside what KafkaOptions sets. README.md lists them for people.
+// What one Kafka connection may cost, beside what KafkaOptions sets. README.md lists them for
+// people.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,8 @@ namespace polylog::kafka {
 
 SessionFactory makeSessionFactory(Broker& broker, KafkaOptions options) {
   auto services = std::make_shared<const Services>(Services{broker, std::move(options)});
-  return [services](Transport& transport) { return std::make_unique<Session>(transport, services); };
+  return
+      [services](Transport& transport) { return std::make_unique<Session>(transport, services); };
 }
 
 }  // namespace polylog::kafka

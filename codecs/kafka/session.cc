@@ -13,7 +13,9 @@ namespace polylog::kafka {
 
 // ---- Call
 
-Transport& Call::transport() const { return session_->transport_; }
+Transport& Call::transport() const {
+  return session_->transport_;
+}
 
 HostPort Call::advertised() const {
   const HostPort& local = session_->transport_.local();
@@ -68,7 +70,9 @@ Session::Session(Transport& transport, std::shared_ptr<const Services> services)
   maxRequest_ = static_cast<size_t>(largest) + kRequestOverhead;
 }
 
-Session::~Session() { detachCalls(); }
+Session::~Session() {
+  detachCalls();
+}
 
 bool Session::mustWait() const {
   return calls_.size() >= kMaxWaitingRequests || waitingBytes_ >= kMaxWaitingBytes ||
@@ -84,7 +88,8 @@ size_t Session::onBytes(const SharedBytes& input) {
       transport_.pauseReading(true);
       break;
     }
-    FrameResult frame = decodeFrame(input.view().substr(used), greeted_ ? maxRequest_ : kMaxFirstRequest);
+    FrameResult frame =
+        decodeFrame(input.view().substr(used), greeted_ ? maxRequest_ : kMaxFirstRequest);
     if (frame.kind == FrameResult::Kind::kError) {
       close("a request's length is out of range");
       break;
@@ -129,7 +134,8 @@ bool Session::accept(SharedBytes frame) {
     answerUnsupportedApiVersions(call);
   }
   if (!wellFormed) {
-    close(std::string("malformed ") + api->name + " request, version " + std::to_string(header.version));
+    close(std::string("malformed ") + api->name + " request, version " +
+          std::to_string(header.version));
     return false;
   }
   if (!greeted_ && !closing_) {
@@ -211,7 +217,9 @@ void Session::onTimer() {
   if (work != nullptr && first->started_ && !first->ended_) work->onTimer();
 }
 
-void Session::onDrained() { advance(); }
+void Session::onDrained() {
+  advance();
+}
 
 void Session::onShutdown() {
   if (closing_ || shuttingDown_) return;

@@ -1,6 +1,6 @@
 // One Kafka connection: frames in, answers out in the order of requests. Requests are handled as
-// they come, so that produces overlap on the disk; a fetch waits until it is the first unanswered one.
-// Reading pauses at the limits of limits.h and while the connection is congested. Lives on its
+// they come, so that produces overlap on the disk; a fetch waits until it is the first unanswered
+// one. Reading pauses at the limits of limits.h and while the connection is congested. Lives on its
 // connection's thread.
 #pragma once
 

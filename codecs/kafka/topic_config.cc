@@ -14,8 +14,8 @@ constexpr BytesView kCleanupPolicy = "cleanup.policy";
 constexpr BytesView kCompressionType = "compression.type";
 constexpr BytesView kMinInSync = "min.insync.replicas";
 
-/// Hints about how Kafka keeps its files, compacts and replicates. They are kept and told, and have no
-/// bearing on a broker that does none of it per topic.
+/// Hints about how Kafka keeps its files, compacts and replicates. They are kept and told, and have
+/// no bearing on a broker that does none of it per topic.
 constexpr BytesView kHints[] = {
     "delete.retention.ms",
     "file.delete.delay.ms",
@@ -55,11 +55,14 @@ bool parse(BytesView text, T lowest, T& out) {
 
 Result<> apply(TopicConfig& config, BytesView key, BytesView value) {
   if (key == kRetentionMs) {
-    if (!parse(value, int64_t{-1}, config.retentionMs)) return invalid(key, value, "use -1 or more");
+    if (!parse(value, int64_t{-1}, config.retentionMs))
+      return invalid(key, value, "use -1 or more");
   } else if (key == kRetentionBytes) {
-    if (!parse(value, int64_t{-1}, config.retentionBytes)) return invalid(key, value, "use -1 or more");
+    if (!parse(value, int64_t{-1}, config.retentionBytes))
+      return invalid(key, value, "use -1 or more");
   } else if (key == kMaxMessageBytes) {
-    if (!parse(value, int32_t{0}, config.maxBatchBytes)) return invalid(key, value, "use 0 or more");
+    if (!parse(value, int32_t{0}, config.maxBatchBytes))
+      return invalid(key, value, "use 0 or more");
   } else if (key == kTimestampType) {
     if (value != "CreateTime" && value != "LogAppendTime") {
       return invalid(key, value, "use CreateTime or LogAppendTime");
@@ -89,7 +92,8 @@ Result<> setTopicConfig(TopicConfig& config, BytesView key, const std::optional<
 std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config, int64_t maxRecordBytes) {
   std::vector<ConfigEntry> entries;
   auto add = [&](BytesView key, std::string value) {
-    entries.push_back({std::string(key), std::move(value), config.overrides.contains(std::string(key))});
+    entries.push_back(
+        {std::string(key), std::move(value), config.overrides.contains(std::string(key))});
   };
   add(kCleanupPolicy, "delete");
   add(kCompressionType, "producer");

@@ -11,8 +11,8 @@
 
 namespace polylog::kafka {
 
-/// Sets `key` to what a client wrote (null = the default stays). kInvalid for keys that Kafka doesn't
-/// have, values that make no sense, and ones that ask for what isn't built.
+/// Sets `key` to what a client wrote (null = the default stays). kInvalid for keys that Kafka
+/// doesn't have, values that make no sense, and ones that ask for what isn't built.
 Result<> setTopicConfig(TopicConfig& config, BytesView key, const std::optional<BytesView>& value);
 
 struct ConfigEntry {

@@ -103,7 +103,7 @@ def read_kcat(broker, topic, count):
     """Parses lengths, not separators: payloads are arbitrary."""
     output = subprocess.run(
         ["kcat", "-C", "-b", broker.kafka, "-t", topic, "-o", "beginning", "-c", str(count), "-q",
-         "-X", f"fetch.message.max.bytes={LARGEST}", "-X", f"receive.message.max.bytes={LARGEST * 8}",
+         "-X", f"fetch.message.max.bytes={LARGEST}", "-X", f"fetch.max.bytes={LARGEST * 4}",
          "-f", "%T %K %S %h\n%k%s\n"],
         stdout=subprocess.PIPE, check=True, timeout=60).stdout
     seen = []
@@ -132,7 +132,7 @@ def read_confluent(broker, topic, count):
     consumer = confluent_kafka.Consumer({
         "bootstrap.servers": broker.kafka, "group.id": f"confluent-{topic}",
         "auto.offset.reset": "earliest", "enable.auto.commit": False,
-        "fetch.message.max.bytes": LARGEST, "receive.message.max.bytes": LARGEST * 8})
+        "fetch.message.max.bytes": LARGEST, "fetch.max.bytes": LARGEST * 4})
     consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
     seen = []
     while len(seen) < count:

@@ -165,9 +165,9 @@ class MosquittoSub:
     def __init__(self, broker, topic, count):
         self.count = count
         self.process = subprocess.Popen(
-            ["mosquitto_sub", "-p", str(broker.mqtt), "-V", "5", "-q", "2", "-t", f"{topic}/#", "-d",
+            ["stdbuf", "-oL", "mosquitto_sub", "-p", str(broker.mqtt), "-V", "5", "-q", "2", "-t", f"{topic}/#", "-d",
              "-C", str(count), "-W", "60", "-F", "REC|%t|%x|%C|%R|%D|%P"],
-            stdout=subprocess.PIPE)
+            stdout=subprocess.PIPE)  # line by line, so that "Subscribed" shows when it is so
         for line in self.process.stdout:
             if line.startswith(b"Subscribed"):
                 break

@@ -1,5 +1,5 @@
-// A whole Kafka connection over a broker in memory: octets in pieces, time passing between them. The
-// first octet says how the rest is cut up.
+// A whole Kafka connection over a broker in memory: octets in pieces, time passing between them.
+// The first octet says how the rest is cut up.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -10,7 +10,8 @@ class FetchTest : public KafkaTest {
 
   void append(const std::vector<std::string>& values, Compression codec = Compression::kNone) {
     std::string batch = batchOf(values, codec);
-    broker_.append("t", 0, SharedBytes::own(std::move(batch)), 0, static_cast<uint32_t>(values.size()));
+    broker_.append("t", 0, SharedBytes::own(std::move(batch)), 0,
+                   static_cast<uint32_t>(values.size()));
   }
 
   static std::vector<std::pair<int64_t, std::string>> recordsOf(BytesView records) {
@@ -144,8 +145,11 @@ TEST_F(FetchTest, TellsErrorsAtOnce) {
   append({"a"});
   auto request = fetchRequest("t", 5);
   EXPECT_EQ(ask<wire::FetchResponse>(request, 11).topics[0].partitions[0].errorCode, 1);
-  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("nope", 0), 11).topics[0].partitions[0].errorCode, 3);
-  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("no name!", 0), 11).topics[0].partitions[0].errorCode, 3);
+  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("nope", 0), 11).topics[0].partitions[0].errorCode,
+            3);
+  EXPECT_EQ(
+      ask<wire::FetchResponse>(fetchRequest("no name!", 0), 11).topics[0].partitions[0].errorCode,
+      3);
   request = fetchRequest("t", 0);
   request.topics[0].id.fill(9);
   EXPECT_EQ(ask<wire::FetchResponse>(request, 13).topics[0].partitions[0].errorCode, 100);
@@ -161,20 +165,33 @@ TEST_F(FetchTest, KnowsNoSessions) {
   EXPECT_EQ(response.errorCode, 70);
 }
 
-TEST_F(FetchTest, ZstdIsForVersion10AndUp) {
+TEST_F(FetchTest, CompressionsPassWhateverTheVersion) {
   append({"a"}, Compression::kZstd);
-  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("t", 0), 9).topics[0].partitions[0].errorCode, 76);
-  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("t", 0), 10).topics[0].partitions[0].errorCode, 0);
+  for (int16_t version : {int16_t{4}, int16_t{11}}) {
+    auto response = ask<wire::FetchResponse>(fetchRequest("t", 0), version);
+    EXPECT_EQ(recordsOf(*response.topics[0].partitions[0].records.bytes), (Expected{{0, "a"}}));
+  }
+}
+
+TEST_F(FetchTest, OldClientsDoNotKnowStorageErrors) {
+  broker_.fetchError = Error{ErrorKind::kIo, "disk"};
+  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("t", 0), 5).topics[0].partitions[0].errorCode, 6);
+  EXPECT_EQ(ask<wire::FetchResponse>(fetchRequest("t", 0), 6).topics[0].partitions[0].errorCode,
+            56);
 }
 
 TEST_F(FetchTest, LimitsAreKeptButForTheFirstBatch) {
   for (int i = 0; i < 10; ++i) append({std::string(1000, 'x')});
   auto request = fetchRequest("t", 0);
   request.maxBytes = 10;
-  EXPECT_EQ(recordsOf(*ask<wire::FetchResponse>(request, 11).topics[0].partitions[0].records.bytes).size(), 1U);
+  EXPECT_EQ(recordsOf(*ask<wire::FetchResponse>(request, 11).topics[0].partitions[0].records.bytes)
+                .size(),
+            1U);
   request.maxBytes = 1 << 20;
   request.topics[0].partitions[0].maxBytes = 3500;
-  EXPECT_EQ(recordsOf(*ask<wire::FetchResponse>(request, 11).topics[0].partitions[0].records.bytes).size(), 3U);
+  EXPECT_EQ(recordsOf(*ask<wire::FetchResponse>(request, 11).topics[0].partitions[0].records.bytes)
+                .size(),
+            3U);
 
   // A second partition gets nothing once the first has used up the request's room.
   broker_.append("t", 1, SharedBytes::own(batchOf({"y"})), 0, 1);

@@ -129,8 +129,10 @@ TEST_F(GroupsTest, Syncs) {
 TEST_F(GroupsTest, HeartbeatsTellHowItStands) {
   wire::HeartbeatRequest request{"g", 3, "m", {}};
   const std::pair<ErrorKind, int16_t> kExpected[] = {
-      {ErrorKind::kRebalanceInProgress, 27}, {ErrorKind::kIllegalGeneration, 22},
-      {ErrorKind::kUnknownMember, 25},       {ErrorKind::kFencedInstance, 82},
+      {ErrorKind::kRebalanceInProgress, 27},
+      {ErrorKind::kIllegalGeneration, 22},
+      {ErrorKind::kUnknownMember, 25},
+      {ErrorKind::kFencedInstance, 82},
       {ErrorKind::kNotFound, 25},
   };
   EXPECT_EQ(ask<wire::HeartbeatResponse>(request).errorCode, 0);

@@ -1,4 +1,5 @@
-// A Kafka client without a socket: writes requests into a session, reads answers from its transport.
+// A Kafka client without a socket: writes requests into a session, reads answers from its
+// transport.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -39,8 +40,8 @@ std::string frameOf(const Request& request, int16_t version, int32_t correlation
 }
 
 /// A batch of records with the given values.
-inline std::string batchOf(const std::vector<std::string>& values, Compression codec = Compression::kNone,
-                           int64_t timestamp = 1000) {
+inline std::string batchOf(const std::vector<std::string>& values,
+                           Compression codec = Compression::kNone, int64_t timestamp = 1000) {
   RecordBatchBuilder builder;
   for (const std::string& value : values) {
     Record record;
@@ -134,7 +135,8 @@ class KafkaTest : public testing::Test {
     return receive<Response>(id, version);
   }
 
-  wire::ProduceRequest produceRequest(BytesView topic, const std::string& batch, int16_t acks = -1) {
+  wire::ProduceRequest produceRequest(BytesView topic, const std::string& batch,
+                                      int16_t acks = -1) {
     wire::ProduceRequest request;
     request.acks = acks;
     request.timeoutMs = 1000;

@@ -83,6 +83,7 @@ class LogBroker final : public Broker {
   int64_t limit = 1 << 20;
   uint64_t nextPartition = 1;
   std::vector<TopicSpec> created;
+  std::optional<Error> createError;
   std::vector<std::string> deleted;
 
   std::vector<GroupJoin> joins;
@@ -124,8 +125,8 @@ class LogBroker final : public Broker {
     answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }
 
-  Result<Fetched> fetch(const PrincipalRef&, const std::string& topic, int32_t partition, Offset from,
-                        size_t maxBytes) override {
+  Result<Fetched> fetch(const PrincipalRef&, const std::string& topic, int32_t partition,
+                        Offset from, size_t maxBytes) override {
     ++fetches;
     if (fetchError) return std::unexpected(*fetchError);
     Log* log = find(topic, partition);
@@ -171,12 +172,14 @@ class LogBroker final : public Broker {
     return PartitionBounds{Offset(log->start), Offset(log->end), Offset(log->end), 0};
   }
   Result<std::optional<OffsetAtTime>> offsetAtTime(const PrincipalRef&, const std::string& topic,
-                                                   int32_t partition, int64_t timestampMs) override {
+                                                   int32_t partition,
+                                                   int64_t timestampMs) override {
     Log* log = find(topic, partition);
     if (log == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
     for (const FetchedBatch& batch : log->batches) {
       auto header = parseRecordBatchHeader(batch.batch.view());
-      if (header->maxTimestamp >= timestampMs) return OffsetAtTime{batch.baseOffset, header->maxTimestamp};
+      if (header->maxTimestamp >= timestampMs)
+        return OffsetAtTime{batch.baseOffset, header->maxTimestamp};
     }
     return std::nullopt;
   }
@@ -213,7 +216,9 @@ class LogBroker final : public Broker {
   void createTopic(const PrincipalRef&, TopicSpec spec, Done<Result<TopicRef>> done) override {
     created.push_back(spec);
     Result<TopicRef> result = fail(ErrorKind::kAlreadyExists, "exists");
-    if (!byName.contains(spec.name)) {
+    if (createError) {
+      result = std::unexpected(*createError);
+    } else if (!byName.contains(spec.name)) {
       result = addTopic(spec.name, spec.partitions < 0 ? 1 : spec.partitions,
                         spec.config.value_or(TopicConfig()));
     }
@@ -231,7 +236,8 @@ class LogBroker final : public Broker {
   LeaderEpoch leaderEpoch() const override { return LeaderEpoch(7); }
   int64_t maxRecordBytes() const override { return limit; }
 
-  void openSession(const PrincipalRef&, SubscriberOptions, SubscriberListener*, OpenDone) override {}
+  void openSession(const PrincipalRef&, SubscriberOptions, SubscriberListener*, OpenDone) override {
+  }
   void listSessions(const PrincipalRef&, Done<std::vector<SessionInfo>>) override {}
   void deleteSession(const PrincipalRef&, const std::string&, Done<Result<>>) override {}
 
@@ -256,7 +262,8 @@ class LogBroker final : public Broker {
                      Done<Result<std::vector<Result<>>>> done) override {
     Result<std::vector<Result<>>> result = std::vector<Result<>>(commit.offsets.size());
     if (commitResult) result = *commitResult;
-    for (const GroupOffset& offset : commit.offsets) offsets[{offset.topic, offset.partition}] = offset;
+    for (const GroupOffset& offset : commit.offsets)
+      offsets[{offset.topic, offset.partition}] = offset;
     commits.push_back(std::move(commit));
     answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }
@@ -269,7 +276,8 @@ class LogBroker final : public Broker {
     } else {
       for (auto& place : *partitions) {
         auto at = offsets.find(place);
-        found.push_back(at != offsets.end() ? at->second : GroupOffset{place.first, place.second, -1, -1, {}});
+        found.push_back(at != offsets.end() ? at->second
+                                            : GroupOffset{place.first, place.second, -1, -1, {}});
       }
     }
     Result<std::vector<GroupOffset>> result = std::move(found);

@@ -114,9 +114,12 @@ TEST_F(ProduceTest, RefusesWhatIsNotOneGoodBatch) {
                 .errorCode,
             87)
       << "more records than the header says";
-  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x20", 2))).errorCode, 87) << "control";
-  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x10", 2))).errorCode, 48) << "transactional";
-  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x08", 2))).errorCode, 32) << "append time";
+  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x20", 2))).errorCode, 87)
+      << "control";
+  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x10", 2))).errorCode, 48)
+      << "transactional";
+  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x08", 2))).errorCode, 32)
+      << "append time";
   EXPECT_EQ(produce(withField(good, kProducerIdAt, eightZeros)).errorCode, 87) << "no sequence";
   EXPECT_TRUE(broker_.produced.empty());
   EXPECT_EQ(produce(good).errorCode, 0);
@@ -150,6 +153,12 @@ TEST_F(ProduceTest, TellsTheBrokersErrors) {
   }
 }
 
+TEST_F(ProduceTest, OldClientsDoNotKnowStorageErrors) {
+  broker_.produceError = Error{ErrorKind::kIo, "disk"};
+  EXPECT_EQ(produce(batchOf({"a"}), 3).errorCode, 6);
+  EXPECT_EQ(produce(batchOf({"a"}), 4).errorCode, 56);
+}
+
 TEST_F(ProduceTest, EachPartitionHasItsOwnAnswer) {
   broker_.addTopic("two", 2);
   std::string good = batchOf({"a"});
@@ -157,7 +166,8 @@ TEST_F(ProduceTest, EachPartitionHasItsOwnAnswer) {
   bad.back() = static_cast<char>(bad.back() ^ 1);
   wire::ProduceRequest request;
   request.acks = 1;
-  request.topics.push_back({"two", {{0, {BytesView(bad), 0}}, {1, {BytesView(good), 0}}, {2, {BytesView(good), 0}}}});
+  request.topics.push_back(
+      {"two", {{0, {BytesView(bad), 0}}, {1, {BytesView(good), 0}}, {2, {BytesView(good), 0}}}});
   request.topics.push_back({"no such name!", {{0, {BytesView(good), 0}}}});
   auto response = ask<wire::ProduceResponse>(request, 9);
   ASSERT_EQ(response.topics.size(), 2U);

@@ -96,6 +96,14 @@ TEST_F(TopicsTest, TopicsComeByThemselvesWhereAllowed) {
   EXPECT_EQ(broker_.created.size(), 1U);
 }
 
+TEST_F(TopicsTest, ATopicThatCanNotBeMadeIsTold) {
+  broker_.createError = Error{ErrorKind::kNoSpace, "full"};
+  EXPECT_EQ(ask<wire::MetadataResponse>(asking({"new"})).topics.at(0).errorCode, 56);
+  // Somebody else is making it: a code at which every client asks again.
+  broker_.createError = Error{ErrorKind::kAlreadyExists, ""};
+  EXPECT_EQ(ask<wire::MetadataResponse>(asking({"new"})).topics.at(0).errorCode, 5);
+}
+
 TEST_F(TopicsTest, TopicsAreFoundById) {
   TopicRef topic = broker_.addTopic("t");
   wire::MetadataRequest request;
@@ -170,9 +178,15 @@ TEST_F(TopicsTest, RefusesTopicsThatCanNotBe) {
   EXPECT_EQ(refusal([](Asked& t) { t.numPartitions = 1'000'000; }), 37);
   EXPECT_EQ(refusal([](Asked& t) { t.replicationFactor = 3; }), 38);
   EXPECT_EQ(refusal([](Asked& t) { t.configs.push_back({"no.such.key", BytesView("1")}); }), 40);
-  EXPECT_EQ(refusal([](Asked& t) { t.configs.push_back({"retention.ms", BytesView("soon")}); }), 40);
+  EXPECT_EQ(refusal([](Asked& t) {
+              t.configs.push_back({"retention.ms", BytesView("soon")});
+            }),
+            40);
   EXPECT_EQ(refusal([](Asked& t) { t.configs.push_back({"retention.ms", std::nullopt}); }), 40);
-  EXPECT_EQ(refusal([](Asked& t) { t.configs.push_back({"cleanup.policy", BytesView("compact")}); }), 40);
+  EXPECT_EQ(refusal([](Asked& t) {
+              t.configs.push_back({"cleanup.policy", BytesView("compact")});
+            }),
+            40);
   EXPECT_EQ(refusal([](Asked& t) { t.assignments = {{0, {1}}}; }), 42);
   EXPECT_EQ(refusal([](Asked& t) {
               t.numPartitions = t.replicationFactor = -1;

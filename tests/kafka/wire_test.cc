@@ -39,10 +39,8 @@ class Filler {
     (*this)(v.emplace(), false);
   }
   template <class T>
-    requires requires(T& t, Filler& f) { t.visit(f, int16_t{0}); }
-  void operator()(T& v, bool) {
-    v.visit(*this, version_);
-  }
+  requires requires(T& t, Filler& f) { t.visit(f, int16_t{0}); }
+  void operator()(T& v, bool) { v.visit(*this, version_); }
 
  private:
   static constexpr const char* kText = "0123456789abcdefghij";
@@ -88,8 +86,12 @@ void eachRoundTrips(std::tuple<Messages...>*) {
   (roundTrips<Messages>(), ...);
 }
 
-TEST(Wire, EveryRequestRoundTrips) { eachRoundTrips(static_cast<wire::AllRequests*>(nullptr)); }
-TEST(Wire, EveryResponseRoundTrips) { eachRoundTrips(static_cast<wire::AllResponses*>(nullptr)); }
+TEST(Wire, EveryRequestRoundTrips) {
+  eachRoundTrips(static_cast<wire::AllRequests*>(nullptr));
+}
+TEST(Wire, EveryResponseRoundTrips) {
+  eachRoundTrips(static_cast<wire::AllResponses*>(nullptr));
+}
 
 /// What is not set goes out as its default and comes back so. Nullable fields that a version can't
 /// say null of come back empty, so it is the second trip that must change nothing.
@@ -136,7 +138,10 @@ TEST(Wire, ApiVersionsRequest3IsAsClientsSendIt) {
   wire::ApiVersionsRequest request;
   request.clientSoftwareName = "librdkafka";
   request.clientSoftwareVersion = "2.0.2";
-  EXPECT_EQ(encoded(request, 3), "\x0blibrdkafka\x06" "2.0.2" + octets({0}));
+  EXPECT_EQ(encoded(request, 3),
+            "\x0blibrdkafka\x06"
+            "2.0.2" +
+                octets({0}));
   EXPECT_EQ(encoded(request, 2), "");
 }
 
@@ -167,11 +172,11 @@ TEST(Wire, ProduceRequest9) {
   request.acks = -1;
   request.timeoutMs = 30000;
   request.topics.push_back({"t", {{3, {BytesView("abc"), 0}}}});
-  EXPECT_EQ(encoded(request, 9), octets({0, 255, 255, 0, 0, 0x75, 0x30, 2, 2, 't', 2, 0, 0, 0, 3,
-                                         4, 'a', 'b', 'c', 0, 0, 0}));
+  EXPECT_EQ(encoded(request, 9), octets({0, 255, 255, 0, 0, 0x75, 0x30, 2,   2, 't', 2,
+                                         0, 0,   0,   3, 4, 'a',  'b',  'c', 0, 0,   0}));
   EXPECT_EQ(encoded(request, 3),
-            octets({255, 255, 255, 255, 0, 0, 0x75, 0x30, 0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 1, 0, 0,
-                    0, 3, 0, 0, 0, 3, 'a', 'b', 'c'}));
+            octets({255, 255, 255, 255, 0, 0, 0x75, 0x30, 0, 0, 0, 1, 0,   1,   't',
+                    0,   0,   0,   1,   0, 0, 0,    3,    0, 0, 0, 3, 'a', 'b', 'c'}));
 }
 
 TEST(Wire, TaggedFieldsAreWrittenOnlyWhenSet) {

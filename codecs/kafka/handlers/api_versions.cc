@@ -9,7 +9,8 @@ namespace polylog::kafka {
 
 void handleApiVersions(const CallRef& call, wire::ApiVersionsRequest&&) {
   wire::ApiVersionsResponse response;
-  for (const Api& api : apis()) response.apiKeys.push_back({api.key, api.minVersion, api.maxVersion});
+  for (const Api& api : apis())
+    response.apiKeys.push_back({api.key, api.minVersion, api.maxVersion});
   call->answer(response);
 }
 

@@ -16,6 +16,8 @@ int16_t memberCode(const Error& error) {
   return code(error, Area::kGroup);
 }
 
-std::string clientHost(const std::string& peer) { return "/" + peer.substr(0, peer.rfind(':')); }
+std::string clientHost(const std::string& peer) {
+  return "/" + peer.substr(0, peer.rfind(':'));
+}
 
 }  // namespace polylog::kafka

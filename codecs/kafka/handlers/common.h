@@ -13,10 +13,14 @@ namespace polylog::kafka {
 /// The canonical name of the topic that a client calls `name`.
 Result<std::string> canonicalTopic(BytesView name);
 
-inline bool isZero(const TopicId& id) { return id == TopicId{}; }
+inline bool isZero(const TopicId& id) {
+  return id == TopicId{};
+}
 
 /// A view's owned twin.
-inline std::string owned(BytesView view) { return std::string(view); }
+inline std::string owned(BytesView view) {
+  return std::string(view);
+}
 inline std::optional<std::string> owned(const std::optional<BytesView>& view) {
   if (!view) return std::nullopt;
   return std::string(*view);

@@ -99,11 +99,13 @@ Refusal checkShape(const Asked& asked, int32_t node) {
       return {Code::kInvalidPartitions, "use 1 or more partitions, or -1 for the default"};
     }
     if (asked.replicationFactor != -1 && asked.replicationFactor != 1) {
-      return {Code::kInvalidReplicationFactor, "there is one broker: use a replication factor of 1"};
+      return {Code::kInvalidReplicationFactor,
+              "there is one broker: use a replication factor of 1"};
     }
   }
   if (asked.numPartitions > kMaxPartitions || asked.assignments.size() > size_t{kMaxPartitions}) {
-    return {Code::kInvalidPartitions, "too many partitions: at most " + std::to_string(kMaxPartitions)};
+    return {Code::kInvalidPartitions,
+            "too many partitions: at most " + std::to_string(kMaxPartitions)};
   }
   return {};
 }
@@ -112,7 +114,8 @@ Refusal fillSpec(const Call& call, const Asked& asked, TopicSpec& spec) {
   Result<std::string> name = canonicalTopic(asked.name);
   if (!name) return {Code::kInvalidTopic, name.error().text};
   spec.name = std::move(*name);
-  if (Refusal wrong = checkShape(asked, call.options().nodeId); wrong.code != Code::kNone) return wrong;
+  if (Refusal wrong = checkShape(asked, call.options().nodeId); wrong.code != Code::kNone)
+    return wrong;
   spec.partitions = asked.assignments.empty() ? asked.numPartitions
                                               : static_cast<int32_t>(asked.assignments.size());
   if (asked.configs.empty()) return {};

@@ -57,10 +57,12 @@ void remove(const DeletionRef& deletion, Answer& answer) {
   if (topic == nullptr) return;
   ++deletion->waiting;
   Call& call = *deletion->call;
-  call.broker().deleteTopic(call.principal(), topic->name, [deletion, &answer](const Result<>& result) {
-    if (!result) deletion->refuse(answer, code(result.error(), Area::kTopic), result.error().text);
-    deletion->release();
-  });
+  call.broker().deleteTopic(
+      call.principal(), topic->name, [deletion, &answer](const Result<>& result) {
+        if (!result)
+          deletion->refuse(answer, code(result.error(), Area::kTopic), result.error().text);
+        deletion->release();
+      });
 }
 
 }  // namespace
@@ -77,7 +79,8 @@ void handleDeleteTopics(const CallRef& call, wire::DeleteTopicsRequest&& request
   for (BytesView name : request.names) answers[at++].name = name;
   for (Answer& answer : answers) {
     if (answer.name && !isZero(answer.id)) {
-      deletion->refuse(answer, code(Code::kInvalidRequest), "give a topic's name or its id, not both");
+      deletion->refuse(answer, code(Code::kInvalidRequest),
+                       "give a topic's name or its id, not both");
     } else {
       remove(deletion, answer);
     }

@@ -18,6 +18,7 @@ namespace polylog::kafka {
 namespace {
 
 constexpr int16_t kFirstByTopicId = 13;
+constexpr int16_t kFirstWithStorageError = 6;
 constexpr int8_t kReadCommitted = 1;
 
 class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun> {
@@ -126,7 +127,8 @@ void FetchRun::readAll() {
 /// Reads what is new in one partition, as far as the request's limits go.
 void FetchRun::readPart(Part& part) {
   if (bytes_ >= budget_ || part.read.bytes >= part.maxBytes) {
-    Result<PartitionBounds> bounds = call_->broker().bounds(call_->principal(), part.topic, part.index);
+    Result<PartitionBounds> bounds =
+        call_->broker().bounds(call_->principal(), part.topic, part.index);
     if (bounds) part.read.setEnds(bounds->logStart, bounds->highWatermark, bounds->lastStable);
     if (!bounds) part.read.fail(code(bounds.error(), Area::kTopic));
   } else {
@@ -137,10 +139,14 @@ void FetchRun::readPart(Part& part) {
       part.read.fail(code(fetched.error(), Area::kTopic));
     } else {
       size_t before = part.read.bytes;
-      part.next = part.read.take(std::move(*fetched), part.next, call_->version(),
-                                 request_.isolationLevel == kReadCommitted);
+      part.next =
+          part.read.take(std::move(*fetched), part.next, request_.isolationLevel == kReadCommitted);
       bytes_ += part.read.bytes - before;
     }
+  }
+  if (part.read.errorCode == code(Code::kStorageError) &&
+      call_->version() < kFirstWithStorageError) {
+    part.read.errorCode = code(Code::kNotLeader);
   }
   if (part.read.errorCode != 0) failed_ = true;
 }
@@ -177,7 +183,8 @@ void FetchRun::onWake() {
   if (!call_->open()) return;
   // We may be inside a call of the handle's: let it go when that is over.
   if (waiting_ != nullptr) {
-    call_->transport().dispatcher().defer([handle = std::move(waiting_)]() mutable { handle.reset(); });
+    call_->transport().dispatcher().defer(
+        [handle = std::move(waiting_)]() mutable { handle.reset(); });
   }
   run();
 }
@@ -193,7 +200,8 @@ wire::FetchResponse FetchRun::describe() const {
     topic.partitions.resize(request_.topics[i].partitions.size());
     for (auto& partition : topic.partitions) {
       partition.index = part->index;
-      partition.errorCode = part->refused == Code::kNone ? part->read.errorCode : code(part->refused);
+      partition.errorCode =
+          part->refused == Code::kNone ? part->read.errorCode : code(part->refused);
       partition.highWatermark = part->read.highWatermark;
       partition.lastStableOffset = part->read.lastStable;
       partition.logStartOffset = part->read.logStart;

@@ -12,8 +12,6 @@
 namespace polylog::kafka {
 namespace {
 
-constexpr int16_t kFirstWithZstd = 10;
-
 /// Base offset, length, leader epoch and magic: what precedes the CRC, and what is patched.
 constexpr size_t kPatchedHead = 17;
 
@@ -22,7 +20,8 @@ Result<SharedBytes> rebuild(const FetchedBatch& view) {
   Result<DecodedBatch> whole = decodeRecordBatch(view.batch, kMaxDecompressedBytes);
   if (!whole) return std::unexpected(std::move(whole.error()));
   size_t first = view.firstRecord;
-  if (view.count == 0 || first > whole->records.size() || view.count > whole->records.size() - first) {
+  if (view.count == 0 || first > whole->records.size() ||
+      view.count > whole->records.size() - first) {
     return fail(ErrorKind::kCorrupt, "a batch holds fewer records than its target says");
   }
   RecordBatchBuilder builder;
@@ -45,7 +44,7 @@ void PartRead::fail(int16_t code) {
   setEnds(Offset(-1), Offset(-1), Offset(-1));
 }
 
-Offset PartRead::take(Fetched&& fetched, Offset next, int16_t version, bool committedOnly) {
+Offset PartRead::take(Fetched&& fetched, Offset next, bool committedOnly) {
   setEnds(fetched.logStart, fetched.highWatermark, fetched.lastStable);
   for (FetchedBatch& batch : fetched.batches) {
     if (committedOnly && batch.baseOffset >= fetched.lastStable) break;
@@ -54,7 +53,8 @@ Offset PartRead::take(Fetched&& fetched, Offset next, int16_t version, bool comm
       fail(code(Code::kCorruptMessage));
       return next;
     }
-    bool whole = batch.firstRecord == 0 && static_cast<int64_t>(batch.count) == header->offsetCount();
+    bool whole =
+        batch.firstRecord == 0 && static_cast<int64_t>(batch.count) == header->offsetCount();
     if (!whole) {
       Result<SharedBytes> rebuilt = rebuild(batch);
       if (!rebuilt) {
@@ -63,9 +63,6 @@ Offset PartRead::take(Fetched&& fetched, Offset next, int16_t version, bool comm
       }
       batch.batch = std::move(*rebuilt);
       batch.firstRecord = 0;
-    } else if (header->compression() == Compression::kZstd && version < kFirstWithZstd) {
-      fail(code(Code::kUnsupportedCompressionType));
-      return next;
     }
     next = std::max(next, batch.baseOffset + batch.count);
     bytes += batch.batch.size();

@@ -20,9 +20,10 @@ struct PartRead {
 
   void setEnds(Offset start, Offset high, Offset stable);
   void fail(int16_t code);
-  /// Adds what was fetched from `next` on for a client that speaks `version`; returns the offset
-  /// behind it. Sets errorCode if a batch can't be given.
-  Offset take(Fetched&& fetched, Offset next, int16_t version, bool committedOnly);
+  /// Adds what was fetched from `next` on; returns the offset behind it. Sets errorCode if a batch
+  /// can't be given. Compressions pass whatever the client's version: that of a Kafka topic whose
+  /// compression.type is `producer` does too, and old clients exist that can read zstd.
+  Offset take(Fetched&& fetched, Offset next, bool committedOnly);
 };
 
 /// Appends the batch with its base offset and `epoch` patched in.

@@ -1,5 +1,5 @@
-// One function an API, each in a file of its own, named by api.cc's list. Each ends its call exactly
-// once, now or when the broker has answered. The request's views are the call's frame's.
+// One function an API, each in a file of its own, named by api.cc's list. Each ends its call
+// exactly once, now or when the broker has answered. The request's views are the call's frame's.
 #pragma once
 
 #include "codecs/kafka/call.h"

@@ -11,8 +11,8 @@ namespace polylog::kafka {
 void handleInitProducerId(const CallRef& call, wire::InitProducerIdRequest&& request) {
   if (request.transactionalId) {
     wire::InitProducerIdResponse response;
-    response.errorCode = code(request.transactionalId->empty() ? Code::kInvalidRequest
-                                                               : Code::kUnsupportedVersion);
+    response.errorCode =
+        code(request.transactionalId->empty() ? Code::kInvalidRequest : Code::kUnsupportedVersion);
     return call->answer(response);
   }
   // A producer without a transactional id gets a new id whatever it had before, as from Kafka: it

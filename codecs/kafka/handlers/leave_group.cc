@@ -30,26 +30,27 @@ void handleLeaveGroup(const CallRef& call, wire::LeaveGroupRequest&& request) {
     leave.members.emplace_back(owned(member.memberId), owned(member.groupInstanceId));
   }
   auto members = std::make_shared<decltype(request.members)>(std::move(request.members));
-  call->broker().leaveGroup(
-      call->principal(), std::move(leave),
-      [call, members](const Result<std::vector<Result<>>>& results) {
-        wire::LeaveGroupResponse response;
-        if (!results) {
-          response.errorCode = memberCode(results.error());
-        } else if (call->version() < kFirstWithMany) {
-          if (!results->empty() && !results->front()) {
-            response.errorCode = memberCode(results->front().error());
-          }
-        } else {
-          for (size_t i = 0; i < members->size() && i < results->size(); ++i) {
-            auto& out = response.members.emplace_back();
-            out.memberId = (*members)[i].memberId;
-            out.groupInstanceId = (*members)[i].groupInstanceId;
-            if (!(*results)[i]) out.errorCode = memberCode((*results)[i].error());
-          }
-        }
-        call->answer(response);
-      });
+  call->broker().leaveGroup(call->principal(), std::move(leave),
+                            [call, members](const Result<std::vector<Result<>>>& results) {
+                              wire::LeaveGroupResponse response;
+                              if (!results) {
+                                response.errorCode = memberCode(results.error());
+                              } else if (call->version() < kFirstWithMany) {
+                                if (!results->empty() && !results->front()) {
+                                  response.errorCode = memberCode(results->front().error());
+                                }
+                              } else {
+                                for (size_t i = 0; i < members->size() && i < results->size();
+                                     ++i) {
+                                  auto& out = response.members.emplace_back();
+                                  out.memberId = (*members)[i].memberId;
+                                  out.groupInstanceId = (*members)[i].groupInstanceId;
+                                  if (!(*results)[i])
+                                    out.errorCode = memberCode((*results)[i].error());
+                                }
+                              }
+                              call->answer(response);
+                            });
 }
 
 }  // namespace polylog::kafka

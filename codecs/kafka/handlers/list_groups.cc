@@ -22,7 +22,8 @@ bool sameWord(BytesView a, BytesView b) {
 }
 
 bool admits(const std::vector<BytesView>& filter, BytesView word) {
-  return filter.empty() || std::ranges::any_of(filter, [&](BytesView f) { return sameWord(f, word); });
+  return filter.empty() ||
+         std::ranges::any_of(filter, [&](BytesView f) { return sameWord(f, word); });
 }
 
 }  // namespace

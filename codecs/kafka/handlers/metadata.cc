@@ -107,7 +107,8 @@ void create(const InquiryRef& inquiry, size_t at, std::string name) {
         if (!created && wanted.topic == nullptr) {
           // Somebody else is creating it just now: ask again.
           bool soon = created.error().kind == ErrorKind::kAlreadyExists;
-          wanted.errorCode = soon ? code(Code::kLeaderNotAvailable) : code(created.error(), Area::kTopic);
+          wanted.errorCode =
+              soon ? code(Code::kLeaderNotAvailable) : code(created.error(), Area::kTopic);
         }
         inquiry->release();
       });

@@ -73,16 +73,18 @@ void handleOffsetCommit(const CallRef& call, wire::OffsetCommitRequest&& request
       } else if (metadata.size() > kMaxOffsetMetadata) {
         answer.errorCode = code(Code::kOffsetMetadataTooLarge);
       } else {
-        out.offsets.push_back({found->name, asked.index, asked.offset, asked.leaderEpoch, owned(metadata)});
+        out.offsets.push_back(
+            {found->name, asked.index, asked.offset, asked.leaderEpoch, owned(metadata)});
         commit->places.push_back(&answer.errorCode);
       }
     }
   }
   if (out.offsets.empty()) return call->answer(commit->response);
-  call->broker().commitOffsets(call->principal(), std::move(out), [call, commit](const Results& results) {
-    fill(*commit, results);
-    call->answer(commit->response);
-  });
+  call->broker().commitOffsets(call->principal(), std::move(out),
+                               [call, commit](const Results& results) {
+                                 fill(*commit, results);
+                                 call->answer(commit->response);
+                               });
 }
 
 }  // namespace polylog::kafka

@@ -18,6 +18,7 @@ namespace {
 using Partition = wire::ProduceResponse::Topic::Partition;
 
 constexpr int16_t kOldestServed = 3;  ///< the first version with record batches of magic 2
+constexpr int16_t kFirstWithStorageError = 4;
 constexpr int16_t kFirstWithZstd = 7;
 constexpr size_t kMagicAt = 16;
 
@@ -42,7 +43,8 @@ bool recordsFit(BytesView batch, int32_t recordCount) {
 /// The checks that Kafka's broker makes of a client's batch, and their errors.
 Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes) {
   if (batch.size() <= kMagicAt) return {Code::kInvalidRecord, "a record batch is missing"};
-  if (batch[kMagicAt] != 2) return {Code::kInvalidRecord, "only record batches of magic 2 are taken"};
+  if (batch[kMagicAt] != 2)
+    return {Code::kInvalidRecord, "only record batches of magic 2 are taken"};
   if (static_cast<int64_t>(batch.size()) > maxBytes) {
     return {Code::kMessageTooLarge, "the batch is over limits.max_message_bytes"};
   }
@@ -57,7 +59,8 @@ Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes) {
   }
   if (header.control()) return {Code::kInvalidRecord, "clients don't write control batches"};
   if (header.transactional()) return {Code::kInvalidTxnState, "transactions are not supported"};
-  if (header.logAppendTime()) return {Code::kInvalidTimestamp, "only the broker sets log append time"};
+  if (header.logAppendTime())
+    return {Code::kInvalidTimestamp, "only the broker sets log append time"};
   if (header.producerId >= 0 && (header.baseSequence < 0 || header.producerEpoch < 0)) {
     return {Code::kInvalidRecord, "an idempotent batch needs a sequence number and an epoch"};
   }
@@ -77,6 +80,9 @@ struct Production {
 
   void refuse(Partition& partition, int16_t errorCode, std::string text) {
     failed = true;
+    if (errorCode == code(Code::kStorageError) && call->version() < kFirstWithStorageError) {
+      errorCode = code(Code::kNotLeader);
+    }
     partition.errorCode = errorCode;
     partition.baseOffset = -1;
     if (!text.empty()) partition.errorMessage = texts.keep(std::move(text));
@@ -115,7 +121,8 @@ Refusal checkRequest(int16_t version, const wire::ProduceRequest& request) {
   if (version < kOldestServed) {
     return {Code::kUnsupportedVersion, "Produce is served from version 3 on"};
   }
-  if (request.acks < -1 || request.acks > 1) return {Code::kInvalidRequiredAcks, "acks is -1, 0 or 1"};
+  if (request.acks < -1 || request.acks > 1)
+    return {Code::kInvalidRequiredAcks, "acks is -1, 0 or 1"};
   return {};
 }
 
@@ -127,11 +134,9 @@ void producePartition(const ProductionRef& production, Partition& answer, const 
     return production->refuse(answer, code(refusal.code), refusal.text);
   }
   ++production->waiting;
-  call.broker().produce(call.principal(),
-                        {topic, partition.index, call.share(batch), production->acks != 0},
-                        [production, &answer](Result<Produced> result) {
-                          production->done(answer, result);
-                        });
+  call.broker().produce(
+      call.principal(), {topic, partition.index, call.share(batch), production->acks != 0},
+      [production, &answer](Result<Produced> result) { production->done(answer, result); });
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ SCALARS = {
     "bytes": ("BytesView", 1, ""),
     "records": ("Records", 1, ""),
 }
-READ = {"bool": "boolean", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64", "uuid": "uuid"}
+READ = {"bool": "boolean", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
+        "uuid": "uuid"}
 BANNER = "// Generated from codecs/kafka/wire/%s by generate.py. Not to be edited.\n"
 
 
@@ -232,7 +233,8 @@ class Generator:
         out.put("void encode(Encoder& out, int16_t version) const;")
         out.put("/// Calls visitor(field, whether it may be null) for each field of this version.")
         out.put("template <class Visitor>")
-        out.open("void visit([[maybe_unused]] Visitor& visitor, [[maybe_unused]] int16_t version) {")
+        out.open("void visit([[maybe_unused]] Visitor& visitor, "
+                 "[[maybe_unused]] int16_t version) {")
         for field in struct.fields:
             null = "false"
             if field.nulls:
@@ -248,8 +250,9 @@ class Generator:
         out = Writer()
         for line in self.m["comment"]:
             out.put(f"// {line}")
-        for line in ("#pragma once", "", "#include <cstdint>", "#include <optional>", "#include <vector>", "",
-                     '#include "codecs/kafka/wire/primitives.h"', "", "namespace polylog::kafka::wire {", ""):
+        for line in ("#pragma once", "", "#include <cstdint>", "#include <optional>",
+                     "#include <vector>", "", '#include "codecs/kafka/wire/primitives.h"', "",
+                     "namespace polylog::kafka::wire {", ""):
             out.put(line)
         self.declare(out, self.m["request"], True)
         self.declare(out, self.m["response"], True)
@@ -270,7 +273,10 @@ class Generator:
         out.put(f"{vector}.resize({count});")
         out.open(f"for (auto& element : {vector}) {{")
         out.put("if (!in.ok()) break;")
-        out.put("element.decode(in, version);" if field.struct else f"element = {self.read_one(field)};")
+        if field.struct:
+            out.put("element.decode(in, version);")
+        else:
+            out.put(f"element = {self.read_one(field)};")
         out.close()
 
     def decode_field(self, out, field):
@@ -286,7 +292,8 @@ class Generator:
                 out.put("in.fail();")
             out.close()
         elif field.array:
-            self.decode_elements(out, field.name, f"in.arrayCount(flexible, {field.smallest()})", field)
+            count = f"in.arrayCount(flexible, {field.smallest()})"
+            self.decode_elements(out, field.name, count, field)
         elif field.struct:
             out.put(f"{field.name}.decode(in, version);")
         else:
@@ -296,7 +303,8 @@ class Generator:
                 out.put(f"if (!{field.name} && !({test})) in.fail();")
 
     def decode(self, out, name, struct):
-        out.open(f"void {name}::decode([[maybe_unused]] Decoder& in, [[maybe_unused]] int16_t version) {{")
+        out.open(f"void {name}::decode([[maybe_unused]] Decoder& in, "
+                 "[[maybe_unused]] int16_t version) {")
         self.put_flexible(out)
         for field in struct.fields:
             if field.tag is None:
@@ -367,7 +375,8 @@ class Generator:
             out.put(self.write_one(field, field.name))
 
     def encode(self, out, name, struct):
-        out.open(f"void {name}::encode([[maybe_unused]] Encoder& out, [[maybe_unused]] int16_t version) const {{")
+        out.open(f"void {name}::encode([[maybe_unused]] Encoder& out, "
+                 "[[maybe_unused]] int16_t version) const {")
         self.put_flexible(out)
         for field in struct.fields:
             if field.tag is None:
@@ -388,7 +397,8 @@ class Generator:
         for field in tagged:
             test = condition(field.versions, self.whole)
             test = f"{test} && " if test else ""
-            out.put(f"const bool has{field.tag} = {test}{field.name} != {field.default_expression()};")
+            differs = f"{field.name} != {field.default_expression()}"
+            out.put(f"const bool has{field.tag} = {test}{differs};")
             out.put(f"if (has{field.tag}) ++tags;")
         out.put("out.varuint(tags);")
         for field in tagged:

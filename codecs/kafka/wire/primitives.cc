@@ -104,6 +104,8 @@ void Encoder::arrayCount(size_t count, bool flexible) {
   flexible ? varuint(count + 1) : i32(static_cast<int32_t>(count));
 }
 
-void Encoder::nullArray(bool flexible) { flexible ? varuint(0) : i32(-1); }
+void Encoder::nullArray(bool flexible) {
+  flexible ? varuint(0) : i32(-1);
+}
 
 }  // namespace polylog::kafka::wire

@@ -45,8 +45,8 @@ class Decoder : public ByteReader {
   size_t arrayCount(bool flexible, size_t smallest);
   std::optional<size_t> nullableArrayCount(bool flexible, size_t smallest);
 
-  /// Calls `field(tag, decoder of its octets)` for each tagged field; it returns false for tags that
-  /// it doesn't know, which are skipped.
+  /// Calls `field(tag, decoder of its octets)` for each tagged field; it returns false for tags
+  /// that it doesn't know, which are skipped.
   template <class Field>
   void tagged(Field field) {
     uint32_t fields = varuint32();
