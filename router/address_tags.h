@@ -1,5 +1,6 @@
 // What the 29 bits of a target's attributes that are not flags stand for: the topic of the address
-// as published, the subscription identifier and the publisher's protocol. A stored batch does not
+// as published (of produced batches, where no header can say it, the topic they are stored in), the
+// subscription identifier and the publisher's protocol. A stored batch does not
 // say under which topic it was published, and an inbox holds those of many. Tags are made at first
 // use, journaled in the entry that uses them, and stay: there is one for each topic that sleeping
 // sessions were sent something of. Thread-safe.

@@ -282,7 +282,7 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   for (uint32_t i = 0; i < block->records.size(); ++i) {
     const MatchResult& match = matcher.match(worker, block->records[i].address);
     if (!match.anyInbox) continue;
-    if (auto added = addTargets(links, match, position, i, block->records[i]); !added) return added;
+    if (auto added = addTargets(links, match, position, i, *block->source.topic); !added) return added;
   }
   if (links.part.targets.empty()) return {};
   links.request.links.push_back(std::move(links.part));
@@ -307,7 +307,7 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
 }
 
 Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position position,
-                                uint32_t index, const RoutedRecord& record) {
+                                uint32_t index, const std::string& topic) {
   Recipient narrowed;
   static constexpr uint32_t kNone[] = {0};
   for (const Recipient& known : match.recipients) {
@@ -322,7 +322,7 @@ Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position
     std::span<const uint32_t> ids = recipient->ids;
     if (ids.empty()) ids = kNone;
     for (uint32_t id : ids) {
-      auto tag = core_.tags->tagFor(record.address.topic, id, record.origin, links.request.state,
+      auto tag = core_.tags->tagFor(topic, id, Protocol::kKafka, links.request.state,
                                     links.freshTags);
       if (!tag) return std::unexpected(tag.error());
       uint32_t attributes = inboxAttributes(DeliveryGuarantee::kAtLeastOnce, false, *tag);

@@ -44,7 +44,7 @@ class FeedRouter {
   void deliverLive(const storage::CommittedBatch& batch, const RoutedBlockRef& block);
   Result<> link(const storage::CommittedBatch& batch, const RoutedBlockRef& block);
   Result<> addTargets(Links& links, const MatchResult& match, Position position, uint32_t index,
-                      const RoutedRecord& record);
+                      const std::string& topic);
   void fallBack(Position to, const Error& error);
   void advanced(Position to);
   void journalPosition();

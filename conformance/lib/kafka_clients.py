@@ -27,16 +27,16 @@ class KcatPub:
         for sample in samples:
             command = ["kcat", "-P", "-b", broker.kafka, "-t", topic, "-p", "0",
                        "-X", f"message.max.bytes={LARGEST}", "-z", compression]
-            if sample.key is not None:
-                command += ["-k", sample.key]
             for name, value in properties_as_headers(sample) + sample.headers:
                 command += ["-H", name.encode() + b"=" + value]
             if not sample.value:
                 if sample.value is None:
                     command += ["-Z"]
-                # kcat sends no empty record from a file, but one for an empty line of its input.
-                subprocess.run(command, input=b"\n", check=True, timeout=30)
+                # kcat passes over empty lines, but not over lines with nothing behind the key.
+                subprocess.run(command + ["-K", "="], input=sample.key + b"=\n", check=True, timeout=30)
                 continue
+            if sample.key is not None:
+                command += ["-k", sample.key]
             with tempfile.NamedTemporaryFile() as file:
                 file.write(sample.value)
                 file.flush()
