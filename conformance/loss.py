@@ -12,7 +12,6 @@ import threading
 import time
 
 import confluent_kafka
-import kafka
 
 from lib.broker import Broker
 from lib.cases import Suite
@@ -126,22 +125,23 @@ class KafkaLoad:
 
 def read_back(broker, topic, position):
     """All records from `position` (a dict of partition to offset, moved on) to the end."""
-    consumer = kafka.KafkaConsumer(bootstrap_servers=broker.kafka, consumer_timeout_ms=20000,
-                                   enable_auto_commit=False, max_poll_records=10000)
-    partitions = [kafka.TopicPartition(topic, p)
-                  for p in consumer.partitions_for_topic(topic) or []]
-    consumer.assign(partitions)
+    consumer = confluent_kafka.Consumer({
+        "bootstrap.servers": broker.kafka, "group.id": "reader", "enable.auto.commit": False,
+        "auto.offset.reset": "error", "check.crcs": True})
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    ends = {p: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, p), timeout=20)[1]
+            for p in partitions}
+    consumer.assign([confluent_kafka.TopicPartition(topic, p, position.get(p, 0))
+                     for p in partitions])
     records = []
-    ends = consumer.end_offsets(partitions)
-    for partition in partitions:
-        consumer.seek(partition, position.get(partition.partition, 0))
-    while any(consumer.position(partition) < ends[partition] for partition in partitions):
-        for partition, batch in consumer.poll(5000).items():
-            for record in batch:
-                expected = position.get(partition.partition, 0)
-                assert record.offset == expected, f"offset {record.offset} follows {expected - 1}"
-                position[partition.partition] = expected + 1
-                records.append(record)
+    while any(position.get(p, 0) < end for p, end in ends.items()):
+        batch = consumer.consume(10000, timeout=0.2)
+        for message in batch:
+            assert message.error() is None, message.error()
+            expected = position.get(message.partition(), 0)
+            assert message.offset() == expected, f"offset {message.offset()} follows {expected - 1}"
+            position[message.partition()] = expected + 1
+            records.append(message.value())
     consumer.close()
     return records
 
@@ -150,7 +150,7 @@ def check(records, acknowledged, firsts):
     """Raises with what is missing, doubled or out of order."""
     seen = {name: [] for name in acknowledged}
     for record in records:
-        name, number = record.value.decode().split(":")
+        name, number = record.decode().split(":")
         seen[name].append(int(number))
     for name, numbers in seen.items():
         missing = sorted(acknowledged[name] - set(numbers) - {None})

@@ -51,6 +51,7 @@ struct Worker {
   Dispatcher& dispatcher;
   WorkerSink sink;
   std::atomic<int64_t> crossing{0};  ///< live deliveries posted to it and not yet handed out
+  std::atomic<int64_t> crossingBytes{0};
   // Own thread only: deletions that could not be journaled, to be tried again.
   std::vector<storage::StateChange> owed;
   std::unique_ptr<Timer> owedTimer;

@@ -64,6 +64,8 @@ class Group : public std::enable_shared_from_this<Group> {
 
   const std::string& name() const { return name_; }
   State state() const { return state_; }
+  /// What restore() takes.
+  GroupState snapshot() const;
   bool hasMembers() const { return !members_.empty() || !pending_.empty(); }
   int64_t changedMs() const { return changedMs_; }
   GroupDescription describe() const;
@@ -122,7 +124,6 @@ class Group : public std::enable_shared_from_this<Group> {
   std::unique_ptr<Timer> timerFor(const std::string& memberId, bool pending);
   bool allJoined() const;
   int64_t rebalanceTimeout() const;
-  GroupState snapshot() const;
   const std::string* metadataOf(const Member& member) const;
 
   GroupHost& host_;

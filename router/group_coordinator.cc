@@ -271,7 +271,13 @@ void GroupCoordinator::leave(GroupLeave leave, Done<Result<std::vector<Result<>>
         results.push_back(std::unexpected(unknownGroup(leave.group)));
       }
     }
-    done(std::move(results));
+    if (!group || group->state() != Group::State::kEmpty) return done(std::move(results));
+    // The last one out is told once the journal has it: after a crash the next member would wait for
+    // the one that left until its session times out.
+    owned.host.persist(leave.group, group->snapshot(),
+                       [done = std::move(done), results = std::move(results)](Result<>) mutable {
+                         done(std::move(results));
+                       });
   });
 }
 

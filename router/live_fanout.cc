@@ -22,17 +22,32 @@ void LiveFanout::flush(Worker& from) {
     std::vector<Crossing> items = std::exchange(mine.to[i], {});
     Worker& worker = *core_.workers[i];
     auto count = static_cast<int64_t>(items.size());
-    if (worker.crossing.load(std::memory_order_relaxed) + count > core_.options.crossingRecords) {
+    int64_t bytes = 0;
+    const RoutedBlock* before = nullptr;
+    for (const auto& [session, item] : items) {
+      if (item.block.get() != before) bytes += static_cast<int64_t>(item.block->bytes);
+      before = item.block.get();
+    }
+    // One post is let through however large it is, or large records would never pass.
+    int64_t waiting = worker.crossing.load(std::memory_order_relaxed);
+    if (waiting > 0 &&
+        (waiting + count > core_.options.crossingRecords ||
+         worker.crossingBytes.load(std::memory_order_relaxed) + bytes >
+             core_.options.crossingBytes)) {
       core_.metrics.dropped(DropReason::kWorkerBehind).add(count);
       continue;
     }
     worker.crossing.fetch_add(count, std::memory_order_relaxed);
-    worker.post([this, &worker, items = std::move(items)]() mutable { deliver(worker, items); });
+    worker.crossingBytes.fetch_add(bytes, std::memory_order_relaxed);
+    worker.post([this, &worker, bytes, items = std::move(items)]() mutable {
+      worker.crossing.fetch_sub(static_cast<int64_t>(items.size()), std::memory_order_relaxed);
+      worker.crossingBytes.fetch_sub(bytes, std::memory_order_relaxed);
+      deliver(worker, items);
+    });
   }
 }
 
 void LiveFanout::deliver(Worker& worker, std::vector<Crossing>& items) {
-  worker.crossing.fetch_sub(static_cast<int64_t>(items.size()), std::memory_order_relaxed);
   for (auto& [session, item] : items) add(worker, session, std::move(item));
   flush(worker);  // sessions that have moved meanwhile
 }

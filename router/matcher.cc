@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMostAddresses = 8192;
 constexpr size_t kMostEntries = 200'000;
+constexpr size_t kMostBytes = 4U << 20;
 
 }  // namespace
 
@@ -17,11 +18,12 @@ void Matcher::begin(Worker& worker) {
   PerWorker& mine = perWorker_[worker.index];
   uint64_t generation = core_.trie->generation();
   if (mine.generation == generation && mine.known.size() < kMostAddresses &&
-      mine.entries < kMostEntries) {
+      mine.entries < kMostEntries && mine.bytes < kMostBytes) {
     return;
   }
   mine.known.clear();
   mine.entries = 0;
+  mine.bytes = 0;
   mine.generation = generation;
 }
 
@@ -34,6 +36,7 @@ MatchResult& Matcher::match(Worker& worker, const Address& address) {
   uint64_t generation = 0;
   auto found = lookUp(address, generation);
   mine.entries += found->entries.size();
+  mine.bytes += mine.text.size();
   MatchResult& result = *found;
   mine.known.emplace(mine.text, std::move(found));
   // Newer than what is known already: the rest is thrown away at the next begin().

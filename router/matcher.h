@@ -63,6 +63,7 @@ class Matcher {
   struct PerWorker {
     uint64_t generation = 0;
     size_t entries = 0;
+    size_t bytes = 0;  ///< of addresses
     std::unordered_map<std::string, std::unique_ptr<MatchResult>, TextHash, std::equal_to<>> known;
     std::string text;
   };

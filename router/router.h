@@ -61,6 +61,7 @@ struct RouterOptions {
   size_t liveBytes = 16U << 20;
   /// Live deliveries on their way to one other worker; beyond it new ones are dropped, counted.
   int64_t crossingRecords = 500'000;
+  int64_t crossingBytes = 64 << 20;
 
   // ---- routing of produced batches
   size_t routingBacklogBatches = 20'000;

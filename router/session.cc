@@ -204,7 +204,7 @@ void Session::publishWill() {
   willAt_ = -1;
   if (!will_) return;
   Will will = std::move(*will_);
-  will_.reset();
+  will_ = nullptr;
   std::string expiry;
   Publish publish;
   Record& record = publish.record;
@@ -227,7 +227,7 @@ void Session::publishWill() {
 
 void Session::connectionReplaced(bool resumes) {
   if (resumes && will_ && will_->delaySeconds > 0) {
-    will_.reset();
+    will_ = nullptr;
     willAt_ = -1;
     return;
   }

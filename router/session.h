@@ -95,7 +95,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
   int64_t acknowledgedUpTo() const;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done);
-  void setWill(std::optional<Will> will) { will_ = std::move(will); }
+  void setWill(std::optional<Will> will) {
+    will_ = will ? std::make_unique<Will>(std::move(*will)) : nullptr;
+  }
   void setExpiry(uint32_t seconds);
   void detach();
 
@@ -164,7 +166,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   int64_t dropped_ = 0;
   PrincipalRef principal_;
   std::string user_;
-  std::optional<Will> will_;
+  std::unique_ptr<Will> will_;
   std::map<std::string, Held, std::less<>> subscriptions_;
   std::vector<uint16_t> held_;  ///< exactly-once publishes of its own
   std::unique_ptr<Inbox> inbox_;

@@ -124,6 +124,7 @@ void HttpAdminServer::stop() {
   std::promise<void> done;
   worker_.post([&] {
     *open_ = false;
+    api_.stop();
     evhttp_free(http_);
     http_ = nullptr;
     done.set_value();

@@ -2,7 +2,8 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
-#include <rapidjson/document.h>
+
+#include "server/json_value.h"
 
 namespace polylog::server {
 namespace {
@@ -15,12 +16,9 @@ size_t collect(char* data, size_t size, size_t count, void* into) {
 }
 
 std::string errorText(const std::string& body) {
-  rapidjson::Document document;
-  document.Parse(body.data(), body.size());
-  if (!document.HasParseError() && document.IsObject() && document.HasMember("error") &&
-      document["error"].IsString()) {
-    return document["error"].GetString();
-  }
+  auto document = JsonValue::parse(body);
+  const JsonValue* error = document ? document->find("error") : nullptr;
+  if (error != nullptr && error->text() != nullptr) return *error->text();
   return body.empty() ? "no reason given" : body;
 }
 

@@ -118,6 +118,8 @@ Api::Api(Broker& broker, Dispatcher& dispatcher) : broker_(broker), dispatcher_(
   principal_ = std::make_shared<const Principal>(std::move(principal));
 }
 
+Api::~Api() = default;
+
 size_t Api::maxBody() const {
   return static_cast<size_t>(broker_.maxRecordBytes()) / 3 * 4 + kBodyOverhead;
 }

@@ -4,6 +4,9 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <set>
+#include <string>
 
 #include "core/model/broker.h"
 #include "server/http.h"
@@ -17,14 +20,21 @@ namespace polylog::server {
 /// kInvalid, with the remedy, for names that no topic can have.
 Result<> checkTopicName(const std::string& name);
 
+struct Reading;
+
 class Api {
  public:
   Api(Broker& broker, Dispatcher& dispatcher);
+  ~Api();
+  Api(const Api&) = delete;
+  Api& operator=(const Api&) = delete;
 
   /// Answers, now or later.
   void handle(Call call);
   /// Answers with all metrics in Prometheus's text format.
   void metrics(Reply reply);
+  /// Lets all go that waits for records, unanswered. On the worker, before the listener is gone.
+  void stop() { waiting_.clear(); }
   /// The largest body taken: the largest record in base64, and room for its headers.
   size_t maxBody() const;
 
@@ -38,11 +48,13 @@ class Api {
   void describeTopic(Call call);
   void produce(Call call);
   void consume(Call call);
+  void finish(const std::weak_ptr<Reading>& waiting);
   void describeGroup(Call call);
 
   Broker& broker_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
+  std::set<std::shared_ptr<Reading>> waiting_;
 };
 
 }  // namespace polylog::server

@@ -1,17 +1,35 @@
 // Records by HTTP: POST publishes one, GET reads a partition, waiting if asked to.
 #include <fmt/format.h>
-#include <rapidjson/document.h>
 
 #include <algorithm>
 #include <charconv>
 
+#include "core/base/log.h"
 #include "core/event/dispatcher.h"
 #include "core/model/record_batch.h"
 #include "mapping/partition.h"
 #include "server/api.h"
 #include "server/json.h"
+#include "server/json_value.h"
 
 namespace polylog::server {
+
+/// A GET that reads, and waits once when there is nothing yet.
+struct Reading {
+  Reading(Broker& to, PrincipalRef by, Reply due)
+      : broker(to), principal(std::move(by)), reply(std::move(due)) {}
+
+  Broker& broker;
+  PrincipalRef principal;
+  Reply reply;
+  std::string topic;
+  int32_t partition = 0;
+  Offset from;
+  int64_t max = 100;
+  std::unique_ptr<WaitHandle> wait;
+  std::unique_ptr<Timer> timer;
+};
+
 namespace {
 
 constexpr size_t kFetchBytes = 1 << 20;
@@ -19,19 +37,15 @@ constexpr size_t kMaxDecoded = 64U << 20;
 constexpr int64_t kMaxWaitMillis = 30'000;
 
 /// A member NAME (text) or NAME_base64 (octets) of a JSON object. Null and absent are nullopt.
-Result<std::optional<std::string>> octets(const rapidjson::Value& object, const std::string& name) {
-  auto text = object.FindMember(name.c_str());
-  if (text != object.MemberEnd() && !text->value.IsNull()) {
-    if (!text->value.IsString()) {
-      return fail(ErrorKind::kInvalid, fmt::format("`{}` must be text or null", name));
-    }
-    return std::string(text->value.GetString(), text->value.GetStringLength());
+Result<std::optional<std::string>> octets(const JsonValue& object, const std::string& name) {
+  const JsonValue* text = object.find(name);
+  if (text != nullptr && !text->isNull()) {
+    if (text->text() != nullptr) return *text->text();
+    return fail(ErrorKind::kInvalid, fmt::format("`{}` must be text or null", name));
   }
-  auto coded = object.FindMember((name + "_base64").c_str());
-  if (coded == object.MemberEnd() || coded->value.IsNull()) return std::nullopt;
-  auto plain = coded->value.IsString()
-                   ? fromBase64({coded->value.GetString(), coded->value.GetStringLength()})
-                   : std::nullopt;
+  const JsonValue* coded = object.find(name + "_base64");
+  if (coded == nullptr || coded->isNull()) return std::nullopt;
+  auto plain = coded->text() != nullptr ? fromBase64(*coded->text()) : std::nullopt;
   if (!plain) return fail(ErrorKind::kInvalid, fmt::format("`{}_base64` must be base64", name));
   return plain;
 }
@@ -43,8 +57,8 @@ struct PostedRecord {
   std::vector<std::pair<std::string, std::optional<std::string>>> headers;
 };
 
-Result<PostedRecord> parseRecord(const rapidjson::Value& object) {
-  if (!object.IsObject()) {
+Result<PostedRecord> parseRecord(const JsonValue& object) {
+  if (object.object() == nullptr) {
     return fail(ErrorKind::kInvalid,
                 "a record is a JSON object with key, value and headers (or key_base64, ...)");
   }
@@ -55,14 +69,15 @@ Result<PostedRecord> parseRecord(const rapidjson::Value& object) {
   if (!value) return std::unexpected(value.error());
   record.key = std::move(*key);
   record.value = std::move(*value);
-  auto headers = object.FindMember("headers");
-  if (headers == object.MemberEnd()) return record;
-  if (!headers->value.IsArray()) return fail(ErrorKind::kInvalid, "`headers` must be an array");
-  for (const auto& header : headers->value.GetArray()) {
-    if (!header.IsObject()) return fail(ErrorKind::kInvalid, "a header must be an object");
+  const JsonValue* headers = object.find("headers");
+  if (headers == nullptr) return record;
+  if (headers->array() == nullptr) return fail(ErrorKind::kInvalid, "`headers` must be an array");
+  for (const JsonValue& header : *headers->array()) {
     auto name = octets(header, "name");
     if (!name) return std::unexpected(name.error());
-    if (!*name) return fail(ErrorKind::kInvalid, "a header must have a name");
+    if (!*name) {
+      return fail(ErrorKind::kInvalid, "a header must be an object with name and value");
+    }
     auto content = octets(header, "value");
     if (!content) return std::unexpected(content.error());
     record.headers.emplace_back(std::move(**name), std::move(*content));
@@ -72,23 +87,21 @@ Result<PostedRecord> parseRecord(const rapidjson::Value& object) {
 
 /// One record, or {"records": [...]}.
 Result<std::vector<PostedRecord>> parseRecords(const std::string& body) {
-  rapidjson::Document document;
-  // Iterative: nesting costs memory, never stack.
-  document.Parse<rapidjson::kParseIterativeFlag>(body.data(), body.size());
-  if (document.HasParseError() || !document.IsObject()) {
+  auto document = JsonValue::parse(body);
+  if (!document || document->object() == nullptr) {
     return fail(ErrorKind::kInvalid,
                 "the body must be JSON: a record, or {\"records\": [...]} (docs/operations.md)");
   }
   std::vector<PostedRecord> records;
-  auto list = document.FindMember("records");
-  if (list == document.MemberEnd()) {
-    auto one = parseRecord(document);
+  const JsonValue* list = document->find("records");
+  if (list == nullptr) {
+    auto one = parseRecord(*document);
     if (!one) return std::unexpected(one.error());
     records.push_back(std::move(*one));
     return records;
   }
-  if (!list->value.IsArray()) return fail(ErrorKind::kInvalid, "`records` must be an array");
-  for (const auto& each : list->value.GetArray()) {
+  if (list->array() == nullptr) return fail(ErrorKind::kInvalid, "`records` must be an array");
+  for (const JsonValue& each : *list->array()) {
     auto one = parseRecord(each);
     if (!one) return std::unexpected(one.error());
     records.push_back(std::move(*one));
@@ -124,23 +137,6 @@ std::optional<int64_t> number(const Call& call, const char* key, int64_t otherwi
   return value;
 }
 
-/// A GET that reads, and waits once when there is nothing yet.
-struct Reading {
-  Reading(Broker& to, PrincipalRef by, Reply due)
-      : broker(to), principal(std::move(by)), reply(std::move(due)) {}
-
-  Broker& broker;
-  PrincipalRef principal;
-  Reply reply;
-  std::string topic;
-  int32_t partition = 0;
-  Offset from;
-  int64_t max = 100;
-  std::unique_ptr<WaitHandle> wait;
-  std::unique_ptr<Timer> timer;
-  bool answered = false;
-};
-
 void writeRecord(Json& json, int64_t offset, const Record& record) {
   json.object([&] {
     json.field("offset", offset);
@@ -163,7 +159,12 @@ void writeRecord(Json& json, int64_t offset, const Record& record) {
 int64_t writeBatch(Json& json, const FetchedBatch& fetched, int64_t from, int64_t& left) {
   int64_t end = fetched.baseOffset.value() + fetched.count;
   auto decoded = decodeRecordBatch(fetched.batch, kMaxDecoded);
-  if (!decoded || decoded->header.control()) return end;
+  if (!decoded) {
+    logWarning(fmt::format("the batch at offset {} can't be shown over HTTP: {}",
+                           fetched.baseOffset.value(), decoded.error().text));
+    return end;
+  }
+  if (decoded->header.control()) return end;
   for (size_t i = 0; i < decoded->records.size(); ++i) {
     int64_t index = decoded->offsetDeltas[i] - static_cast<int64_t>(fetched.firstRecord);
     int64_t offset = fetched.baseOffset.value() + index;
@@ -199,17 +200,6 @@ bool answer(Reading& reading, bool evenIfEmpty) {
   });
   reading.reply.json(200, json.text());
   return true;
-}
-
-/// Answers for good, at most once; what waited is let go outside its own callback.
-void finish(const std::shared_ptr<Reading>& reading, Dispatcher& dispatcher) {
-  if (reading->answered) return;
-  reading->answered = true;
-  answer(*reading, true);
-  dispatcher.defer([reading] {
-    reading->wait.reset();
-    reading->timer.reset();
-  });
 }
 
 }  // namespace
@@ -260,12 +250,21 @@ void Api::consume(Call call) {
                                       : Offset(*offset);
   if (answer(*reading, *wait == 0)) return;
 
-  Dispatcher& dispatcher = dispatcher_;
+  std::weak_ptr<Reading> weak = reading;
   Broker::FetchPoint point{reading->topic, reading->partition, reading->from};
-  reading->timer = dispatcher.makeTimer([reading, &dispatcher] { finish(reading, dispatcher); });
+  reading->timer = dispatcher_.makeTimer([this, weak] { finish(weak); });
   reading->timer->start(std::min(*wait, kMaxWaitMillis) * 1000);
-  reading->wait = broker_.awaitRecords(principal_, std::span(&point, 1),
-                                       [reading, &dispatcher] { finish(reading, dispatcher); });
+  reading->wait =
+      broker_.awaitRecords(principal_, std::span(&point, 1), [this, weak] { finish(weak); });
+  waiting_.insert(std::move(reading));
+}
+
+void Api::finish(const std::weak_ptr<Reading>& waiting) {
+  auto reading = waiting.lock();
+  if (!reading || waiting_.erase(reading) == 0) return;
+  answer(*reading, true);
+  // This runs inside the timer's or the wait's own callback: let both go after it.
+  dispatcher_.defer([reading = std::move(reading)] {});
 }
 
 }  // namespace polylog::server

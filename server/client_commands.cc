@@ -13,35 +13,36 @@ namespace polylog::server {
 namespace {
 
 /// A table of the members `columns` of the objects in `rows`.
-void printTable(const rapidjson::Value& rows, const std::vector<const char*>& columns) {
+void printTable(const JsonValue::Array& rows, const std::vector<const char*>& columns) {
+  auto at = [](const JsonValue& row, const char* column) {
+    const JsonValue* value = row.find(column);
+    return value == nullptr ? std::string("-") : cell(*value);
+  };
   std::vector<size_t> widths;
   for (const char* column : columns) {
     size_t width = std::string_view(column).size();
-    for (const auto& row : rows.GetArray()) {
-      if (row.HasMember(column)) width = std::max(width, cell(row[column]).size());
-    }
+    for (const JsonValue& row : rows) width = std::max(width, at(row, column).size());
     widths.push_back(width);
   }
   auto line = [&](auto&& text) {
     std::string out;
-    for (size_t i = 0; i < columns.size(); ++i)
+    for (size_t i = 0; i < columns.size(); ++i) {
       out += fmt::format("{:<{}}  ", text(columns[i]), widths[i]);
+    }
     out.erase(out.find_last_not_of(' ') + 1);
     std::puts(out.c_str());
   };
   line([](const char* column) { return std::string(column); });
-  for (const auto& row : rows.GetArray()) {
-    line([&](const char* column) {
-      return row.HasMember(column) ? cell(row[column]) : std::string("-");
-    });
+  for (const JsonValue& row : rows) {
+    line([&](const char* column) { return at(row, column); });
   }
 }
 
 /// The scalar members of `object`, one a line.
-void printFields(const rapidjson::Value& object) {
-  for (const auto& member : object.GetObject()) {
-    if (member.value.IsObject() || member.value.IsArray()) continue;
-    std::printf("%s: %s\n", member.name.GetString(), cell(member.value).c_str());
+void printFields(const JsonValue::Object& object) {
+  for (const auto& [name, value] : object) {
+    if (value.object() != nullptr || value.array() != nullptr) continue;
+    std::printf("%s: %s\n", name.c_str(), cell(value).c_str());
   }
 }
 
@@ -55,15 +56,12 @@ void show(const CommonRef& common, const std::string& path, const char* array,
   if (common->json) return void(std::puts(answer->c_str()));
   auto document = parseAnswer(*common, *answer);
   if (!document) return common->report(document.error());
-  printFields(*document);
+  printFields(*document->object());
   for (const char* part : {"config", array}) {
-    auto member = document->FindMember(part);
-    if (member == document->MemberEnd()) continue;
-    if (member->value.IsObject()) {
-      printFields(member->value);
-    } else if (member->value.IsArray()) {
-      printTable(member->value, columns);
-    }
+    const JsonValue* member = document->find(part);
+    if (member == nullptr) continue;
+    if (member->object() != nullptr) printFields(*member->object());
+    if (member->array() != nullptr) printTable(*member->array(), columns);
   }
 }
 
@@ -132,21 +130,20 @@ void addCommon(CLI::App* command, const CommonRef& common, bool json) {
   if (json) command->add_flag("--json", common->json, "Print JSON instead");
 }
 
-Result<rapidjson::Document> parseAnswer(const Common& common, const std::string& answer) {
-  rapidjson::Document document;
-  document.Parse<rapidjson::kParseIterativeFlag>(answer.data(), answer.size());
-  if (document.HasParseError() || !document.IsObject()) {
+Result<JsonValue> parseAnswer(const Common& common, const std::string& answer) {
+  auto document = JsonValue::parse(answer);
+  if (!document || document->object() == nullptr) {
     return fail(
         ErrorKind::kInvalid,
         common.url + " doesn't answer like a Polylog broker; is --admin its admin listener?");
   }
-  return document;
+  return *std::move(document);
 }
 
-std::string cell(const rapidjson::Value& value) {
-  if (value.IsString()) return {value.GetString(), value.GetStringLength()};
-  if (value.IsInt64()) return fmt::to_string(value.GetInt64());
-  if (value.IsBool()) return value.GetBool() ? "yes" : "no";
+std::string cell(const JsonValue& value) {
+  if (value.text() != nullptr) return *value.text();
+  if (auto number = value.number()) return fmt::to_string(*number);
+  if (auto flag = value.flag()) return *flag ? "yes" : "no";
   return "";
 }
 

@@ -1,13 +1,11 @@
 // What the verbs that talk to a running broker share: where it is, how to print. Main thread only.
 #pragma once
 
-#include <rapidjson/document.h>
-
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "core/base/error.h"
+#include "server/json_value.h"
 
 namespace CLI {
 class App;
@@ -31,10 +29,10 @@ using CommonRef = std::shared_ptr<Common>;
 void addCommon(CLI::App* command, const CommonRef& common, bool json = true);
 
 /// The broker's answer as a JSON object; kInvalid, naming the URL, when it is anything else.
-Result<rapidjson::Document> parseAnswer(const Common& common, const std::string& answer);
+Result<JsonValue> parseAnswer(const Common& common, const std::string& answer);
 
 /// A JSON value as people read it in a table.
-std::string cell(const rapidjson::Value& value);
+std::string cell(const JsonValue& value);
 
 /// `produce TOPIC` and `consume TOPIC`.
 void addRecordCommands(CLI::App& app, const CommonRef& common);

@@ -206,30 +206,34 @@ struct ShownRecord {
   std::vector<std::pair<std::string, std::optional<std::string>>> headers;
 };
 
-std::optional<std::string> octetsOf(const rapidjson::Value& object, const char* name) {
-  auto coded = object.FindMember((std::string(name) + "_base64").c_str());
-  if (coded != object.MemberEnd() && coded->value.IsString()) return fromBase64(cell(coded->value));
-  auto plain = object.FindMember(name);
-  if (plain == object.MemberEnd() || !plain->value.IsString()) return std::nullopt;
-  return cell(plain->value);
+std::optional<std::string> octetsOf(const JsonValue& object, const char* name) {
+  const JsonValue* coded = object.find(std::string(name) + "_base64");
+  if (coded != nullptr && coded->text() != nullptr) return fromBase64(*coded->text());
+  const JsonValue* plain = object.find(name);
+  if (plain == nullptr || plain->text() == nullptr) return std::nullopt;
+  return *plain->text();
 }
 
-int64_t numberOf(const rapidjson::Value& object, const char* name) {
-  auto member = object.FindMember(name);
-  return member != object.MemberEnd() && member->value.IsInt64() ? member->value.GetInt64() : -1;
+int64_t numberOf(const JsonValue& object, const char* name) {
+  const JsonValue* member = object.find(name);
+  return member == nullptr ? -1 : member->number().value_or(-1);
 }
 
-ShownRecord recordOf(const rapidjson::Value& object, int64_t partition) {
+const JsonValue::Array* arrayOf(const JsonValue& object, const char* name) {
+  const JsonValue* member = object.find(name);
+  return member == nullptr ? nullptr : member->array();
+}
+
+ShownRecord recordOf(const JsonValue& object, int64_t partition) {
   ShownRecord record;
   record.partition = partition;
   record.offset = numberOf(object, "offset");
   record.timestamp = numberOf(object, "timestamp");
   record.key = octetsOf(object, "key");
   record.value = octetsOf(object, "value");
-  auto headers = object.FindMember("headers");
-  if (headers == object.MemberEnd() || !headers->value.IsArray()) return record;
-  for (const auto& header : headers->value.GetArray()) {
-    if (!header.IsObject()) continue;
+  const JsonValue::Array* headers = arrayOf(object, "headers");
+  if (headers == nullptr) return record;
+  for (const JsonValue& header : *headers) {
     record.headers.emplace_back(octetsOf(header, "name").value_or(""), octetsOf(header, "value"));
   }
   return record;
@@ -345,16 +349,13 @@ class Consumer {
     if (!answer) return std::unexpected(answer.error());
     auto document = parseAnswer(common_, *answer);
     if (!document) return std::unexpected(document.error());
-    auto partitions = document->FindMember("partitions");
-    if (partitions != document->MemberEnd() && partitions->value.IsArray()) {
-      for (const auto& partition : partitions->value.GetArray()) {
-        int64_t number = partition.IsObject() ? numberOf(partition, "partition") : -1;
+    if (const JsonValue::Array* partitions = arrayOf(*document, "partitions")) {
+      for (const JsonValue& partition : *partitions) {
+        int64_t number = numberOf(partition, "partition");
         if (number < 0 || (arguments_.partition >= 0 && arguments_.partition != number)) continue;
         // The ends of now: what comes while others are read isn't to be missed.
-        int64_t start =
-            arguments_.offset >= 0
-                ? arguments_.offset
-                : numberOf(partition, arguments_.fromBeginning ? "log_start" : "high_watermark");
+        const char* end = arguments_.fromBeginning ? "log_start" : "high_watermark";
+        int64_t start = arguments_.offset >= 0 ? arguments_.offset : numberOf(partition, end);
         cursors_.push_back({number, fmt::to_string(start)});
       }
     }
@@ -382,12 +383,11 @@ class Consumer {
     if (!answer) return std::unexpected(answer.error());
     auto document = parseAnswer(common_, *answer);
     if (!document) return std::unexpected(document.error());
-    auto records = document->FindMember("records");
-    if (records == document->MemberEnd() || !records->value.IsArray()) {
+    const JsonValue::Array* records = arrayOf(*document, "records");
+    if (records == nullptr) {
       return fail(ErrorKind::kInvalid, common_.url + " doesn't answer like a Polylog broker");
     }
-    for (const auto& each : records->value.GetArray()) {
-      if (!each.IsObject()) continue;
+    for (const JsonValue& each : *records) {
       auto shown = text(recordOf(each, cursor.partition));
       if (!shown) return std::unexpected(shown.error());
       if (std::fwrite(shown->data(), 1, shown->size(), stdout) != shown->size()) {
