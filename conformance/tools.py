@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""What outside tools rely on: the command line, the admin listener, health and metrics."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+
+import kafka
+
+from lib.broker import BINARY, Broker
+from lib.cases import Suite, equal
+from lib.mqtt_clients import PahoClient
+
+suite = Suite("tools")
+
+
+def polylog(*arguments, text="", status=0):
+    done = subprocess.run([BINARY, *arguments], input=text, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=60)
+    equal(done.returncode, status, f"status of {' '.join(arguments)} ({done.stderr})")
+    return done.stdout if status == 0 else done.stderr
+
+
+def get(broker, path):
+    with urllib.request.urlopen(broker.admin + path, timeout=20) as answer:
+        return answer.read().decode()
+
+
+@suite.case("healthz, readyz and Prometheus metrics that count what went through")
+def health():
+    with Broker() as broker:
+        equal(get(broker, "/healthz").strip(), "ok", "/healthz")
+        get(broker, "/readyz")
+        client = PahoClient(broker, "counter")
+        for number in range(7):
+            client.publish("counted/x", b"%d" % number, 1)
+        values = dict(line.rsplit(" ", 1) for line in get(broker, "/metrics").splitlines()
+                      if line and not line.startswith("#"))
+        equal(values['polylog_records_in_total{protocol="mqtt"}'], "7", "records in")
+        assert int(values["polylog_journal_bytes_total"]) > 0
+        client.close()
+
+
+@suite.case("topic create, list, describe, delete")
+def topics():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        polylog("topic", "create", "made", "--partitions", "3", *admin)
+        assert "already" in polylog("topic", "create", "made", *admin, status=1)
+        assert "made" in polylog("topic", "list", *admin)
+        described = json.loads(polylog("topic", "describe", "made", "--json", *admin))
+        equal(len(described["partitions"]), 3, "partitions")
+        polylog("topic", "delete", "made", *admin)
+        assert "made" in polylog("topic", "describe", "made", *admin, status=1)
+
+
+@suite.case("produce and consume; another protocol sees the same records")
+def records():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        reader = PahoClient(broker, "reader").subscribe("line/#", 1)
+        polylog("produce", "line", "--key", "a/b", *admin, text="one\ntwo\n")
+        equal([(m.topic, m.payload) for m in reader.expect(2)],
+              [("line/a/b", b"one"), ("line/a/b", b"two")], "MQTT")
+        reader.publish("line/c", b"three", 1)
+        equal(polylog("consume", "line", "--from-beginning", *admin).splitlines(),
+              ["a/b one", "a/b two", "c three"], "consume")
+        reader.close()
+
+
+@suite.case("group list and describe give committed offsets and lag")
+def groups():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        producer = kafka.KafkaProducer(bootstrap_servers=broker.kafka, acks="all")
+        for _ in range(10):
+            producer.send("work", b"x").get(20)
+        consumer = kafka.KafkaConsumer(
+            "work", group_id="team", bootstrap_servers=broker.kafka, auto_offset_reset="earliest",
+            enable_auto_commit=False, max_poll_records=4)
+        while not sum(len(batch) for batch in consumer.poll(1000).values()):
+            pass
+        consumer.commit()
+        assert "team" in polylog("group", "list", *admin)
+        group = json.loads(polylog("group", "describe", "team", "--json", *admin))
+        offset, = group["offsets"]
+        equal((offset["topic"], offset["offset"], offset["lag"]), ("work", 4, 6), "offset and lag")
+        consumer.close()
+        polylog("group", "delete", "team", *admin)
+        assert "team" in polylog("group", "describe", "team", *admin, status=1)
+
+
+@suite.case("session list, describe and delete")
+def sessions():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        client = PahoClient(broker, "sleeper", clean=False, expiry=600).subscribe("a/#", 1)
+        client.drop()
+        PahoClient(broker, "sender").publish("a/b", b"waits", 1)
+        session = json.loads(polylog("session", "describe", "sleeper", "--json", *admin))
+        equal(session["waiting"], 1, "waiting")
+        equal(session["subscriptions"][0]["filter"], "a/#", "subscription")
+        polylog("session", "delete", "sleeper", *admin)
+        assert "sleeper" not in polylog("session", "list", *admin)
+
+
+@suite.case("check-config names the key, the value and the remedy")
+def configuration():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "polylog.yaml")
+        with open(path, "w") as file:
+            file.write("topics:\n  partitions: 3\nlisteners: [mqtt=127.0.0.1:0]\n")
+        polylog("check-config", path)
+        with open(path, "w") as file:
+            file.write("topics:\n  partitons: 3\nflush: sometimes\n")
+        text = polylog("check-config", path, status=1)
+        for word in ("topics.partitons", "topics.partitions", "flush", "sometimes", "interval"):
+            assert word in text, text
+
+
+@suite.case("the admin listener refuses nonsense and goes on")
+def nonsense():
+    with Broker() as broker:
+        for path, status in (("/nowhere", 404), ("/api/topics/none", 404),
+                             ("/api/topics/none/records?partition=x", 400)):
+            try:
+                get(broker, path)
+                raise AssertionError(f"{path} was answered")
+            except urllib.error.HTTPError as error:
+                equal(error.code, status, path)
+        request = urllib.request.Request(broker.admin + "/api/topics/t/records", b"{not json",
+                                         method="POST")
+        try:
+            urllib.request.urlopen(request, timeout=20)
+            raise AssertionError("bad JSON was taken")
+        except urllib.error.HTTPError as error:
+            equal(error.code, 400, "bad JSON")
+        get(broker, "/healthz")
+
+
+if __name__ == "__main__":
+    sys.exit(suite.run())
