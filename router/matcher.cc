@@ -64,10 +64,11 @@ std::unique_ptr<MatchResult> Matcher::lookUp(const Address& address, uint64_t& g
     result->latestSince = std::max(result->latestSince, entry.since);
   });
   if (result->entries.size() > 1) {
-    std::stable_sort(result->entries.begin(), result->entries.end(),
-                     [](const TrieEntry& a, const TrieEntry& b) {
-                       return std::less<>{}(a.session, b.session);
-                     });
+    std::sort(result->entries.begin(), result->entries.end(),
+              [](const TrieEntry& a, const TrieEntry& b) {
+                if (a.session != b.session) return std::less<>{}(a.session, b.session);
+                return a.subscriptionId < b.subscriptionId;
+              });
   }
   for (uint32_t i = 0; i < result->entries.size(); ++i) {
     const TrieEntry& entry = result->entries[i];
