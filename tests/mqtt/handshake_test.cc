@@ -7,7 +7,6 @@ namespace polylog::mqtt::test {
 namespace {
 
 constexpr auto k3 = Version::k311;
-constexpr auto k5 = Version::k5;
 
 TEST(Handshake, Version5SaysWhatItOffers) {
   World world;

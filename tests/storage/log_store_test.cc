@@ -331,7 +331,7 @@ TEST_F(FailureTest, AFailedWriteIsTakenBack) {
   ASSERT_TRUE(put(1, {"a"}));
   ASSERT_TRUE(produce(1, {7, 0, 0}, {"p"}));
   store_->runOnce();
-  for (uint64_t written : {0, 60, 200}) {
+  for (uint64_t written : {uint64_t{0}, uint64_t{60}, uint64_t{200}}) {
     disk_->failWrite(0, ErrorKind::kNoSpace, written, "journal");
     std::vector<std::string> told;
     for (int i = 0; i < 3; ++i) {

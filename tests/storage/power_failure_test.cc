@@ -273,7 +273,9 @@ TEST_F(TornTailTest, IsDroppedWhereverItIsCut) {
     std::vector<std::string> values = contents(1);
     ASSERT_LE(values.size(), least);
     least = values.size();
-    ASSERT_EQ(values, std::vector<std::string>(all.begin(), all.begin() + values.size()));
+    std::vector<std::string> expected(all.begin(),
+                                      std::next(all.begin(), static_cast<ptrdiff_t>(values.size())));
+    ASSERT_EQ(values, expected);
     ASSERT_EQ(store_->getState(StateTable::kTopic, "last").value_or("zero"), values.back());
     ASSERT_EQ(store_->recovery().truncatedBytes + store_->durableEnd().value() + 64, size);
     ASSERT_EQ(store_->recovery().damagedEntries, 0U);
@@ -293,7 +295,9 @@ TEST_F(TornTailTest, IsDroppedFromAFlippedBitOn) {
     open();
     std::vector<std::string> values = contents(1);
     ASSERT_LT(values.size(), 4U) << "octet " << at;
-    ASSERT_EQ(values, std::vector<std::string>(all.begin(), all.begin() + values.size()));
+    std::vector<std::string> expected(all.begin(),
+                                      std::next(all.begin(), static_cast<ptrdiff_t>(values.size())));
+    ASSERT_EQ(values, expected);
     ASSERT_GT(store_->recovery().truncatedBytes, 0U);
     ASSERT_EQ(store_->getState(StateTable::kTopic, "last").value_or("zero"), values.back());
   }
