@@ -16,6 +16,7 @@
 #include "mapping/mqtt.h"
 #include "mapping/properties.h"
 #include "mapping/rules.h"
+#include "tests/support/source_tree.h"
 
 namespace polylog::mapping {
 namespace {
@@ -39,7 +40,7 @@ Row cells(BytesView line) {
 }
 
 std::vector<std::string> docLines() {
-  auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
+  auto root = polylog::testing::sourceTree();
   std::ifstream file(root / "docs" / "mapping.md");
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) lines.push_back(line);

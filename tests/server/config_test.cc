@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "tests/support/temporary_directory.h"
+#include "tests/support/source_tree.h"
 
 namespace polylog::server {
 namespace {
@@ -208,7 +209,7 @@ TEST(ConfigTest, aMissingFileIsNamed) {
 // The page is made from the table: POLYLOG_UPDATE_DOCS=1 writes it anew.
 TEST(ConfigTest, theReferencePageIsTheTable) {
   std::filesystem::path page =
-      std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() /
+      polylog::testing::sourceTree() /
       "docs/configuration.md";
   std::stringstream read;
   read << std::ifstream(page).rdbuf();

@@ -9,11 +9,13 @@
 #include <sstream>
 #include <string>
 
+#include "tests/support/source_tree.h"
+
 namespace polylog::server {
 namespace {
 
 const std::filesystem::path kRoot =
-    std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
+    polylog::testing::sourceTree();
 
 std::string contentOf(const std::filesystem::path& path) {
   std::stringstream text;

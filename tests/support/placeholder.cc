@@ -1,1 +1,0 @@
-// Keeps tests/support a folder of sources while it has no other.
