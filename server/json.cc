@@ -1,12 +1,11 @@
 #include "server/json.h"
 
 #include <openssl/evp.h>
-#include <rapidjson/stringbuffer.h>
-#include <rapidjson/writer.h>
 
 #include <algorithm>
 
 #include "mapping/address.h"
+#include "server/rapidjson.h"
 
 namespace polylog::server {
 

@@ -1,9 +1,8 @@
 #include "server/json_value.h"
 
-#include <rapidjson/memorystream.h>
-#include <rapidjson/reader.h>
-
 #include <limits>
+
+#include "server/rapidjson.h"
 
 namespace polylog::server {
 

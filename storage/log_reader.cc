@@ -127,13 +127,13 @@ Result<bool> LogStoreImpl::collect(const IndexRun& run, Offset& next, Offset lim
 }
 
 Result<std::vector<LogStoreImpl::Located>> LogStoreImpl::locate(PartitionId id, Offset from,
-                                                                size_t maxBytes) {
+                                                                size_t maxBytes,
+                                                                Offset& limit) {
   std::vector<Located> located;
   size_t bytes = 0;
   Offset next = from;
   while (true) {
     Chunk sealed;
-    Offset limit;
     {
       Lock lock(mutex_);
       const Partition* partition = findPartition(id);
@@ -170,13 +170,15 @@ Result<std::vector<LogStoreImpl::Located>> LogStoreImpl::locate(PartitionId id, 
 
 Result<std::vector<ReadBatch>> LogStoreImpl::read(PartitionId partition, Offset from,
                                                   size_t maxBytes) {
-  auto located = locate(partition, from, maxBytes);
+  Offset limit;
+  auto located = locate(partition, from, maxBytes, limit);
   if (!located) return std::unexpected(located.error());
   std::vector<ReadBatch> batches;
   if (located->empty()) {
+    // By the high watermark that locate() went by: it may have risen since.
+    if (from >= limit) return batches;
     auto bounds = ends(partition);
     if (!bounds) return std::unexpected(bounds.error());
-    if (from >= bounds->highWatermark) return batches;
     if (from < bounds->logStart) return fail(ErrorKind::kOutOfRange, "below the log start");
     return damagedAt(partition, from);
   }

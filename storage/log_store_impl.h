@@ -171,7 +171,9 @@ class LogStoreImpl final : public LogStore {
     IndexEntry entry;
     std::shared_ptr<Segment> segment;
   };
-  Result<std::vector<Located>> locate(PartitionId partition, Offset from, size_t maxBytes);
+  /// `limit` becomes the high watermark that it went by.
+  Result<std::vector<Located>> locate(PartitionId partition, Offset from, size_t maxBytes,
+                                      Offset& limit);
   Result<bool> collect(const IndexRun& run, Offset& next, Offset limit, size_t maxBytes,
                        size_t& bytes, std::vector<Located>& out, bool lockHeld);
   Result<std::shared_ptr<const IndexRun>> runOf(PartitionId partition, const Chunk& chunk);
