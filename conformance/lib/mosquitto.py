@@ -27,7 +27,7 @@ class Mosquitto:
         with open(path, "w") as file:
             file.write(f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\n"
                        f"persistence true\npersistence_location {self.data}/\n"
-                       "max_queued_messages 0\nmax_inflight_messages 100\nuser root\n")
+                       "max_queued_messages 0\nmax_inflight_messages 1000\nuser root\n")
         self.process = subprocess.Popen(["mosquitto", "-c", path], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         for _ in range(500):
