@@ -27,6 +27,9 @@ const char* describe(ErrorKind kind) {
     case ErrorKind::kRebalanceInProgress: return "rebalance in progress";
     case ErrorKind::kFencedInstance: return "fenced instance";
     case ErrorKind::kGroupNotEmpty: return "group not empty";
+    case ErrorKind::kLocked: return "locked";
+    case ErrorKind::kInUse: return "in use";
+    case ErrorKind::kNotEmpty: return "not empty";
     case ErrorKind::kInternal: return "internal error";
   }
   return "unknown error";

@@ -34,6 +34,9 @@ enum class ErrorKind : uint8_t {
   kRebalanceInProgress,
   kFencedInstance,
   kGroupNotEmpty,
+  kLocked,                  ///< exclusive to another client
+  kInUse,                   ///< has consumers or bindings
+  kNotEmpty,
   kInternal,                ///< a bug of ours
 };
 

@@ -20,14 +20,12 @@
 #include "core/model/delivery.h"
 #include "core/model/group.h"
 #include "core/model/principal.h"
+#include "core/model/queue.h"
 #include "core/model/record.h"
 #include "core/model/subscriber_session.h"
 #include "core/model/topic.h"
 
 namespace polylog {
-
-template <class T>
-using Done = std::move_only_function<void(T)>;
 
 /// One record to be routed. Views need to live only during the call.
 struct Publish {
@@ -38,11 +36,16 @@ struct Publish {
   bool ephemeral = false;  ///< routed to live subscribers, never stored
   /// An exactly-once publish's id within the publisher's session: remembered in the same entry.
   std::optional<uint16_t> exactlyOnceId;
+  /// Of a publish to an exchange. Unless it reaches amq.topic, address and topic mean nothing.
+  RouteRef route;
+  /// A record key for streams that bindings lead to (amq.topic has the address's).
+  std::optional<BytesView> streamKey;
 };
 
 struct PublishResult {
   std::optional<Error> error;
-  bool matched = false;  ///< somebody subscribes
+  /// Somebody subscribes; with a route: it led to a queue or stream.
+  bool matched = false;
 };
 
 /// An idempotent or plain producer's batch for one partition, as it came (magic 2, CRC checked).
@@ -193,6 +196,10 @@ class Broker {
   /// Disconnects its client and forgets the session, subscriptions and inbox included.
   virtual void deleteSession(const PrincipalRef& principal, const std::string& clientId,
                              Done<Result<>> done) = 0;
+
+  // ---- exchanges and queues -------------------------------------------------------------------------
+
+  virtual std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) = 0;
 
   // ---- consumer groups ----------------------------------------------------------------------------
 
