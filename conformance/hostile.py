@@ -9,12 +9,19 @@ import sys
 import time
 
 import kafka
+import pika
+from pika import spec
 
+from amqp.peer import Peer
+from lib import amqp_raw
 from lib.broker import Broker
 from lib.cases import Suite, equal
 from lib.mqtt_clients import PahoClient
 
 suite = Suite("hostile")
+START_OK = amqp_raw.method(0, spec.Connection.StartOk({}, "PLAIN", b"\x00guest\x00guest", "en_US"))
+TUNE_OK = (amqp_raw.method(0, spec.Connection.TuneOk(2047, 131072, 0))
+           + amqp_raw.method(0, spec.Connection.Open("/")))
 
 
 def closed_within(connection, seconds):
@@ -35,14 +42,20 @@ def closed_within(connection, seconds):
 
 
 def ports(broker):
-    return {"mqtt": broker.mqtt, "kafka": int(broker.kafka.split(":")[1])}
+    listed = {"mqtt": broker.mqtt, "kafka": int(broker.kafka.split(":")[1])}
+    if "amqp" in broker.PROTOCOLS:
+        listed["amqp"] = broker.amqp
+    return listed
 
 
 @suite.case("a connection that says nothing, or half a hello, is cut at the handshake's deadline")
 def half_open():
     with Broker(["limits.handshake_seconds=1"]) as broker:
         for name, port in ports(broker).items():
-            for hello in (b"", b"\x10\x20\x00\x04MQ" if name == "mqtt" else b"\x00\x00\x00\x40\x00"):
+            halves = {"mqtt": [b"\x10\x20\x00\x04MQ"], "kafka": [b"\x00\x00\x00\x40\x00"],
+                      "amqp": [amqp_raw.HELLO[:5], amqp_raw.HELLO, amqp_raw.HELLO + START_OK[:20],
+                               amqp_raw.HELLO + START_OK]}
+            for hello in (b"", *halves[name]):
                 connection = socket.create_connection(("127.0.0.1", port), 20)
                 connection.sendall(hello)
                 began = time.monotonic()
@@ -54,7 +67,8 @@ def half_open():
 def oversized():
     with Broker() as broker:
         hellos = {"mqtt": b"\x10\xff\xff\xff\x7f" + b"\x00\x04MQTT\x04\x02\x00\x00",
-                  "kafka": struct.pack(">ihhih", 1 << 30, 18, 0, 1, -1)}
+                  "kafka": struct.pack(">ihhih", 1 << 30, 18, 0, 1, -1),
+                  "amqp": amqp_raw.HELLO + struct.pack(">BHI", 1, 0, 1 << 30)}
         for name, port in ports(broker).items():
             connection = socket.create_connection(("127.0.0.1", port), 20)
             connection.sendall(hellos[name])
@@ -94,6 +108,118 @@ def malformed():
         equal(steady.disconnects, [], "disconnections of the steady client")
 
 
+@suite.case("AMQP: malformed frames close their connection, told why; others go on")
+def malformed_amqp():
+    with Broker() as broker:
+        steady = Peer(broker)
+        steady.channel.queue_declare("h.steady", exclusive=True)
+        sender = steady.open(confirms=True)
+        dice = random.Random(7)
+        told = 0
+        for _ in range(300):
+            raw = amqp_raw.Raw(broker)
+            good = amqp_raw.publish(1, "amq.direct", "h", bytes(30), b"\x90\x00\x04text\x02")
+            place, octet = dice.randrange(len(good)), dice.randrange(256)
+            raw.send(good[:place] + bytes([octet]) + good[place + 1:])
+            try:
+                raw.socket.shutdown(socket.SHUT_WR)  # some wait for more octets than come
+            except OSError:
+                pass  # it is closed already
+            while (answer := raw.receive()) is not None:
+                if answer.method.NAME in ("Connection.Close", "Channel.Close"):
+                    told += 1
+                    break
+            raw.close()
+        assert told > 50, f"only {told} of 300 broken publishes were refused"
+        sender.basic_publish("", "h.steady", b"fine")
+        equal(steady.channel.basic_get("h.steady", True)[2], b"fine", "the steady client")
+        steady.close()
+
+
+def many_small(raw, exchange, count):
+    """Publishes that many messages of 64 octets and returns when they are confirmed."""
+    raw.ask(1, spec.Confirm.Select())
+    one = amqp_raw.publish(1, exchange, "", bytes(64), b"\x10\x00\x02")
+    confirmed = 0
+    for begin in range(0, count, 2000):
+        raw.send(one * min(2000, count - begin))
+        while confirmed < min(begin + 2000, count):
+            confirmed = raw.receive().method.delivery_tag
+
+
+def bounded(title, prepare):
+    """A fanout to a queue of a bad consumer and to one of a good one: 75 MiB in large messages and
+    200,000 small ones go through while the broker stays within bounds."""
+    @suite.case(f"AMQP: {title} harms nobody and stays within bounds")
+    def check():
+        with Broker() as broker:
+            good = Peer(broker)
+            good.channel.exchange_declare("h.fan", "fanout", durable=True)
+            for name in ("h.good", "h.bad"):
+                good.channel.queue_declare(name, durable=True)
+                good.channel.queue_bind(name, "h.fan")
+            bad = prepare(broker)
+            channel = good.open()
+            channel.basic_qos(prefetch_count=100)
+            received = []
+
+            def take(channel, method, _properties, body):
+                received.append(len(body))
+                channel.basic_ack(method.delivery_tag)
+
+            channel.basic_consume("h.good", take)
+            sender = good.open(confirms=True)
+            before = broker.resident_bytes()
+            for number in range(300):
+                sender.basic_publish("h.fan", "", os.urandom(1 << 18), pika.BasicProperties(delivery_mode=2))
+            good.wait(lambda: len(received) == 300, "the large messages", 60)
+            # The cache of verified batches may hold 64 MiB; what the bad one holds far less.
+            grown = broker.resident_bytes() - before
+            print(f"    {grown >> 20} MiB more after 75 MiB in large messages")
+            assert grown < 150 << 20, f"{grown >> 20} MiB more"
+            channel.close()
+            many_small(amqp_raw.Raw(broker), "h.fan", 200_000)
+            grown = broker.resident_bytes() - before
+            print(f"    {grown >> 20} MiB more after 200,000 small ones")
+            assert grown < 200 << 20, f"{grown >> 20} MiB more"
+            equal(good.channel.queue_declare("h.good", passive=True).method.message_count, 200_000,
+                  "waiting for the good one")
+            bad()
+            good.close()
+
+
+def silent(broker):
+    raw = amqp_raw.Raw(broker, receive_buffer=4096)
+    raw.send(amqp_raw.method(1, spec.Basic.Consume(queue="h.bad", no_ack=True)))
+    return raw.close
+
+
+def never_acknowledging(broker):
+    import threading
+    raw = amqp_raw.Raw(broker)
+    raw.send(amqp_raw.method(1, spec.Basic.Consume(queue="h.bad")))
+    count = [0]
+
+    def read():
+        while piece := raw.socket.recv(1 << 20):
+            count[0] += len(piece)
+
+    raw.socket.settimeout(None)
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+
+    def finish():
+        assert count[0] > 60 << 20, f"it was sent {count[0] >> 20} MiB only"
+        raw.socket.shutdown(socket.SHUT_RDWR)
+        reader.join(10)
+
+    return finish
+
+
+bounded("a consumer that reads nothing", silent)
+bounded("a consumer that never acknowledges, without a prefetch,", never_acknowledging)
+
+
 @suite.case("two thousand connections of noise: the broker lives and serves")
 def noise():
     dice = random.Random(7)
@@ -105,7 +231,8 @@ def noise():
             if dice.random() < 0.5:
                 noise_bytes = dice.choice([
                     b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03mum",
-                    struct.pack(">ihhih", 10, 18, 0, 1, -1)]) + noise_bytes
+                    struct.pack(">ihhih", 10, 18, 0, 1, -1), amqp_raw.HELLO,
+                    amqp_raw.HELLO + START_OK + TUNE_OK]) + noise_bytes
             try:
                 connection.sendall(noise_bytes)
             except (BrokenPipeError, ConnectionResetError):
@@ -115,6 +242,8 @@ def noise():
         client.publish("n/x", b"alive", 1)
         equal(client.expect(1)[0].payload, b"alive", "MQTT")
         kafka.KafkaProducer(bootstrap_servers=broker.kafka, acks="all").send("n", b"x").get(20)
+        if "amqp" in broker.PROTOCOLS:
+            amqp_raw.Raw(broker).close()
 
 
 @suite.case("taken ports, a taken data directory and bad configuration end with status 1 and a line")
@@ -137,6 +266,11 @@ def refusals():
         text = refused("--data", other, "--listen", "mqtt=0.0.0.0:0")
         assert "allow_anonymous" in text, text
 
+
+if os.environ.get("BROKER") == "rabbitmq":  # its cases have AMQP in their titles
+    from lib.rabbitmq import RabbitMQ as Broker  # noqa: F811
+elif "amqp" not in Broker.PROTOCOLS:
+    suite.cases = [case for case in suite.cases if "AMQP" not in case[0]]
 
 if __name__ == "__main__":
     sys.exit(suite.run())

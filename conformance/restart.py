@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What is there after kill -9 and start: everything that a client was told is so."""
 
+import os
 import socket
 import struct
 import sys
@@ -9,8 +10,12 @@ import time
 import confluent_kafka
 import kafka
 import paho.mqtt.client as paho
+import pika
 from confluent_kafka.admin import AdminClient, NewTopic
+from pika import spec
 
+from amqp.peer import Peer, confirmed, depth, drain
+from lib.amqp_raw import Raw, method, publish
 from lib.broker import Broker
 from lib.cases import Suite, equal
 from lib.kafka_clients import read_confluent, read_kafka_python
@@ -357,6 +362,104 @@ def init_producer(broker):
     return answer.producer_id
 
 
+@suite.case("AMQP: durable exchanges, bindings and queues; what waits, what is unacknowledged, in order")
+def amqp_queues():
+    with Broker() as broker:
+        peer = Peer(broker)
+        channel = peer.channel
+        channel.exchange_declare("e.orders", "topic", durable=True,
+                                 arguments={"alternate-exchange": "e.rest"})
+        channel.exchange_declare("e.rest", "fanout", durable=True)
+        channel.exchange_declare("e.next", "headers", durable=True)
+        channel.exchange_declare("e.brief", "direct")
+        channel.queue_declare("q.work", durable=True, arguments={"x-queue-mode": "lazy"})
+        for name in ("q.rest", "q.next", "q.unbound"):
+            channel.queue_declare(name, durable=True)
+        channel.queue_declare("q.brief")
+        channel.queue_declare("q.mine", durable=True, exclusive=True)
+        channel.queue_bind("q.work", "e.orders", "order.#")
+        channel.queue_bind("q.unbound", "e.orders", "order.#")
+        channel.queue_unbind("q.unbound", "e.orders", "order.#")
+        channel.queue_bind("q.rest", "e.rest")
+        channel.exchange_bind("e.next", "e.orders", "order.urgent")
+        channel.queue_bind("q.next", "e.next", "", {"x-match": "any", "kind": 7})
+        sender = peer.open(confirms=True)
+        for number in range(20):
+            sender.basic_publish("e.orders", "order.new", b"%d" % number, pika.BasicProperties(
+                delivery_mode=2, message_id=str(number), headers={"kind": number, "text": "a"}))
+        taker = peer.open()
+        tags = [taker.basic_get("q.work")[0].delivery_tag for _ in range(8)]
+        for tag in tags[:5]:
+            taker.basic_ack(tag)
+        peer.attempt(lambda c: c.queue_declare("q.work", passive=True))
+        # An acknowledgement is promised nothing: it is journaled within 100 ms.
+        time.sleep(0.5)
+        broker.restart()
+
+        peer = Peer(broker)
+        channel = peer.channel
+        for name, there in (("q.work", True), ("q.rest", True), ("q.next", True), ("q.unbound", True),
+                            ("q.brief", False), ("q.mine", False)):
+            equal(peer.attempt(lambda c: c.queue_declare(name, passive=True)) == "fine", there, name)
+        for name, there in (("e.orders", True), ("e.rest", True), ("e.next", True), ("e.brief", False)):
+            equal(peer.attempt(lambda c: c.exchange_declare(name, passive=True)) == "fine", there, name)
+        equal(peer.attempt(lambda c: c.exchange_declare(
+            "e.orders", "topic", durable=True, arguments={"alternate-exchange": "e.rest"})), "fine",
+            "the same exchange")
+        assert "inequivalent arg 'x-queue-mode'" in peer.attempt(
+            lambda c: c.queue_declare("q.work", durable=True)), "the queue's arguments"
+        equal(depth(channel, "q.work"), (15, 0), "waiting")
+        for number in range(5, 20):
+            got, properties, body = channel.basic_get("q.work", True)
+            equal((body, properties.message_id, properties.headers, properties.delivery_mode),
+                  (b"%d" % number, str(number), {"kind": number, "text": "a"}, 2), "message")
+            if number < 8:
+                equal(got.redelivered, True, f"redelivered flag of {number}")
+        # Exchanges and bindings route as before.
+        sender = peer.open(confirms=True)
+        for key, kind in (("order.urgent", 7), ("order.urgent", 8), ("other", 7)):
+            confirmed(peer, "e.orders", [(key, b"%s %d" % (key.encode(), kind))], sender,
+                      headers={"kind": kind})
+        equal(drain(channel, "q.work"), [b"order.urgent 7", b"order.urgent 8"], "topic binding")
+        equal(drain(channel, "q.next"), [b"order.urgent 7"], "exchange binding, headers binding")
+        equal(drain(channel, "q.rest"), [b"other 7"], "alternate exchange")
+        equal(drain(channel, "q.unbound"), [], "unbound")
+        peer.close()
+
+
+@suite.case("AMQP: one 10 KiB message to a fanout of 1,000 durable queues costs its payload once")
+def amqp_fanout():
+    with Broker() as broker:
+        raw = Raw(broker)
+        raw.ask(1, spec.Exchange.Declare(exchange="e.fan", type="fanout", durable=True))
+        names = [f"fan.{number}" for number in range(1000)]
+        raw.send(b"".join(method(1, which) for name in names for which in (
+            spec.Queue.Declare(queue=name, durable=True),
+            spec.Queue.Bind(queue=name, exchange="e.fan"))))
+        for _ in range(2 * len(names)):
+            assert isinstance(raw.receive().method, (spec.Queue.DeclareOk, spec.Queue.BindOk))
+        raw.ask(1, spec.Confirm.Select())
+        raw.send(publish(1, "", "fan.0", b"warm", b"\x10\x00\x02"))
+        assert isinstance(raw.receive().method, spec.Basic.Ack)
+        raw.send(method(1, spec.Basic.Get(queue="fan.0", no_ack=True)))
+        equal(raw.delivered()[2], b"warm", "the warm-up")
+        payload = os.urandom(10240)
+        before = broker.data_bytes()
+        raw.send(publish(1, "e.fan", "", payload, b"\x10\x00\x02"))
+        assert isinstance(raw.receive().method, spec.Basic.Ack)
+        grown = broker.data_bytes() - before
+        print(f"    the data directory grew by {grown} octets")
+        assert grown < 100 << 10, f"the data directory grew by {grown} octets"
+        for restarted in (False, True):
+            if restarted:
+                broker.restart()
+                raw = Raw(broker)
+            for name in names:
+                raw.send(method(1, spec.Basic.Get(queue=name, no_ack=restarted)))
+                got, _, body = raw.delivered()
+                equal((body, got.message_count), (payload, 0), name)
+
+
 @suite.case("SIGTERM drains, exits with 0, and the next start finds everything")
 def orderly():
     with Broker() as broker:
@@ -371,6 +474,11 @@ def orderly():
         equal(payloads(PahoClient(broker, "sleeper", clean=False, expiry=3600).expect(1)),
               [b"waits"], "waiting")
 
+
+if os.environ.get("BROKER") == "rabbitmq":  # its cases have AMQP in their titles
+    from lib.rabbitmq import RabbitMQ as Broker  # noqa: F811
+elif "amqp" not in Broker.PROTOCOLS:
+    suite.cases = [case for case in suite.cases if "AMQP" not in case[0]]
 
 if __name__ == "__main__":
     sys.exit(suite.run())

@@ -164,6 +164,14 @@ bool isText(BytesView bytes) {
   return true;
 }
 
+bool isUtf8(BytesView bytes) {
+  for (size_t zero = bytes.find('\0'); zero != BytesView::npos; zero = bytes.find('\0')) {
+    if (!isText(bytes.substr(0, zero))) return false;
+    bytes.remove_prefix(zero + 1);
+  }
+  return isText(bytes);
+}
+
 BytesView textOf(const std::optional<BytesView>& value, TextArena& arena) {
   return value ? marked(*value, true, arena) : kNullText;
 }

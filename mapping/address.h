@@ -1,6 +1,6 @@
 // The canonical address (topic + key) as one text, and the marker for names that a protocol can't
 // express (design section 4, "Address" and "Names"). Pure functions, any thread. Which names a
-// protocol can express is that protocol's file's business (mqtt.h, kafka.h).
+// protocol can express is that protocol's file's business (mqtt.h, kafka.h, amqp.h).
 #pragma once
 
 #include <forward_list>
@@ -50,6 +50,8 @@ std::optional<std::string> decodeMarked(BytesView marked);
 /// Well-formed UTF-8 (no surrogates, no overlong forms, at most U+10FFFF) without U+0000: what
 /// MQTT calls a string. Fast for ASCII.
 bool isText(BytesView bytes);
+/// The same, but U+0000 is fine.
+bool isUtf8(BytesView bytes);
 
 // Names and values of headers: no protocol has a rule by which it could refuse some of them, as
 // there is for topic names. So they are marked the sparing way: what is not text, and what would be

@@ -41,6 +41,9 @@ constexpr MqttErrorRow kMqtt[] = {
     {K::kRebalanceInProgress,   0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kFencedInstance,        0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kGroupNotEmpty,         0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kLocked,                0x83,    3,     0x83,   0x83,   0x83,     0x83},
+    {K::kInUse,                 0x83,    3,     0x83,   0x83,   0x83,     0x83},
+    {K::kNotEmpty,              0x83,    3,     0x83,   0x83,   0x83,     0x83},
     {K::kInternal,              0x80,    3,     0x80,   0x80,   0x80,     0x80},
     // clang-format on
 };
@@ -109,7 +112,53 @@ constexpr KafkaErrorRow kKafka[] = {
     everywhere(K::kRebalanceInProgress, kRebalance),
     everywhere(K::kFencedInstance, kFencedInstance),
     everywhere(K::kGroupNotEmpty, kNonEmptyGroup),
+    everywhere(K::kLocked, kInvalidRequest),
+    everywhere(K::kInUse, kInvalidRequest),
+    everywhere(K::kNotEmpty, kInvalidRequest),
     everywhere(K::kInternal, kServerError),
+};
+
+// AMQP 0-9-1's reply codes (section 1.2), of which the specification says which are hard. As
+// RabbitMQ uses them: it says "precondition failed" for its limits of count too.
+constexpr uint16_t kContentTooLarge = 311;
+constexpr uint16_t kConnectionForced = 320;
+constexpr uint16_t kAccessRefused = 403;
+constexpr uint16_t kNotFound = 404;
+constexpr uint16_t kResourceLocked = 405;
+constexpr uint16_t kPreconditionFailed = 406;
+constexpr uint16_t kResourceError = 506;
+constexpr uint16_t kNotImplemented = 540;
+constexpr uint16_t kInternalError = 541;
+
+constexpr AmqpErrorRow kAmqp[] = {
+    // kind, code, hard
+    {K::kInvalid, kPreconditionFailed, false},
+    {K::kUnsupported, kNotImplemented, true},
+    {K::kNotFound, kNotFound, false},
+    {K::kAlreadyExists, kPreconditionFailed, false},
+    {K::kUnauthorized, kAccessRefused, false},
+    {K::kTooLarge, kContentTooLarge, false},
+    {K::kOutOfRange, kPreconditionFailed, false},
+    {K::kCorrupt, kInternalError, true},
+    {K::kIo, kInternalError, true},
+    {K::kNoSpace, kResourceError, true},
+    {K::kBusy, kPreconditionFailed, false},
+    {K::kTimeout, kResourceError, true},
+    {K::kShutdown, kConnectionForced, true},
+    {K::kProducerFenced, kInternalError, true},
+    {K::kOutOfOrderSequence, kInternalError, true},
+    {K::kUnknownProducer, kInternalError, true},
+    {K::kUnknownMember, kInternalError, true},
+    {K::kMemberIdRequired, kInternalError, true},
+    {K::kIllegalGeneration, kInternalError, true},
+    {K::kInconsistentProtocol, kInternalError, true},
+    {K::kRebalanceInProgress, kInternalError, true},
+    {K::kFencedInstance, kInternalError, true},
+    {K::kGroupNotEmpty, kInternalError, true},
+    {K::kLocked, kResourceLocked, false},
+    {K::kInUse, kPreconditionFailed, false},
+    {K::kNotEmpty, kPreconditionFailed, false},
+    {K::kInternal, kInternalError, true},
 };
 
 /// Rows stand in the order of the kinds, one each, so that a kind is an index.
@@ -122,6 +171,7 @@ constexpr bool inOrder(const Row (&rows)[N]) {
 }
 static_assert(inOrder(kMqtt));
 static_assert(inOrder(kKafka));
+static_assert(inOrder(kAmqp));
 
 template <size_t N, class Row>
 const Row& rowOf(const Row (&rows)[N], ErrorKind kind) {
@@ -156,6 +206,14 @@ int16_t kafkaError(ErrorKind kind, KafkaArea area) {
 
 std::span<const KafkaErrorRow> kafkaErrors() {
   return kKafka;
+}
+
+const AmqpErrorRow& amqpError(ErrorKind kind) {
+  return rowOf(kAmqp, kind);
+}
+
+std::span<const AmqpErrorRow> amqpErrors() {
+  return kAmqp;
 }
 
 }  // namespace polylog::mapping

@@ -52,4 +52,14 @@ struct KafkaErrorRow {
 int16_t kafkaError(ErrorKind kind, KafkaArea area);
 std::span<const KafkaErrorRow> kafkaErrors();
 
+/// AMQP 0-9-1's reply code (section 1.2). Where a method was refused for another reason than these
+/// (a second exclusive consumer is 403 in RabbitMQ), the codec knows better.
+struct AmqpErrorRow {
+  ErrorKind kind;
+  uint16_t code;
+  bool hard;  ///< closes the connection; otherwise the channel
+};
+const AmqpErrorRow& amqpError(ErrorKind kind);
+std::span<const AmqpErrorRow> amqpErrors();
+
 }  // namespace polylog::mapping

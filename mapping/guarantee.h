@@ -44,6 +44,8 @@ inline constexpr AcknowledgementRow kAcknowledgements[] = {
     {"Kafka", "acks=0", "unspecified", "nothing"},
     {"Kafka", "acks=1", "unspecified", "the response once the journal is durable"},
     {"Kafka", "acks=all", "unspecified", "the response once the journal is durable"},
+    {"AMQP", "no confirm", "at least once", "nothing"},
+    {"AMQP", "confirm", "at least once", "basic.ack once the journal is durable"},
 };
 
 }  // namespace polylog::mapping

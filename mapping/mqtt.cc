@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "mapping/properties.h"
-
 namespace polylog::mapping {
 namespace {
 
@@ -122,15 +120,7 @@ bool validPayloadFormat(BytesView value, const Record& record, uint8_t& out) {
   if (value != kPayloadFormatText) return false;
   // Receivers may cut the connection over a payload that isn't what the property says. MQTT's own
   // publishers answer for theirs.
-  if (record.guarantee == DeliveryGuarantee::kUnspecified) {
-    BytesView payload = record.value.value_or(BytesView());
-    while (!payload.empty()) {  // UTF-8 with U+0000 is fine here
-      size_t zero = payload.find('\0');
-      if (!isText(payload.substr(0, zero))) return false;
-      if (zero == BytesView::npos) break;
-      payload.remove_prefix(zero + 1);
-    }
-  }
+  if (!publishedByMqtt(record) && !isUtf8(mqttPayload(record))) return false;
   out = 1;
   return true;
 }
@@ -175,11 +165,6 @@ void addUserProperty(const Header& header, MqttProperties& out, TextArena& arena
   BytesView nameText = textOfName(name, arena);
   BytesView valueText = textOf(header.value, arena);
   if (fits(nameText) && fits(valueText)) out.userProperties.emplace_back(nameText, valueText);
-}
-
-std::optional<int64_t> expiryOf(const Header& header) {
-  if (header.name != kExpiry || !header.value) return std::nullopt;
-  return decimal(*header.value);
 }
 
 }  // namespace
@@ -296,13 +281,6 @@ void headersFromMqtt(const MqttProperties& properties, int64_t nowMs, std::vecto
   }
 }
 
-bool isExpired(const Record& record, int64_t nowMs) {
-  for (const Header& header : record.headers) {
-    if (std::optional<int64_t> expiry = expiryOf(header)) return *expiry <= nowMs;
-  }
-  return false;
-}
-
 Deliverable mqttFromHeaders(const Record& record, int64_t nowMs, MqttProperties& out,
                             TextArena& arena) {
   out.clear();
@@ -317,7 +295,7 @@ Deliverable mqttFromHeaders(const Record& record, int64_t nowMs, MqttProperties&
     }
     if (!takeProperty(header, record, out)) addUserProperty(header, out, arena);
   }
-  if (record.guarantee == DeliveryGuarantee::kUnspecified && record.timestampMs >= 0) {
+  if (record.timestampMs >= 0 && !publishedByMqtt(record)) {
     out.userProperties.emplace_back(kTimestampProperty,
                                     arena.keep(std::to_string(record.timestampMs)));
   }

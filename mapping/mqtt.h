@@ -13,6 +13,7 @@
 #include "core/model/record.h"
 #include "core/model/topic_filter.h"
 #include "mapping/address.h"
+#include "mapping/properties.h"
 
 namespace polylog::mapping {
 
@@ -83,16 +84,9 @@ struct MqttProperties {
 void headersFromMqtt(const MqttProperties& properties, int64_t nowMs, std::vector<Header>& out,
                      TextArena& arena);
 
-/// Whether the record's `expiry` lies at or before `nowMs`: it is not delivered then. For protocol
-/// versions without properties; mqttFromHeaders() says the same.
-bool isExpired(const Record& record, int64_t nowMs);
-
-enum class Deliverable : bool { kExpired = false, kYes = true };
-
 /// Sets `out` to the properties of a PUBLISH that delivers `record` to an MQTT 5 client; the expiry
-/// becomes what remains of it. Records that no MQTT client published (guarantee kUnspecified) bear
-/// their timestamp as a last user property `timestamp`. kExpired: don't deliver; `out` is of no
-/// use.
+/// becomes what remains of it. Records that no MQTT client published bear their timestamp as a last
+/// user property `timestamp`. kExpired: don't deliver; `out` is of no use.
 Deliverable mqttFromHeaders(const Record& record, int64_t nowMs, MqttProperties& out,
                             TextArena& arena);
 

@@ -9,19 +9,22 @@ namespace polylog::mapping {
 namespace {
 
 constexpr PropertyRow kProperties[] = {
-    {kContentType, "text", "Content Type", nullptr},
-    {kCorrelationId, "any octets", "Correlation Data", nullptr},
-    {kReplyTo, "an address, as MQTT writes it", "Response Topic", nullptr},
-    {kMessageId, "text", nullptr, nullptr},
-    {kUserId, "text", nullptr, nullptr},
-    {kAppId, "text", nullptr, nullptr},
-    {kType, "text", nullptr, nullptr},
-    {kPriority, "decimal, 0 to 255", nullptr, nullptr},
-    {kExpiry, "decimal milliseconds since 1970 UTC", "Message Expiry Interval", nullptr},
-    {kDeliverAt, "decimal milliseconds since 1970 UTC", nullptr, nullptr},
-    {kTag, "text", nullptr, nullptr},
-    {kDurable, "`true` or `false`", nullptr, nullptr},
-    {kPayloadFormat, "`utf-8` or `bytes`", "Payload Format Indicator", nullptr},
+    {kContentType, "text", "Content Type", nullptr, "`content-type`"},
+    {kContentEncoding, "text", nullptr, nullptr, "`content-encoding`"},
+    {kCorrelationId, "any octets", "Correlation Data", nullptr, "`correlation-id`"},
+    {kReplyTo, "an address as MQTT writes it, or an AMQP queue's name", "Response Topic", nullptr,
+     "`reply-to`"},
+    {kMessageId, "text", nullptr, nullptr, "`message-id`"},
+    {kUserId, "text", nullptr, nullptr, "`user-id`"},
+    {kAppId, "text", nullptr, nullptr, "`app-id`"},
+    {kType, "text", nullptr, nullptr, "`type`"},
+    {kPriority, "decimal, 0 to 255", nullptr, nullptr, "`priority`"},
+    {kExpiry, "decimal milliseconds since 1970 UTC", "Message Expiry Interval", nullptr,
+     "`expiration`"},
+    {kDeliverAt, "decimal milliseconds since 1970 UTC", nullptr, nullptr, nullptr},
+    {kTag, "text", nullptr, nullptr, nullptr},
+    {kDurable, "`true` or `false`", nullptr, nullptr, "`delivery-mode`, 2 or 1"},
+    {kPayloadFormat, "`utf-8` or `bytes`", "Payload Format Indicator", nullptr, nullptr},
 };
 
 constexpr LossRow kLosses[] = {
@@ -49,12 +52,80 @@ constexpr LossRow kLosses[] = {
      "header `expiry`, the point in time; expired "
      "records stay readable until retention"},
     {"MQTT", "Kafka", "empty payload with retain (clears the retained message)", "null value"},
+    {"AMQP", "MQTT", "exchange", "not shown"},
+    {"AMQP", "MQTT", "header that is neither text, octets nor void",
+     "text: decimal, `true` or `false`; arrays and tables as JSON"},
+    {"AMQP", "MQTT", "octets (`x`) in a header", "text if they are, else marked"},
+    {"AMQP", "MQTT", "void (`V`) in a header", "user property value `enc--!null`"},
+    {"AMQP", "MQTT", "header named as a property that AMQP has a place for and MQTT has none",
+     "user property with `user.` before its name"},
+    {"AMQP", "MQTT", "header `payload-format`",
+     "Payload Format Indicator, if its value is valid there"},
+    {"AMQP", "MQTT", "header `user.payload-format`", "user property `payload-format`"},
+    {"AMQP", "MQTT", "header whose name, or property whose value, is a marked form",
+     "what it stands for, if MQTT can say that"},
+    {"AMQP", "MQTT", "`reply-to`",
+     "Response Topic, as it is, if it can be a topic name, else a user property: a queue's name "
+     "is not reached over MQTT"},
+    {"AMQP", "MQTT", "`expiration`", "seconds, rounded up"},
+    {"AMQP", "MQTT", "`timestamp`",
+     "user property `timestamp`, milliseconds as text, the last one"},
+    {"AMQP", "MQTT", "`delivery-mode` other than 1 and 2, `cluster-id`", "left out"},
+    {"AMQP", "Kafka", "exchange, routing key and properties as they were sent",
+     "only in the header `polylog.amqp`, in the broker's own layout"},
+    {"AMQP", "Kafka", "topic whose Kafka name, marked if need be, is over 249 octets",
+     "not shown to Kafka"},
+    {"AMQP", "Kafka", "header that is neither text, octets nor void",
+     "text: decimal, `true` or `false`; arrays and tables as JSON"},
+    {"AMQP", "Kafka", "header named as a property that AMQP has a place for, or `polylog.*`",
+     "header with `user.` before its name"},
+    {"AMQP", "Kafka", "header whose name, or property whose value, is a marked form",
+     "what it stands for"},
+    {"AMQP", "Kafka", "`expiration`",
+     "header `expiry`, the point in time; expired records stay readable until retention"},
+    {"AMQP", "Kafka", "`delivery-mode` other than 1 and 2, `cluster-id`", "left out"},
+    {"MQTT", "AMQP", "QoS and retain flag", "not shown"},
+    {"MQTT", "AMQP", "topic name whose routing key, marked if need be, is over 255 octets",
+     "not delivered, counted"},
+    {"MQTT", "AMQP", "payload format indicator", "header `payload-format`"},
+    {"MQTT", "AMQP", "response topic", "`reply-to`, as it is: a topic name, not a queue's"},
+    {"MQTT", "AMQP", "correlation data that is not text", "marked: `enc--` and base64url"},
+    {"MQTT", "AMQP", "property whose value, marked if need be, is over 255 octets",
+     "header of the property's name"},
+    {"MQTT", "AMQP",
+     "user property named as a property that AMQP has a place for and MQTT has none",
+     "that property, if its value is valid there"},
+    {"MQTT", "AMQP",
+     "`user.` before the name of a property that AMQP has a place for and MQTT none", "taken off"},
+    {"MQTT", "AMQP", "user property whose name is over 255 octets", "left out"},
+    {"MQTT", "AMQP", "user property value that is a marked form",
+     "what it stands for; the value `enc--!null` is void (`V`)"},
+    {"MQTT", "AMQP", "empty payload with retain (clears the retained message)", "empty body"},
+    {"Kafka", "AMQP", "null value (tombstone)", "empty body"},
+    {"Kafka", "AMQP", "timestamp",
+     "`timestamp` in seconds, and header `timestamp_in_ms`, the last one"},
+    {"Kafka", "AMQP", "header value that is not UTF-8", "octets (`x`)"},
+    {"Kafka", "AMQP", "key that is not UTF-8",
+     "routing key of the same octets, which some clients don't take"},
+    {"Kafka", "AMQP", "null header value", "void (`V`)"},
+    {"Kafka", "AMQP", "header name, or property's value, that is not text",
+     "marked: `enc--` and base64url"},
+    {"Kafka", "AMQP", "header whose name, marked if need be, is over 255 octets", "left out"},
+    {"Kafka", "AMQP", "header that begins with `polylog.`", "left out: such are the broker's own"},
+    {"Kafka", "AMQP", "`user.` before the name of a property that AMQP has a place for",
+     "taken off"},
+    {"Kafka", "AMQP", "order between headers that become properties and others", "not kept"},
+    {"Kafka", "AMQP", "`expiry` more than 4,294,967,295 ms away", "an expiration of so many"},
+    {"Kafka", "AMQP", "topic and key whose routing key, marked if need be, is over 255 octets",
+     "not delivered, counted"},
+    {"Kafka", "AMQP", "producer id", "not shown"},
 };
 
 const char* ownPlace(const PropertyRow& row, Protocol protocol) {
   switch (protocol) {
     case Protocol::kMqtt: return row.mqtt;
     case Protocol::kKafka: return row.kafka;
+    case Protocol::kAmqp: return row.amqp;
     default: return nullptr;
   }
 }
@@ -95,6 +166,23 @@ std::optional<int64_t> decimal(BytesView text) {
   auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc() || stop != end) return std::nullopt;
   return value;
+}
+
+std::optional<int64_t> expiryOf(const Header& header) {
+  if (header.name != kExpiry || !header.value) return std::nullopt;
+  return decimal(*header.value);
+}
+
+bool isExpired(const Record& record, int64_t nowMs) {
+  for (const Header& header : record.headers) {
+    if (std::optional<int64_t> expiry = expiryOf(header)) return *expiry <= nowMs;
+  }
+  return false;
+}
+
+bool publishedByMqtt(const Record& record) {
+  return record.guarantee != DeliveryGuarantee::kUnspecified &&
+         std::ranges::find(record.headers, kAmqpOriginal, &Header::name) == record.headers.end();
 }
 
 }  // namespace polylog::mapping

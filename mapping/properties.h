@@ -14,13 +14,16 @@
 #include <string>
 
 #include "core/base/bytes.h"
+#include "core/model/record.h"
 #include "core/model/topic.h"
 
 namespace polylog::mapping {
 
 inline constexpr BytesView kContentType = "content-type";
+inline constexpr BytesView kContentEncoding = "content-encoding";
 inline constexpr BytesView kCorrelationId = "correlation-id";  ///< any octets
-inline constexpr BytesView kReplyTo = "reply-to";              ///< an address, as MQTT writes it
+/// An address as MQTT writes it, or an AMQP queue's name: whichever the publisher's protocol has.
+inline constexpr BytesView kReplyTo = "reply-to";
 inline constexpr BytesView kMessageId = "message-id";
 inline constexpr BytesView kUserId = "user-id";
 inline constexpr BytesView kAppId = "app-id";
@@ -38,11 +41,16 @@ inline constexpr BytesView kPayloadFormatBytes = "bytes";
 inline constexpr BytesView kTimestampProperty = "timestamp";
 inline constexpr BytesView kUserPrefix = "user.";
 
+/// A reserved header that keeps what an AMQP publisher sent, so that AMQP consumers get it back
+/// octet for octet. Its layout is in mapping/amqp.h.
+inline constexpr BytesView kAmqpOriginal = "polylog.amqp";
+
 struct PropertyRow {
   BytesView name;
   const char* value;  ///< what the header's value holds
   const char* mqtt;   ///< its own place in MQTT 5; null = a user property of its name
   const char* kafka;  ///< its own place in Kafka; null = a header of its name
+  const char* amqp;   ///< its own place in AMQP 0-9-1; null = a header of its name
 };
 std::span<const PropertyRow> canonicalProperties();
 
@@ -53,6 +61,17 @@ std::optional<BytesView> unescaped(BytesView stored, Protocol protocol);
 
 /// A point in time or an interval as decimal text, 0 to INT64_MAX. Nothing if it is not one.
 std::optional<int64_t> decimal(BytesView text);
+
+/// When the record expires, milliseconds since 1970 UTC, if `header` says so.
+std::optional<int64_t> expiryOf(const Header& header);
+/// Whether the record's `expiry` lies at or before `nowMs`: it is not delivered then, to protocols
+/// that know expiry. The ...FromHeaders() functions say the same.
+bool isExpired(const Record& record, int64_t nowMs);
+
+enum class Deliverable : bool { kExpired = false, kYes = true };
+
+/// Whether an MQTT client published the record (as far as the record tells).
+bool publishedByMqtt(const Record& record);
 
 /// What does not survive a crossing between protocols.
 struct LossRow {

@@ -1,5 +1,6 @@
 #include "router/address_tags.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "core/base/log.h"
@@ -35,6 +36,7 @@ Result<> AddressTags::load() {
           return false;
         }
         TagState& state = decoded->second;
+        core_.ids->seenTag(decoded->first);
         byName_[nameOf(state.topic, state.subscriptionId, state.origin)] = decoded->first;
         if (state.subscriptionId != 0) ++withIds_;
         entries_[decoded->first] = {{std::make_shared<const std::string>(std::move(state.topic)),
@@ -49,16 +51,25 @@ Result<uint32_t> AddressTags::tagFor(BytesView topic, uint32_t subscriptionId, P
                                      std::vector<storage::StateChange>& state,
                                      std::vector<uint32_t>& fresh) {
   std::string name = nameOf(topic, subscriptionId, origin);
+  // Until somebody's entry is durable, everybody who uses a tag journals what it stands for: theirs
+  // may be the only one that stays. Once an entry is enough.
+  auto use = [&](uint32_t number, bool durable) {
+    if (durable || std::find(fresh.begin(), fresh.end(), number) != fresh.end()) return number;
+    state.push_back({storage::StateTable::kMeta, tagKey(number),
+                     encodeTag({std::string(topic), subscriptionId, origin})});
+    fresh.push_back(number);
+    return number;
+  };
   {
     std::shared_lock lock(mutex_);
     auto at = byName_.find(name);
-    if (at != byName_.end() && entries_.at(at->second).durable) return at->second;
-    if (at == byName_.end() && subscriptionId != 0 && withIds_ >= kMostWithIds) {
+    if (at != byName_.end()) return use(at->second, entries_.at(at->second).durable);
+    if (subscriptionId != 0 && withIds_ >= kMostWithIds) {
       lock.unlock();
       return tagFor(topic, 0, origin, state, fresh);
     }
   }
-  // The number may be wasted if another thread is faster; its lock comes before ours.
+  // The number is wasted if another thread is faster; its lock comes before ours.
   Result<uint32_t> number = core_.ids->nextTag();
   if (!number) return number;
   if (*number >= kTags) return fail(ErrorKind::kBusy, "no address tags are left");
@@ -72,12 +83,7 @@ Result<uint32_t> AddressTags::tagFor(BytesView topic, uint32_t subscriptionId, P
                  "messages that wait in a session's inbox");
     }
   }
-  if (!entry.durable) {
-    state.push_back({storage::StateTable::kMeta, tagKey(at->second),
-                     encodeTag({std::string(topic), subscriptionId, origin})});
-    fresh.push_back(at->second);
-  }
-  return at->second;
+  return use(at->second, entry.durable);
 }
 
 void AddressTags::journaled(const std::vector<uint32_t>& tags) {

@@ -33,8 +33,9 @@ class AddressTags {
   explicit AddressTags(Core& core) : core_(core) {}
   Result<> load();
 
-  /// The tag, made if need be. `state` gets its journal entry unless one is durable already; the
-  /// caller calls journaled() when its own entry is.
+  /// The tag, made if need be. `state` gets its journal entry unless one is durable already or `fresh`
+  /// has the tag: both belong to one entry to be, and the caller calls journaled(fresh) when that
+  /// entry is durable.
   Result<uint32_t> tagFor(BytesView topic, uint32_t subscriptionId, Protocol origin,
                           std::vector<storage::StateChange>& state, std::vector<uint32_t>& fresh);
   void journaled(const std::vector<uint32_t>& tags);

@@ -15,6 +15,8 @@ Error notPermitted(Resource resource) {
     case ResourceKind::kTopic: kind = "topic"; break;
     case ResourceKind::kGroup: kind = "group"; break;
     case ResourceKind::kSession: kind = "session"; break;
+    case ResourceKind::kQueue: kind = "queue"; break;
+    case ResourceKind::kExchange: kind = "exchange"; break;
     case ResourceKind::kCluster: break;
   }
   return {ErrorKind::kUnauthorized,

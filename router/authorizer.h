@@ -20,7 +20,7 @@ enum class Operation : uint8_t {
   kJoin,      ///< take part in a group, commit its offsets
 };
 
-enum class ResourceKind : uint8_t { kTopic, kGroup, kSession, kCluster };
+enum class ResourceKind : uint8_t { kTopic, kGroup, kSession, kCluster, kQueue, kExchange };
 
 struct Resource {
   ResourceKind kind;

@@ -12,11 +12,13 @@
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
+#include "router/exchange_table.h"
 #include "router/feed_router.h"
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
 #include "router/live_fanout.h"
 #include "router/publisher.h"
+#include "router/queue_registry.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/subscription_trie.h"
@@ -26,8 +28,8 @@ namespace {
 
 constexpr Protocol kProtocols[] = {Protocol::kInternal, Protocol::kMqtt, Protocol::kKafka,
                                    Protocol::kAmqp, Protocol::kRocketMq};
-constexpr const char* kDropReasons[] = {"inbox_full", "queue_full", "worker_behind", "damaged",
-                                        "gone",       "not_stored"};
+constexpr const char* kDropReasons[] = {"inbox_full", "queue_full", "worker_behind",
+                                        "damaged",    "gone",       "not_stored"};
 
 }  // namespace
 
@@ -45,7 +47,8 @@ RouterMetrics::RouterMetrics()
       subscriptions(gauge("polylog_subscriptions", "Subscriptions in force")),
       topics(gauge("polylog_topics", "Topics")),
       groups(gauge("polylog_groups", "Consumer groups")),
-      retained(gauge("polylog_retained_records", "Retained records")) {
+      retained(gauge("polylog_retained_records", "Retained records")),
+      queues(gauge("polylog_queues", "AMQP queues, streams aside")) {
   for (Protocol protocol : kProtocols) {
     auto at = static_cast<size_t>(protocol);
     std::string label = fmt::format("protocol=\"{}\"", protocolName(protocol));
@@ -83,30 +86,63 @@ size_t Core::workerOf(BytesView name) const {
   return std::hash<std::string_view>{}(name) % workers.size();
 }
 
-void Core::appendEventually(Worker& worker, std::vector<storage::StateChange> changes) {
-  constexpr int64_t kRetryMicros = 1'000'000;
-  auto kept = std::make_shared<std::vector<storage::StateChange>>(std::move(changes));
-  auto owe = [this, &worker, kept](const Error& error) {
-    if (stopping.load() || error.kind == ErrorKind::kShutdown) return;
-    logWarning(fmt::format("journal: a deletion failed ({}); trying again", error.text));
-    std::move(kept->begin(), kept->end(), std::back_inserter(worker.owed));
-    if (!worker.owedTimer) {
-      worker.owedTimer = worker.dispatcher.makeTimer([this, &worker] {
-        if (!stopping.load()) appendEventually(worker, std::exchange(worker.owed, {}));
-      });
-    }
-    worker.owedTimer->start(kRetryMicros);
+std::vector<storage::StateChange> takePiece(std::vector<storage::StateChange>& changes) {
+  constexpr size_t kPieceChanges = 10'000;
+  constexpr size_t kPieceBytes = 4U << 20;
+  size_t count = 0;
+  for (size_t bytes = 0; count < changes.size() && count < kPieceChanges; ++count) {
+    bytes += changes[count].key.size() + (changes[count].value ? changes[count].value->size() : 0);
+    if (bytes > kPieceBytes && count > 0) break;
+  }
+  if (count == changes.size()) return std::exchange(changes, {});
+  auto end = changes.begin() + static_cast<std::ptrdiff_t>(count);
+  std::vector<storage::StateChange> piece(std::make_move_iterator(changes.begin()),
+                                          std::make_move_iterator(end));
+  changes.erase(changes.begin(), end);
+  return piece;
+}
+
+void Core::appendEventually(Worker& worker, std::vector<storage::StateChange> changes,
+                            WhatIsDue due) {
+  auto append = [&] {
+    while (!changes.empty()) appendPiece(worker, takePiece(changes), due);
   };
+  due ? due(changes, append) : append();
+}
+
+void Core::appendPiece(Worker& worker, std::vector<storage::StateChange> piece,
+                       const WhatIsDue& due) {
+  auto kept = std::make_shared<std::vector<storage::StateChange>>(std::move(piece));
   storage::AppendRequest request;
   request.state = *kept;
   request.durability = storage::Durability::kUnwaited;
   request.sink = &worker.sink;
-  request.done = [this, owe](const Result<storage::Appended>& result) {
+  request.done = [this, &worker, kept, due](const Result<storage::Appended>& result) {
     if (result) return;
     ++writeFailures;
-    owe(result.error());
+    owe(worker, std::move(*kept), due, result.error());
   };
-  if (auto appended = store.append(std::move(request)); !appended) owe(appended.error());
+  if (auto appended = store.append(std::move(request)); !appended) {
+    owe(worker, std::move(*kept), due, appended.error());
+  }
+}
+
+void Core::owe(Worker& worker, std::vector<storage::StateChange> changes, const WhatIsDue& due,
+               const Error& error) {
+  constexpr int64_t kRetryMicros = 1'000'000;
+  if (stopping.load() || error.kind == ErrorKind::kShutdown) return;
+  logWarning(fmt::format("journal: a deletion failed ({}); trying again", error.text));
+  worker.owed.push_back({std::move(changes), due});
+  if (!worker.owedTimer) {
+    worker.owedTimer = worker.dispatcher.makeTimer([this, &worker] {
+      for (Worker::Owed& one : std::exchange(worker.owed, {})) {
+        if (!stopping.load()) {
+          appendEventually(worker, std::move(one.changes), std::move(one.due));
+        }
+      }
+    });
+  }
+  worker.owedTimer->start(kRetryMicros);
 }
 
 }  // namespace polylog::router

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +14,7 @@
 
 #include "core/base/metrics.h"
 #include "core/event/dispatcher.h"
+#include "core/model/queue.h"
 #include "router/authorizer.h"
 #include "router/router.h"
 #include "storage/log_store.h"
@@ -21,11 +23,13 @@ namespace polylog::router {
 
 class AddressTags;
 class Catalogue;
+class ExchangeTable;
 class FeedRouter;
 class GroupCoordinator;
 class IdAllocator;
 class LiveFanout;
 class Publisher;
+class QueueRegistry;
 class RetainedStore;
 class SessionRegistry;
 class SubscriptionTrie;
@@ -41,6 +45,12 @@ class WorkerSink final : public storage::CompletionSink {
   Dispatcher& dispatcher_;
 };
 
+/// Has a say in every try of Core::appendEventually(): takes out of `changes` what is not due any
+/// more, because a newer entry of the same key has been journaled, and calls `append` while it holds
+/// whatever lock keeps such entries from coming in between. On the worker's thread.
+using WhatIsDue = std::function<void(std::vector<storage::StateChange>& changes,
+                                     const std::function<void()>& append)>;
+
 struct Worker {
   Worker(uint32_t number, Dispatcher& loop) : index(number), dispatcher(loop), sink(loop) {}
   void post(Task task) { dispatcher.post(std::move(task)); }
@@ -53,7 +63,11 @@ struct Worker {
   std::atomic<int64_t> crossing{0};  ///< live deliveries posted to it and not yet handed out
   std::atomic<int64_t> crossingBytes{0};
   // Own thread only: deletions that could not be journaled, to be tried again.
-  std::vector<storage::StateChange> owed;
+  struct Owed {
+    std::vector<storage::StateChange> changes;
+    WhatIsDue due;
+  };
+  std::vector<Owed> owed;
   std::unique_ptr<Timer> owedTimer;
 };
 
@@ -79,6 +93,7 @@ struct RouterMetrics {
   Metric& topics;
   Metric& groups;
   Metric& retained;
+  Metric& queues;
 
  private:
   std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
@@ -93,10 +108,17 @@ struct Core {
   /// The worker whose thread this is.
   Worker& here() const;
   size_t workerOf(BytesView name) const;  ///< by the name's hash
+  /// Runs `task` on that worker, never inside the call; in order with the others from this one.
+  void onWorker(Worker& worker, Task task) const {
+    if (&here() == &worker) return worker.later(std::move(task));
+    worker.post(std::move(task));
+  }
 
   /// Appends state changes until it succeeds, on this worker's thread: for deletions that must not
-  /// be forgotten after a failed write. Nobody waits for them.
-  void appendEventually(Worker& worker, std::vector<storage::StateChange> changes);
+  /// be forgotten after a failed write. Nobody waits for them, and many are divided into several
+  /// entries, in order. Without `due` all stay due for ever: only for keys that nobody uses again.
+  void appendEventually(Worker& worker, std::vector<storage::StateChange> changes,
+                        WhatIsDue due = nullptr);
 
   storage::LogStore& store;
   Clock& clock;
@@ -121,7 +143,20 @@ struct Core {
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;
+  std::unique_ptr<QueueRegistry> queues;
+  std::unique_ptr<ExchangeTable> exchanges;
+  std::atomic<uint64_t> nextClient{1};
+  /// The router's own: a topic and all that hangs on it.
+  std::function<void(const PrincipalRef&, const std::string&, Done<Result<>>)> deleteTopic;
+
+ private:
+  void appendPiece(Worker& worker, std::vector<storage::StateChange> piece, const WhatIsDue& due);
+  void owe(Worker& worker, std::vector<storage::StateChange> changes, const WhatIsDue& due,
+           const Error& error);
 };
+
+/// What of `changes` goes into one entry; the rest stays behind.
+std::vector<storage::StateChange> takePiece(std::vector<storage::StateChange>& changes);
 
 /// Hash and equality that find std::string keys by view.
 struct TextHash {

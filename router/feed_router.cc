@@ -11,6 +11,7 @@
 #include "router/catalogue.h"
 #include "router/live_fanout.h"
 #include "router/publisher.h"
+#include "router/queue.h"
 #include "router/session.h"
 #include "router/state_codec.h"
 
@@ -27,6 +28,7 @@ constexpr int64_t kTickMicros = 10'000'000;
 /// so that a restart does not read them for nothing.
 constexpr uint64_t kQuietBytes = 8U << 20;
 constexpr int kAttempts = 4;
+constexpr uint32_t kRecordsAtATime = 1024;
 
 Position endOf(const storage::CommittedBatch& batch) {
   return batch.batch.place.position + batch.batch.place.length;
@@ -38,8 +40,8 @@ Position endOf(const storage::CommittedBatch& batch) {
 struct FeedRouter::Links {
   storage::AppendRequest request;
   storage::LinkPart part;
-  std::unordered_map<const Session*, size_t> last;  ///< its latest target
-  std::vector<std::shared_ptr<Session>> sessions;   ///< of each target
+  std::unordered_map<const void*, size_t> last;    ///< its latest target
+  std::vector<std::shared_ptr<Session>> sessions;  ///< of each target; null for queues
   std::vector<uint32_t> freshTags;
 };
 
@@ -52,9 +54,8 @@ Result<> FeedRouter::load() {
     if (!position) return std::unexpected(position.error());
     routedTo_ = liveTo_ = journaledTo_ = Position(*position);
   }
-  core_.store.setCommitFeed([this](std::vector<storage::CommittedBatch> batches) {
-    onCommitted(std::move(batches));
-  });
+  core_.store.setCommitFeed(
+      [this](std::vector<storage::CommittedBatch> batches) { onCommitted(std::move(batches)); });
   return {};
 }
 
@@ -218,9 +219,10 @@ bool FeedRouter::route(const storage::CommittedBatch& batch) {
   source.origin = Protocol::kKafka;
   auto block = openBlock(batch.batch.batch, std::move(source), core_.options);
   if (!block) {
-    logError(fmt::format("topic '{}': a batch at offset {} can't be opened and does not reach "
-                         "subscribers: {}",
-                         topic->name, batch.batch.baseOffset.value(), block.error().text));
+    logError(
+        fmt::format("topic '{}': a batch at offset {} can't be opened and does not reach "
+                    "subscribers: {}",
+                    topic->name, batch.batch.baseOffset.value(), block.error().text));
     core_.metrics.dropped(DropReason::kDamaged).add(batch.batch.count);
     advanced(endOf(batch));
     return true;
@@ -250,6 +252,11 @@ void FeedRouter::deliverLive(const storage::CommittedBatch& batch, const RoutedB
   Position position = batch.batch.place.position;
   Recipient narrowed;
   for (uint32_t i = 0; i < block->records.size(); ++i) {
+    // Now and then what is remembered and what is gathered is let go: batches may be huge.
+    if (i % kRecordsAtATime == kRecordsAtATime - 1) {
+      core_.fanout->flush(worker);
+      matcher.begin(worker);
+    }
     const MatchResult& match = matcher.match(worker, block->records[i].address);
     for (const Recipient& known : match.recipients) {
       if (!known.session->connected()) continue;
@@ -280,14 +287,18 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   links.part.batch = batch.batch.place;
   Position position = batch.batch.place.position;
   for (uint32_t i = 0; i < block->records.size(); ++i) {
+    if (i % kRecordsAtATime == kRecordsAtATime - 1) matcher.begin(worker);
     const MatchResult& match = matcher.match(worker, block->records[i].address);
-    if (!match.anyInbox) continue;
-    if (auto added = addTargets(links, match, position, i, *block->source.topic); !added) return added;
+    if (!match.anyInbox && match.queues.empty()) continue;
+    if (auto added = addTargets(links, match, position, i, *block->source.topic); !added)
+      return added;
+    if (auto added = addQueueTargets(links, match, batch, i, *block->source.topic); !added)
+      return added;
   }
   if (links.part.targets.empty()) return {};
   links.request.links.push_back(std::move(links.part));
-  links.request.state.push_back({storage::StateTable::kMeta, kRoutedPosition,
-                                 encodeNumber(endOf(batch).value())});
+  links.request.state.push_back(
+      {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(endOf(batch).value())});
   links.request.durability = storage::Durability::kSynced;
   links.request.sink = &worker.sink;
   links.request.done = [this, position, fresh = std::move(links.freshTags)](
@@ -301,7 +312,7 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   if (!appended) return std::unexpected(appended.error());
   journaledTo_ = endOf(batch);
   for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
-    links.sessions[i]->checkDepth(appended->offsets[i]);
+    if (links.sessions[i]) links.sessions[i]->checkDepth(appended->offsets[i]);
   }
   return {};
 }
@@ -322,8 +333,8 @@ Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position
     std::span<const uint32_t> ids = recipient->ids;
     if (ids.empty()) ids = kNone;
     for (uint32_t id : ids) {
-      auto tag = core_.tags->tagFor(topic, id, Protocol::kKafka, links.request.state,
-                                    links.freshTags);
+      auto tag =
+          core_.tags->tagFor(topic, id, Protocol::kKafka, links.request.state, links.freshTags);
       if (!tag) return std::unexpected(tag.error());
       uint32_t attributes = inboxAttributes(DeliveryGuarantee::kAtLeastOnce, false, *tag);
       auto [at, isNew] = links.last.try_emplace(known.session.get(), links.part.targets.size());
@@ -339,6 +350,43 @@ Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position
       links.part.targets.push_back({known.session->inbox(), index, 1, attributes});
       links.sessions.push_back(known.session);
     }
+  }
+  return {};
+}
+
+/// Queues and streams bound to amq.topic. Of a stream's own topic nothing is put there again.
+Result<> FeedRouter::addQueueTargets(Links& links, const MatchResult& match,
+                                     const storage::CommittedBatch& batch, uint32_t index,
+                                     const std::string& topic) {
+  for (const BoundQueue& bound : match.queues) {
+    if (batch.batch.place.position < bound.since) continue;
+    PartitionId partition;
+    uint32_t attributes = 0;
+    const void* who = bound.queue.get();
+    if (bound.queue) {
+      auto tag =
+          core_.tags->tagFor(topic, 0, Protocol::kKafka, links.request.state, links.freshTags);
+      if (!tag) return std::unexpected(tag.error());
+      attributes = inboxAttributes(DeliveryGuarantee::kAtLeastOnce, false, *tag);
+      partition = bound.queue->partition();
+    } else {
+      TopicRef stream = core_.catalogue->find(bound.stream);
+      if (!stream || stream->name == topic) continue;
+      // As many partitions or not, a partition's order is kept.
+      partition = stream->partitions[batch.partition.value() % stream->partitions.size()];
+      who = stream.get();
+    }
+    auto [at, isNew] = links.last.try_emplace(who, links.part.targets.size());
+    if (!isNew) {
+      storage::Target& before = links.part.targets[at->second];
+      if (before.attributes == attributes && before.firstRecord + before.count == index) {
+        ++before.count;
+        continue;
+      }
+      at->second = links.part.targets.size();
+    }
+    links.part.targets.push_back({partition, index, 1, attributes});
+    links.sessions.push_back(nullptr);
   }
   return {};
 }

@@ -43,6 +43,9 @@ class FeedRouter {
   bool route(const storage::CommittedBatch& batch);
   void deliverLive(const storage::CommittedBatch& batch, const RoutedBlockRef& block);
   Result<> link(const storage::CommittedBatch& batch, const RoutedBlockRef& block);
+  Result<> addQueueTargets(Links& links, const MatchResult& match,
+                           const storage::CommittedBatch& batch, uint32_t index,
+                           const std::string& topic);
   Result<> addTargets(Links& links, const MatchResult& match, Position position, uint32_t index,
                       const std::string& topic);
   void fallBack(Position to, const Error& error);
@@ -53,10 +56,10 @@ class FeedRouter {
   Core& core_;
 
   // Worker 0's.
-  Position routedTo_;     ///< below it, inboxes have what is theirs
-  Position liveTo_;       ///< below it, live subscribers have been given theirs
+  Position routedTo_;  ///< below it, inboxes have what is theirs
+  Position liveTo_;    ///< below it, live subscribers have been given theirs
   Position journaledTo_;
-  Position quietEnd_;     ///< the durable end a tick ago
+  Position quietEnd_;  ///< the durable end a tick ago
   std::unique_ptr<Timer> positionTimer_;
   std::unique_ptr<Timer> retryTimer_;
   std::unique_ptr<Timer> tick_;
@@ -65,10 +68,10 @@ class FeedRouter {
   std::mutex mutex_;
   std::vector<storage::CommittedBatch> queue_;
   size_t queueBytes_ = 0;
-  bool behind_ = true;     ///< the queue was thrown away: the journal knows better
+  bool behind_ = true;  ///< the queue was thrown away: the journal knows better
   bool scheduled_ = false;
   bool started_ = false;
-  bool waiting_ = false;   ///< for the retry timer
+  bool waiting_ = false;  ///< for the retry timer
 };
 
 }  // namespace polylog::router

@@ -194,14 +194,8 @@ void Group::prepareRebalance() {
   pendingSync_.clear();
   initialJoin_ = state_ == State::kEmpty && limits_.initialRebalanceMillis > 0;
   state_ = State::kPreparingRebalance;
-  joinTimer_ = host_.makeTimer([weak = weak_from_this()] {
-    // Not inside the timer itself, which this may end.
-    if (auto self = weak.lock()) {
-      self->host_.later([weak] {
-        if (auto again = weak.lock()) again->onJoinTimer();
-      });
-    }
-  });
+  ++rebalances_;
+  joinTimer_ = rebalanceTimer(&Group::onJoinTimer);
   if (initialJoin_) {
     initialLeftMs_ = std::max<int64_t>(rebalanceTimeout() - limits_.initialRebalanceMillis, 0);
     newMemberAdded_ = false;
@@ -210,6 +204,18 @@ void Group::prepareRebalance() {
   }
   joinTimer_->start(rebalanceTimeout() * 1000);
   completeJoinIfAll();
+}
+
+std::unique_ptr<Timer> Group::rebalanceTimer(void (Group::*onFire)()) {
+  return host_.makeTimer([weak = weak_from_this(), onFire, rebalance = rebalances_] {
+    auto self = weak.lock();
+    if (!self) return;
+    // Not inside the timer itself, which this may end.
+    self->host_.later([weak, onFire, rebalance] {
+      auto again = weak.lock();
+      if (again && again->rebalances_ == rebalance) (again.get()->*onFire)();
+    });
+  });
 }
 
 bool Group::allJoined() const {
@@ -279,13 +285,7 @@ void Group::nextGeneration() {
   protocol_ = choseProtocol();
   state_ = State::kCompletingRebalance;
   pendingSync_.clear();
-  syncTimer_ = host_.makeTimer([weak = weak_from_this()] {
-    if (auto self = weak.lock()) {
-      self->host_.later([weak] {
-        if (auto again = weak.lock()) again->onSyncTimer();
-      });
-    }
-  });
+  syncTimer_ = rebalanceTimer(&Group::onSyncTimer);
   syncTimer_->start(rebalanceTimeout() * 1000);
   for (auto& [id, member] : members_) {
     pendingSync_.insert(id);
@@ -353,10 +353,12 @@ std::unique_ptr<Timer> Group::timerFor(const std::string& memberId, bool isPendi
   return host_.makeTimer([weak = weak_from_this(), memberId, isPending] {
     auto self = weak.lock();
     if (!self) return;
-    self->host_.later([weak, memberId, isPending] {
+    auto member = self->members_.find(memberId);
+    uint64_t heard = member == self->members_.end() ? 0 : member->second.heard;
+    self->host_.later([weak, memberId, isPending, heard] {
       auto again = weak.lock();
       if (!again) return;
-      isPending ? again->expirePending(memberId) : again->expire(memberId);
+      isPending ? again->expirePending(memberId) : again->expire(memberId, heard);
     });
   });
 }
@@ -365,12 +367,13 @@ void Group::keepAlive(Member& member) { keepAliveFor(member, member.sessionTimeo
 
 void Group::keepAliveFor(Member& member, int64_t millis) {
   if (!member.timer) member.timer = timerFor(member.id, false);
+  member.heard = ++hearings_;
   member.timer->start(millis * 1000);
 }
 
-void Group::expire(const std::string& memberId) {
+void Group::expire(const std::string& memberId, uint64_t heard) {
   auto at = members_.find(memberId);
-  if (at == members_.end()) return;
+  if (at == members_.end() || at->second.heard != heard) return;
   Member& member = at->second;
   // Who waits for an answer of ours is alive, but for a new member that waits for ever.
   if ((member.awaitingJoin && !member.isNew) || member.awaitingSync) return keepAlive(member);

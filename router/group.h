@@ -84,6 +84,7 @@ class Group : public std::enable_shared_from_this<Group> {
     SyncReply awaitingSync;
     bool isNew = false;
     std::unique_ptr<Timer> timer;
+    uint64_t heard = 0;  ///< of hearings_, when the timer was last started
   };
 
   // ---- joining
@@ -101,6 +102,7 @@ class Group : public std::enable_shared_from_this<Group> {
   void maybeRebalance();
   void prepareRebalance();
   void completeJoinIfAll();
+  std::unique_ptr<Timer> rebalanceTimer(void (Group::*onFire)());
   void onJoinTimer();
   void completeJoin();
   bool electLeaderAmongJoined();
@@ -116,7 +118,7 @@ class Group : public std::enable_shared_from_this<Group> {
                                 const std::optional<std::string>& instanceId);
   void keepAlive(Member& member);
   void keepAliveFor(Member& member, int64_t millis);
-  void expire(const std::string& memberId);
+  void expire(const std::string& memberId, uint64_t heard);
   void expirePending(std::string memberId);
   /// By value: the id is often the very one that goes with the member.
   void removeMember(std::string memberId);
@@ -146,6 +148,9 @@ class Group : public std::enable_shared_from_this<Group> {
   bool initialJoin_ = false;      ///< the first rebalance of an empty group, which waits for more
   bool newMemberAdded_ = false;
   int64_t initialLeftMs_ = 0;
+  // What a timer has to say is said after the round: it is of no interest if these have moved on.
+  uint64_t rebalances_ = 0;
+  uint64_t hearings_ = 0;
 };
 
 const char* describe(Group::State state);

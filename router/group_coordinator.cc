@@ -22,18 +22,25 @@ Error unknownGroup(const std::string& name) {
 
 }  // namespace
 
-/// A group and its offsets. An offset that is on its way to the disk only has its place, so that a
-/// deletion finds its key.
+/// A group and its offsets.
 struct GroupCoordinator::Entry {
+  /// What is committed for a partition: nothing yet while the first commit is on its way to the disk.
+  struct Place {
+    std::optional<OffsetState> committed;
+    TopicId topic{};  ///< there may have been another of its name
+    int onTheirWay = 0;
+  };
+  using Key = std::pair<std::string, int32_t>;
+
   std::shared_ptr<Group> group;
   int64_t lastCommitMs = 0;
-  using Key = std::pair<std::string, int32_t>;
-  std::map<Key, std::optional<OffsetState>> offsets;
+  bool journaled = false;  ///< its membership
+  std::map<Key, Place> offsets;
 };
 
 class GroupCoordinator::Host final : public GroupHost {
  public:
-  Host(Core& core, Worker& worker) : core_(core), worker_(worker) {}
+  Host(Core& core, Owned& owned, Worker& worker) : core_(core), owned_(owned), worker_(worker) {}
   std::unique_ptr<Timer> makeTimer(Task onFire) override {
     return worker_.dispatcher.makeTimer(std::move(onFire));
   }
@@ -45,11 +52,12 @@ class GroupCoordinator::Host final : public GroupHost {
 
  private:
   Core& core_;
+  Owned& owned_;
   Worker& worker_;
 };
 
 struct GroupCoordinator::Owned {
-  Owned(Core& core, Worker& itsWorker) : worker(itsWorker), host(core, itsWorker) {}
+  Owned(Core& core, Worker& itsWorker) : worker(itsWorker), host(core, *this, itsWorker) {}
   Worker& worker;
   Host host;
   std::unordered_map<std::string, Entry> groups;
@@ -57,8 +65,10 @@ struct GroupCoordinator::Owned {
 };
 
 struct GroupCoordinator::CommitCall {
-  std::string group;
+  std::string name;
+  std::shared_ptr<Group> group;
   std::vector<GroupOffset> offsets;
+  std::vector<TopicId> topics;  ///< of the offsets
   std::vector<Result<>> results;
   Done<Result<std::vector<Result<>>>> done;
   int64_t nowMs = 0;
@@ -68,6 +78,7 @@ void GroupCoordinator::Host::persist(const std::string& group, const GroupState&
                                      std::move_only_function<void(Result<>)> done) {
   storage::AppendRequest request;
   request.state.push_back({storage::StateTable::kGroup, group, encodeGroup(state)});
+  if (auto at = owned_.groups.find(group); at != owned_.groups.end()) at->second.journaled = true;
   request.durability = done ? storage::Durability::kSynced : storage::Durability::kUnwaited;
   auto shared = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
   if (*shared) {
@@ -115,6 +126,7 @@ Result<> GroupCoordinator::load() {
     }
     Entry& entry = entryOf(std::string(key));
     entry.group->restore(std::move(*state));
+    entry.journaled = true;
     return true;
   });
   if (!result) return result;
@@ -126,13 +138,14 @@ Result<> GroupCoordinator::load() {
       return false;
     }
     // Its topic was deleted just before the end.
-    if (!core_.catalogue->find(state->topic)) {
+    TopicRef topic = core_.catalogue->find(state->topic);
+    if (!topic) {
       orphans.push_back({StateTable::kGroupOffset, std::string(key), std::nullopt});
       return true;
     }
     Entry& entry = entryOf(state->group);
     entry.lastCommitMs = std::max(entry.lastCommitMs, state->offset.committedMs);
-    entry.offsets[{state->topic, state->partition}] = std::move(state->offset);
+    entry.offsets[{state->topic, state->partition}] = {std::move(state->offset), topic->id, 0};
     return true;
   });
   if (result && !orphans.empty()) {
@@ -202,6 +215,13 @@ Result<GroupCoordinator::Entry*> GroupCoordinator::findOrMake(Owned& owned,
   return &entry;
 }
 
+/// A request that was refused leaves no group behind.
+void GroupCoordinator::forgetIfNew(Owned& owned, const std::string& group) {
+  Entry* entry = find(owned, group);
+  if (entry == nullptr || entry->journaled || !entry->offsets.empty()) return;
+  if (!entry->group->hasMembers()) forget(owned, group);
+}
+
 void GroupCoordinator::forget(Owned& owned, const std::string& group) {
   auto at = owned.groups.find(group);
   if (at == owned.groups.end()) return;
@@ -229,6 +249,7 @@ void GroupCoordinator::join(GroupJoin join, Done<GroupJoined> done) {
     if (!entry) return refuse(entry.error());
     std::shared_ptr<Group> group = (*entry)->group;
     group->join(std::move(join), std::move(done));
+    forgetIfNew(owned, group->name());
   });
 }
 
@@ -291,7 +312,7 @@ void GroupCoordinator::commit(GroupCommit commit, Done<Result<std::vector<Result
   });
 }
 
-Result<> GroupCoordinator::checkOffset(const GroupOffset& offset) const {
+Result<TopicId> GroupCoordinator::checkOffset(const GroupOffset& offset) const {
   TopicRef topic = core_.catalogue->find(offset.topic);
   if (!topic || offset.partition < 0 ||
       static_cast<size_t>(offset.partition) >= topic->partitions.size()) {
@@ -301,7 +322,7 @@ Result<> GroupCoordinator::checkOffset(const GroupOffset& offset) const {
   if (offset.metadata.size() > core_.options.maxOffsetMetadataBytes) {
     return fail(ErrorKind::kTooLarge, "the offset's metadata are too large");
   }
-  return {};
+  return topic->id;
 }
 
 void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
@@ -316,24 +337,37 @@ void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
     entry = *made;
   }
   if (Result<> ok = entry->group->checkCommit(commit); !ok) {
+    forgetIfNew(owned, commit.group);
     return done(std::unexpected(ok.error()));
   }
   auto call = std::make_shared<CommitCall>();
-  call->group = std::move(commit.group);
+  call->name = std::move(commit.group);
+  call->group = entry->group;
   call->done = std::move(done);
   call->nowMs = core_.clock.wallMillis();
   storage::AppendRequest request;
   for (GroupOffset& offset : commit.offsets) {
-    call->results.push_back(checkOffset(offset));
-    if (!call->results.back()) continue;
-    entry->offsets.try_emplace({offset.topic, offset.partition});
+    Result<TopicId> topic = checkOffset(offset);
+    call->topics.push_back(topic ? *topic : TopicId{});
+    Result<>& result = call->results.emplace_back();
+    if (!topic) {
+      result = std::unexpected(topic.error());
+      continue;
+    }
+    Entry::Place& place = entry->offsets[{offset.topic, offset.partition}];
+    // Of an earlier topic: what was committed for it means nothing any more.
+    if (place.topic != *topic) place = {std::nullopt, *topic, 0};
+    ++place.onTheirWay;
     request.state.push_back(
         {storage::StateTable::kGroupOffset,
-         groupOffsetKey(call->group, offset.topic, offset.partition),
+         groupOffsetKey(call->name, offset.topic, offset.partition),
          encodeOffset({offset.offset, offset.leaderEpoch, call->nowMs, offset.metadata})});
   }
   call->offsets = std::move(commit.offsets);
-  if (request.state.empty()) return call->done(std::move(call->results));
+  if (request.state.empty()) {
+    forgetIfNew(owned, call->name);
+    return call->done(std::move(call->results));
+  }
   request.durability = storage::Durability::kSynced;
   request.sink = &owned.worker.sink;
   request.done = [this, &owned, call](const Result<storage::Appended>& result) {
@@ -347,29 +381,40 @@ void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
 
 void GroupCoordinator::committed(Owned& owned, CommitCall& call,
                                  const Result<storage::Appended>& result) {
-  if (!result) {
-    for (Result<>& one : call.results) {
-      if (one) one = std::unexpected(result.error());
+  Entry* entry = find(owned, call.name);
+  // Deleted meanwhile, and perhaps made anew.
+  if (entry != nullptr && entry->group != call.group) entry = nullptr;
+  if (entry != nullptr && result) entry->lastCommitMs = call.nowMs;
+  std::vector<storage::StateChange> nothing;
+  for (size_t i = 0; i < call.offsets.size(); ++i) {
+    if (!call.results[i]) continue;
+    if (!result) call.results[i] = std::unexpected(result.error());
+    if (entry == nullptr) continue;
+    GroupOffset& offset = call.offsets[i];
+    auto at = entry->offsets.find({offset.topic, offset.partition});
+    // Its topic was deleted meanwhile.
+    if (at == entry->offsets.end() || at->second.topic != call.topics[i]) continue;
+    Entry::Place& place = at->second;
+    --place.onTheirWay;
+    if (result) {
+      place.committed = OffsetState{offset.offset, offset.leaderEpoch, call.nowMs,
+                                    std::move(offset.metadata)};
+    } else if (!place.committed && place.onTheirWay == 0) {
+      // What an earlier group or topic of the name has left may have been spared for this.
+      nothing.push_back({storage::StateTable::kGroupOffset,
+                         groupOffsetKey(call.name, offset.topic, offset.partition), std::nullopt});
+      entry->offsets.erase(at);
     }
-    return call.done(std::move(call.results));
   }
-  if (Entry* entry = find(owned, call.group)) {
-    entry->lastCommitMs = call.nowMs;
-    for (size_t i = 0; i < call.offsets.size(); ++i) {
-      if (!call.results[i]) continue;
-      GroupOffset& offset = call.offsets[i];
-      auto at = entry->offsets.find({offset.topic, offset.partition});
-      if (at == entry->offsets.end()) continue;  // its topic was deleted meanwhile
-      at->second = OffsetState{offset.offset, offset.leaderEpoch, call.nowMs,
-                               std::move(offset.metadata)};
-    }
-  }
+  if (!nothing.empty()) deleteEventually(owned, std::move(nothing));
+  if (entry != nullptr) forgetIfNew(owned, call.name);
   call.done(std::move(call.results));
 }
 
 std::vector<GroupOffset> GroupCoordinator::offsetsOf(const Entry& entry) {
   std::vector<GroupOffset> offsets;
-  for (const auto& [key, state] : entry.offsets) {
+  for (const auto& [key, place] : entry.offsets) {
+    const auto& state = place.committed;
     if (!state) continue;
     offsets.push_back({key.first, key.second, state->offset, state->leaderEpoch, state->metadata});
   }
@@ -392,10 +437,11 @@ void GroupCoordinator::fetchOffsets(
       GroupOffset& offset = offsets.emplace_back();
       if (entry != nullptr) {
         auto at = entry->offsets.find({topic, partition});
-        if (at != entry->offsets.end() && at->second) {
-          offset.offset = at->second->offset;
-          offset.leaderEpoch = at->second->leaderEpoch;
-          offset.metadata = at->second->metadata;
+        if (at != entry->offsets.end() && at->second.committed) {
+          const OffsetState& committed = *at->second.committed;
+          offset.offset = committed.offset;
+          offset.leaderEpoch = committed.leaderEpoch;
+          offset.metadata = committed.metadata;
         }
       }
       offset.topic = std::move(topic);
@@ -451,7 +497,7 @@ std::vector<storage::StateChange> GroupCoordinator::deletionOf(const std::string
                                                                const Entry& entry) const {
   std::vector<storage::StateChange> state;
   state.push_back({storage::StateTable::kGroup, group, std::nullopt});
-  for (const auto& [key, offset] : entry.offsets) {
+  for (const auto& [key, place] : entry.offsets) {
     state.push_back({storage::StateTable::kGroupOffset,
                      groupOffsetKey(group, key.first, key.second), std::nullopt});
   }
@@ -475,20 +521,41 @@ void GroupCoordinator::removeHere(Owned& owned, const std::string& group, Done<R
   auto deletion = std::make_shared<std::vector<storage::StateChange>>(deletionOf(group, *entry));
   auto shared = std::make_shared<Done<Result<>>>(std::move(done));
   storage::AppendRequest request;
-  request.state = *deletion;
+  std::vector<storage::StateChange> rest = *deletion;
+  request.state = takePiece(rest);
   request.durability = storage::Durability::kSynced;
   request.sink = &owned.worker.sink;
   request.done = [this, shared, deletion, &owned](const Result<storage::Appended>& result) {
     if (result) return (*shared)({});
     ++core_.writeFailures;
     // It is gone from memory; what the journal has of it follows as soon as it can be written.
-    core_.appendEventually(owned.worker, std::move(*deletion));
+    deleteEventually(owned, std::move(*deletion));
     (*shared)(std::unexpected(result.error()));
   };
   if (auto appended = core_.store.append(std::move(request)); !appended) {
     return (*shared)(std::unexpected(appended.error()));
   }
   forget(owned, group);
+  if (!rest.empty()) deleteEventually(owned, std::move(rest));
+}
+
+/// Only what no newer group, or commit, of the same name has written since: on this very worker.
+void GroupCoordinator::deleteEventually(Owned& owned, std::vector<storage::StateChange> state) {
+  auto superseded = [this, &owned](const storage::StateChange& change) {
+    if (change.table == storage::StateTable::kGroup) {
+      Entry* entry = find(owned, change.key);
+      return entry != nullptr && entry->journaled;
+    }
+    ByteReader key(change.key);
+    Entry* entry = find(owned, std::string(key.bytes16()));
+    std::string topic(key.bytes16());
+    return entry != nullptr && entry->offsets.contains({topic, key.i32()});
+  };
+  core_.appendEventually(owned.worker, std::move(state),
+                         [superseded](auto& changes, const auto& append) {
+                           std::erase_if(changes, superseded);
+                           append();
+                         });
 }
 
 void GroupCoordinator::topicDeleted(std::string topic, Task done) {
@@ -509,31 +576,40 @@ void GroupCoordinator::topicDeleted(std::string topic, Task done) {
 }
 
 void GroupCoordinator::dropTopic(Owned& owned, const std::string& topic) {
+  // One that has taken its place has offsets of its own.
+  TopicRef now = core_.catalogue->find(topic);
   std::vector<storage::StateChange> state;
   for (auto& [name, entry] : owned.groups) {
-    auto from = entry.offsets.lower_bound({topic, INT32_MIN});
-    auto to = from;
-    for (; to != entry.offsets.end() && to->first.first == topic; ++to) {
+    auto at = entry.offsets.lower_bound({topic, INT32_MIN});
+    while (at != entry.offsets.end() && at->first.first == topic) {
+      if (now && at->second.topic == now->id) {
+        ++at;
+        continue;
+      }
       state.push_back({storage::StateTable::kGroupOffset,
-                       groupOffsetKey(name, topic, to->first.second), std::nullopt});
+                       groupOffsetKey(name, topic, at->first.second), std::nullopt});
+      at = entry.offsets.erase(at);
     }
-    entry.offsets.erase(from, to);
   }
-  if (!state.empty()) core_.appendEventually(owned.worker, std::move(state));
+  if (!state.empty()) deleteEventually(owned, std::move(state));
 }
 
 void GroupCoordinator::dropOld(Owned& owned) {
   int64_t oldest = core_.clock.wallMillis() - core_.options.offsetsRetentionMillis;
   std::vector<std::string> old;
   for (auto& [name, entry] : owned.groups) {
-    bool idle = !entry.group->hasMembers() && entry.group->state() == Group::State::kEmpty;
-    if (idle && std::max(entry.lastCommitMs, entry.group->changedMs()) < oldest) {
-      old.push_back(name);
-    }
+    if (entry.group->hasMembers() || entry.group->state() != Group::State::kEmpty) continue;
+    bool busy = std::any_of(entry.offsets.begin(), entry.offsets.end(),
+                            [](const auto& place) { return place.second.onTheirWay > 0; });
+    bool expired = std::max(entry.lastCommitMs, entry.group->changedMs()) < oldest;
+    if (!busy && (expired || entry.offsets.empty())) old.push_back(name);
   }
   for (const std::string& name : old) {
-    core_.appendEventually(owned.worker, deletionOf(name, *find(owned, name)));
+    Entry& entry = *find(owned, name);
+    std::vector<storage::StateChange> state;
+    if (entry.journaled || !entry.offsets.empty()) state = deletionOf(name, entry);
     forget(owned, name);
+    if (!state.empty()) deleteEventually(owned, std::move(state));
   }
 }
 

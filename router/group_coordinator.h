@@ -55,11 +55,13 @@ class GroupCoordinator {
   Entry* find(Owned& owned, const std::string& group) const;
   Result<Entry*> findOrMake(Owned& owned, const std::string& group);
   void forget(Owned& owned, const std::string& group);
+  void forgetIfNew(Owned& owned, const std::string& group);
 
   void commitHere(Owned& owned, GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
-  Result<> checkOffset(const GroupOffset& offset) const;
+  Result<TopicId> checkOffset(const GroupOffset& offset) const;
   void committed(Owned& owned, CommitCall& call, const Result<storage::Appended>& result);
   void removeHere(Owned& owned, const std::string& group, Done<Result<>> done);
+  void deleteEventually(Owned& owned, std::vector<storage::StateChange> state);
   void dropTopic(Owned& owned, const std::string& topic);
   void dropOld(Owned& owned);
   static std::vector<GroupOffset> offsetsOf(const Entry& entry);

@@ -33,24 +33,37 @@ Result<> IdAllocator::loadBlock(Block& block) {
   return {};
 }
 
+void IdAllocator::passOver(Block& block, uint64_t used) {
+  if (used < block.end) return;
+  block.next = block.end = used + 1;
+}
+
+/// With the lock held: journals the block's end. The numbers below it may be used at once: what uses
+/// them stands behind this.
+Result<> IdAllocator::reserve(Block& block) {
+  storage::AppendRequest request;
+  request.state.push_back(blockEnd(block.key, block.end));
+  request.durability = storage::Durability::kUnwaited;
+  request.sink = &core_.workers[0]->sink;
+  request.done = [this, &block](const Result<storage::Appended>& result) {
+    if (result || core_.stopping.load()) return;
+    // Some of what is not reserved after all may have been given, and be used from here on.
+    std::lock_guard lock(mutex_);
+    if (!reserve(block)) block.next = block.end;
+  };
+  auto done = core_.store.append(std::move(request));
+  if (!done) return std::unexpected(done.error());
+  return {};
+}
+
 Result<uint64_t> IdAllocator::next(Block& block) {
   std::lock_guard lock(mutex_);
   if (block.next == block.end) {
-    storage::AppendRequest request;
-    request.state.push_back(blockEnd(block.key, block.end + block.size));
-    request.durability = storage::Durability::kUnwaited;
-    request.sink = &core_.workers[0]->sink;
-    request.done = [this, &block](const Result<storage::Appended>& result) {
-      if (result) return;
-      // What the block gave is not reserved after all: the next number begins with a new block.
-      std::lock_guard again(mutex_);
-      block.end += block.size;
-      block.next = block.end;
-    };
-    if (auto done = core_.store.append(std::move(request)); !done) {
-      return std::unexpected(done.error());
-    }
     block.end += block.size;
+    if (Result<> reserved = reserve(block); !reserved) {
+      block.end = block.next;
+      return std::unexpected(reserved.error());
+    }
   }
   return block.next++;
 }

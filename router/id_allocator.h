@@ -22,6 +22,11 @@ class IdAllocator {
   /// From the store's state. kCorrupt.
   Result<> load();
 
+  /// What the state at start-up uses, after load(): never given again, though the reservation that it
+  /// came from failed. Before anything is allocated.
+  void seen(PartitionId id) { passOver(partitions_, id.value()); }
+  void seenTag(uint32_t tag) { passOver(tags_, tag); }
+
   /// For an entry that is appended afterwards: the reservation stands before it in the journal.
   Result<PartitionId> nextPartition();
   Result<uint32_t> nextTag();
@@ -41,7 +46,9 @@ class IdAllocator {
     std::move_only_function<void(Result<int64_t>)> done;
   };
   Result<> loadBlock(Block& block);
+  static void passOver(Block& block, uint64_t used);
   Result<uint64_t> next(Block& block);
+  Result<> reserve(Block& block);
   Result<> reserveProducers();
   void producersReserved(Result<storage::Appended> result, uint64_t end);
 

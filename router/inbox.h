@@ -9,7 +9,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -17,8 +16,8 @@
 #include "core/base/error.h"
 #include "core/model/delivery.h"
 #include "router/core.h"
+#include "router/partition_reader.h"
 #include "router/range_set.h"
-#include "router/routed_block.h"
 #include "router/state_codec.h"
 #include "storage/log_store.h"
 
@@ -56,27 +55,24 @@ class Inbox {
   /// Journals what was kept back.
   void flush();
 
+  /// What is not journaled yet goes with `request`, if anything; changesFailed() if that fails.
+  void addChanges(storage::AppendRequest& request);
+  void changesFailed();
+  bool dirty() const { return dirty_; }
+
  private:
-  using AcceptDone = std::move_only_function<void(Result<>)>;
-  struct Reader {
-    std::deque<storage::ReadBatch> ahead;
-    RoutedBlockRef block;  ///< of ahead.front()
-    Position blockOf;
-    std::shared_ptr<const std::string> topic;
-    uint32_t tag = 0;
-    bool tagKnown = false;
-    uint32_t subscriptionId = 0;
-    Protocol origin{};
+  /// Who accepted something, and is told on the worker where it asked.
+  struct Accept {
+    Worker* caller;
+    std::move_only_function<void(Result<>)> done;
   };
 
-  bool openFront(Worker& worker);
-  enum class Load : uint8_t { kGot, kAgain, kEnd, kFailed };
-  Load load();
+  void deliver(std::vector<Delivery>& out);
   void skip(int64_t id);
-  void passFront();
   void changed();
   void journalLazily();
   void journalAccepted();
+  static void tell(std::vector<Accept>& accepts, const Result<>& result);
   Result<> append(storage::Durability durability,
                   std::move_only_function<void(const Result<storage::Appended>&)> done);
   std::weak_ptr<Session> alive() const;
@@ -93,8 +89,8 @@ class Inbox {
   bool dirty_ = false;
   bool lazyOnItsWay_ = false;
   bool acceptsOnTheirWay_ = false;
-  std::vector<AcceptDone> accepts_;
-  std::unique_ptr<Reader> reader_;
+  std::vector<Accept> accepts_;
+  std::unique_ptr<PartitionReader> reader_;
 };
 
 }  // namespace polylog::router

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "router/queue.h"
 #include "router/retained_store.h"
 #include "router/session.h"
 
@@ -57,12 +58,15 @@ void Matcher::include(const TrieEntry& entry, Recipient& out) {
 std::unique_ptr<MatchResult> Matcher::lookUp(const Address& address, uint64_t& generation) const {
   auto result = std::make_unique<MatchResult>();
   std::vector<std::shared_ptr<Session>> alive;
+  std::vector<BindingEnd> bound;
   // The lock keeps each session in the trie alive; afterwards these do.
   generation = core_.trie->match(address, [&](const TrieEntry& entry) {
+    if (entry.binding != nullptr) return bound.push_back(*entry.binding);
     result->entries.push_back(entry);
     alive.push_back(entry.session->shared_from_this());
     result->latestSince = std::max(result->latestSince, entry.since);
   });
+  if (!bound.empty()) addBound(address, bound, *result);
   if (result->entries.size() > 1) {
     std::sort(result->entries.begin(), result->entries.end(),
               [](const TrieEntry& a, const TrieEntry& b) {
@@ -86,6 +90,35 @@ std::unique_ptr<MatchResult> Matcher::lookUp(const Address& address, uint64_t& g
     }
   }
   return result;
+}
+
+void Matcher::addBound(const Address& address, const std::vector<BindingEnd>& bound,
+                       MatchResult& out) const {
+  std::unordered_map<const Queue*, size_t> queues;
+  std::unordered_map<std::string, size_t> streams;
+  auto add = [&](std::shared_ptr<Queue> queue, const std::string& stream, Position since) {
+    size_t next = out.queues.size();
+    size_t at = queue ? queues.try_emplace(queue.get(), next).first->second
+                      : streams.try_emplace(stream, next).first->second;
+    if (at != next) {
+      out.queues[at].since = std::min(out.queues[at].since, since);
+      return;
+    }
+    BoundQueue& added = out.queues.emplace_back();
+    added.queue = std::move(queue);
+    added.stream = stream;
+    added.since = since;
+  };
+  for (const BindingEnd& end : bound) {
+    if (end.exchange.empty()) {
+      add(end.queue, end.stream, end.since);
+      continue;
+    }
+    RouteImpl behind;
+    core_.exchanges->collect(end.exchange, address, behind);
+    for (auto& queue : behind.queues) add(std::move(queue), {}, end.since);
+    for (const std::string& stream : behind.streams) add(nullptr, stream, end.since);
+  }
 }
 
 }  // namespace polylog::router

@@ -9,14 +9,18 @@
 #include <vector>
 
 #include "router/core.h"
+#include "router/exchange_table.h"
 #include "router/subscription_trie.h"
 
 namespace polylog::router {
 
+class Queue;
+
 /// A session and what its matching subscriptions add up to.
 struct Recipient {
   std::shared_ptr<Session> session;
-  DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;  ///< the most that one of them wants
+  DeliveryGuarantee guarantee =
+      DeliveryGuarantee::kAtMostOnce;  ///< the most that one of them wants
   bool retainAsPublished = false;
   std::vector<uint32_t> ids;  ///< subscription identifiers, each once
   uint32_t firstEntry = 0;    ///< in MatchResult::entries
@@ -27,12 +31,23 @@ struct Recipient {
   Protocol tagsOrigin = Protocol::kInternal;
 };
 
+/// A queue or stream that a binding of amq.topic leads to.
+struct BoundQueue {
+  std::shared_ptr<Queue> queue;  ///< or
+  std::string stream;
+  Position since;
+  // Worker-local memory of AddressTags, as in Recipient.
+  uint32_t tag = 0;
+  Protocol tagOrigin = Protocol::kInternal;
+};
+
 struct MatchResult {
   std::vector<TrieEntry> entries;  ///< those of one session together
   std::vector<Recipient> recipients;
+  std::vector<BoundQueue> queues;  ///< each once
   Position latestSince;
-  bool anyInbox = false;   ///< a session with an inbox wants more than at most once
-  bool severalIds = false; ///< a recipient has more than one subscription identifier
+  bool anyInbox = false;    ///< a session with an inbox wants more than at most once
+  bool severalIds = false;  ///< a recipient has more than one subscription identifier
 };
 
 class Matcher {
@@ -69,6 +84,8 @@ class Matcher {
   };
   static void include(const TrieEntry& entry, Recipient& out);
   std::unique_ptr<MatchResult> lookUp(const Address& address, uint64_t& generation) const;
+  void addBound(const Address& address, const std::vector<BindingEnd>& bound,
+                MatchResult& out) const;
 
   Core& core_;
   std::vector<PerWorker> perWorker_;

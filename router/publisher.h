@@ -43,10 +43,21 @@ class Publisher {
   Result<storage::Appended> attempt(Call& call);
   void prepare(Call& call);
   bool prepareOne(Call& call, size_t index, Prepared& out);
+  void prepareRouted(Call& call, size_t index);
+  bool prepareStream(Call& call, size_t index, const std::string& stream, Prepared& out);
+  static bool leadsToQueues(const Prepared& prepared);
+  void settlePrepared(Call& call, Prepared& prepared);
+  bool refuse(Call& call, const Prepared& prepared, Error error);
+  bool fitsLimit(Call& call, const Prepared& prepared, int64_t limit);
   void gather(Call& call);
   void addRecord(Call& call, Prepared& prepared, bool keepOrder);
   Result<> buildRequest(Call& call, storage::AppendRequest& request);
+  void begin(Call& call, storage::AppendRequest& request);
   Result<> addTargets(Call& call, storage::AppendRequest& request);
+  Result<> addQueueTargets(Call& call, Prepared& prepared, storage::AppendRequest& request,
+                           storage::MessagesPart& part);
+  void addStreamTarget(Call& call, const Prepared& prepared, const BoundQueue& bound,
+                       storage::MessagesPart& part);
   Result<> addInboxTargets(Call& call, Prepared& prepared, storage::AppendRequest& request,
                            storage::MessagesPart& part);
   void addRetained(Call& call, storage::AppendRequest& request);
@@ -55,8 +66,8 @@ class Publisher {
   void failChunk(Call& call, const Error& error);
   void completed(Pending& pending, const Result<storage::Appended>& result);
   /// The recipient as this publisher's records reach it, or null when they don't.
-  const Recipient* effective(const Call& call, const MatchResult& match,
-                             const Recipient& recipient, Recipient& narrowed) const;
+  const Recipient* effective(const Call& call, const MatchResult& match, const Recipient& recipient,
+                             Recipient& narrowed) const;
 
   Core& core_;
   Matcher matcher_;

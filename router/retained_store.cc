@@ -76,30 +76,19 @@ struct RetainedStore::Node {
   SharedBytes value;  ///< empty though present: in the state table
 };
 
-/// Collects what matches; values that are not in memory are read after the lock is let go.
+/// Collects the next of what matches behind an address: node by node, parents before their
+/// children, those in the order of their levels. Values that are not in memory are read after the
+/// lock is let go.
 class RetainedStore::Walk {
  public:
-  explicit Walk(const TopicFilter& filter) : filter_(filter.levels) {}
-
-  void at(const Node& node, size_t depth) {
-    if (depth == filter_.size()) return take(node);
-    const FilterLevel& level = filter_[depth];
-    // A filter that goes on behind a "rest", or deeper than nodes do, is compared text by text.
-    if (level.kind == FilterLevel::Kind::kRest) {
-      if (depth + 1 == filter_.size()) return all(node, depth == 0);
-      return compare(node, depth == 0);
-    }
-    if (depth + 1 >= kNodeLevels) return compare(node, false);
-    if (level.kind == FilterLevel::Kind::kLiteral) {
-      auto child = node.children.find(level.text);
-      if (child != node.children.end()) inside(level.text, *child->second, depth);
-      return;
-    }
-    for (const auto& [text, child] : node.children) {
-      if (depth == 0 && hiddenFromWildcards(text)) continue;
-      inside(text, *child, depth);
-    }
+  Walk(const TopicFilter& filter, const std::optional<std::string>& behind, size_t most)
+      : filter_(filter.levels), most_(most) {
+    std::optional<BytesView> rest = behind;
+    while (rest) behind_.push_back(nextLevel(rest, behind_.size()));
   }
+
+  /// False: there may be more.
+  bool run(const Node& root) { return at(root, 0, !behind_.empty()); }
 
   struct Found {
     std::string address;
@@ -108,44 +97,66 @@ class RetainedStore::Walk {
   std::vector<Found> found;
 
  private:
-  void inside(BytesView text, const Node& child, size_t depth) {
-    size_t before = enter(text, depth);
-    at(child, depth + 1);
-    address_.resize(before);
+  using Children = Node::Children;
+
+  // Each returns false when enough has been found. `passed`: the node is the address that the walk
+  // goes on behind, or above it.
+  bool at(const Node& node, size_t depth, bool passed) {
+    if (depth == filter_.size()) return take(node, passed);
+    const FilterLevel& level = filter_[depth];
+    // A filter that goes on behind a "rest", or deeper than nodes do, is compared text by text.
+    compares_ = level.kind == FilterLevel::Kind::kRest ? depth + 1 != filter_.size()
+                                                       : depth + 1 >= kNodeLevels;
+    if (compares_ || level.kind == FilterLevel::Kind::kRest) return all(node, depth, passed);
+    if (level.kind == FilterLevel::Kind::kLiteral) {
+      auto child = node.children.find(level.text);
+      if (child == node.children.end()) return true;
+      if (goesOn(depth, passed) && child->first < behind_[depth]) return true;
+      return inside(*child, depth, passed, false);
+    }
+    return each(node, depth, passed, false);
   }
-  size_t enter(BytesView text, size_t depth) {
+  bool all(const Node& node, size_t depth, bool passed) {
+    if (depth > 0 && !take(node, passed)) return false;
+    return each(node, depth, passed, true);
+  }
+  bool each(const Node& node, size_t depth, bool passed, bool whole) {
+    auto child = goesOn(depth, passed) ? node.children.lower_bound(behind_[depth])
+                                       : node.children.begin();
+    for (; child != node.children.end(); ++child) {
+      if (depth == 0 && hiddenFromWildcards(child->first)) continue;
+      if (!inside(*child, depth, passed, whole)) return false;
+    }
+    return true;
+  }
+  bool inside(const Children::value_type& child, size_t depth, bool passed, bool whole) {
     size_t before = address_.size();
     if (depth > 0) address_.push_back('/');
-    address_.append(text);
-    return before;
+    address_.append(child.first);
+    bool childPassed = goesOn(depth, passed) && child.first == behind_[depth];
+    bool goOn = whole ? all(*child.second, depth + 1, childPassed)
+                      : at(*child.second, depth + 1, childPassed);
+    address_.resize(before);
+    return goOn;
   }
-  void take(const Node& node) {
-    if (node.present) found.push_back({address_, node.value});
+  bool goesOn(size_t depth, bool passed) const { return passed && depth < behind_.size(); }
+  bool take(const Node& node, bool passed) {
+    if (passed || !node.present || (compares_ && !matches())) return true;
+    if (found.size() == most_) return false;
+    found.push_back({address_, node.value});
+    return true;
   }
-  void all(const Node& node, bool fromRoot) {
-    if (!fromRoot) take(node);
-    for (const auto& [text, child] : node.children) {
-      if (fromRoot && hiddenFromWildcards(text)) continue;
-      size_t before = address_.size();
-      if (!fromRoot) address_.push_back('/');
-      address_.append(text);
-      all(*child, false);
-      address_.resize(before);
-    }
-  }
-  void compare(const Node& node, bool fromRoot) {
-    size_t known = found.size();
-    all(node, fromRoot);
-    std::vector<BytesView> levels;
-    std::erase_if(found, [&, index = size_t{0}](const Found& one) mutable {
-      if (index++ < known) return false;
-      levelsOf(splitAddressText(one.address), levels);
-      return !levelsMatch(filter_, 0, levels);
-    });
+  bool matches() {
+    levelsOf(splitAddressText(address_), levels_);
+    return levelsMatch(filter_, 0, levels_);
   }
 
   const std::vector<FilterLevel>& filter_;
+  const size_t most_;
+  std::vector<BytesView> behind_;
+  bool compares_ = false;
   std::string address_;
+  std::vector<BytesView> levels_;
 };
 
 RetainedStore::RetainedStore(Core& core) : core_(core), root_(std::make_unique<Node>()) {}
@@ -202,6 +213,9 @@ void RetainedStore::apply(BytesView address, std::optional<SharedBytes> value) {
 
 void RetainedStore::settled(BytesView address, const SharedBytes& value) {
   if (value.size() <= kKeptInMemory) return;
+  // Where a topic isn't flushed at once, the state follows later: then it stays in memory.
+  auto stored = core_.store.getState(storage::StateTable::kRetained, address);
+  if (!stored || *stored != value.view()) return;
   std::unique_lock lock(mutex_);
   Node* node = find(address, false);
   if (node != nullptr && node->present && node->value.data() == value.data()) node->value = {};
@@ -217,12 +231,13 @@ void RetainedStore::refresh(BytesView address) {
 }
 
 void RetainedStore::match(
-    const TopicFilter& filter,
-    const std::function<void(BytesView address, const SharedBytes& value)>& visit) const {
-  Walk walk(filter);
+    const TopicFilter& filter, Cursor& cursor, size_t most,
+    const std::function<bool(BytesView address, const SharedBytes& value)>& visit) const {
+  Walk walk(filter, cursor.last, most);
+  bool ended = false;
   {
     std::shared_lock lock(mutex_);
-    walk.at(*root_, 0);
+    ended = walk.run(*root_);
   }
   for (Walk::Found& one : walk.found) {
     if (one.value.empty()) {
@@ -230,9 +245,11 @@ void RetainedStore::match(
       if (!stored) continue;  // cleared meanwhile
       one.value = SharedBytes::own(std::move(*stored));
     }
-    visit(one.address, one.value);
+    if (!visit(one.address, one.value)) return;
     one.value = {};
+    cursor.last = std::move(one.address);
   }
+  cursor.ended = ended;
 }
 
 std::string RetainedStore::encode(Protocol origin, const Record& record) {

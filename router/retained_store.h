@@ -53,9 +53,16 @@ class RetainedStore {
   /// Takes what the state table says: after a write that failed.
   void refresh(BytesView address);
 
-  /// Calls visit(address, value) for what matches, after the lock is let go.
-  void match(const TopicFilter& filter,
-             const std::function<void(BytesView address, const SharedBytes& value)>& visit) const;
+  /// How far a walk over what matches a filter has come: between its pieces nothing else is kept,
+  /// however much there is.
+  struct Cursor {
+    std::optional<std::string> last;  ///< the address visited last
+    bool ended = false;
+  };
+  /// Visits what matches behind the cursor, in an order of its own, up to `most` of it (more follows
+  /// unless the cursor says `ended`), without a lock. `visit` returns false to stop before that one.
+  void match(const TopicFilter& filter, Cursor& cursor, size_t most,
+             const std::function<bool(BytesView address, const SharedBytes& value)>& visit) const;
   size_t size() const { return size_.load(std::memory_order_relaxed); }
 
   /// A value from a record, and what it holds.

@@ -7,12 +7,15 @@
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
 #include "router/core.h"
+#include "router/exchange_table.h"
 #include "router/feed_router.h"
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
 #include "router/live_fanout.h"
 #include "router/log_access.h"
 #include "router/publisher.h"
+#include "router/queue_client.h"
+#include "router/queue_registry.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/state_codec.h"
@@ -56,6 +59,12 @@ class RouterImpl final : public Router {
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
     core_.groups = std::make_unique<GroupCoordinator>(core_);
+    core_.queues = std::make_unique<QueueRegistry>(core_);
+    core_.exchanges = std::make_unique<ExchangeTable>(core_);
+    core_.deleteTopic = [this](const PrincipalRef& principal, const std::string& name,
+                               Done<Result<>> done) {
+      deleteTopic(principal, name, std::move(done));
+    };
   }
   ~RouterImpl() override { core_.stopping.store(true); }
 
@@ -65,8 +74,7 @@ class RouterImpl final : public Router {
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
-               std::span<const Publish> records,
-               Done<std::vector<PublishResult>> done) override {
+               std::span<const Publish> records, Done<std::vector<PublishResult>> done) override {
     static const std::shared_ptr<Session> kNobody;
     // Every SubscriberSession that a codec has is one of ours.
     auto* attachment = static_cast<Attachment*>(session);
@@ -151,8 +159,7 @@ class RouterImpl final : public Router {
     }
     core_.sessions->open(principal, std::move(options), listener, std::move(done));
   }
-  void listSessions(const PrincipalRef& principal,
-                    Done<std::vector<SessionInfo>> done) override {
+  void listSessions(const PrincipalRef& principal, Done<std::vector<SessionInfo>> done) override {
     if (!core_.authorizer.permits(principal, Operation::kDescribe, {ResourceKind::kSession, {}})) {
       core_.here().later([done = std::move(done)]() mutable { done({}); });
       return;
@@ -166,6 +173,11 @@ class RouterImpl final : public Router {
       return refuse(std::move(done), notPermitted(resource));
     }
     core_.sessions->remove(clientId, std::move(done));
+  }
+
+  // ---- exchanges and queues
+  std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) override {
+    return makeQueueClient(core_, principal);
   }
 
   // ---- groups
@@ -185,8 +197,7 @@ class RouterImpl final : public Router {
     }
     core_.groups->sync(std::move(sync), std::move(done));
   }
-  void heartbeat(const PrincipalRef& principal, GroupHeartbeat beat,
-                 Done<Result<>> done) override {
+  void heartbeat(const PrincipalRef& principal, GroupHeartbeat beat, Done<Result<>> done) override {
     if (!member(principal, beat.group)) return refuseGroup(std::move(done), beat.group);
     core_.groups->heartbeat(std::move(beat), std::move(done));
   }
@@ -220,9 +231,9 @@ class RouterImpl final : public Router {
     }
     core_.groups->describe(std::move(group), std::move(done));
   }
-  void deleteGroup(const PrincipalRef& principal, std::string group,
-                   Done<Result<>> done) override {
-    if (!groupPermits(principal, Operation::kDelete, group)) return refuseGroup(std::move(done), group);
+  void deleteGroup(const PrincipalRef& principal, std::string group, Done<Result<>> done) override {
+    if (!groupPermits(principal, Operation::kDelete, group))
+      return refuseGroup(std::move(done), group);
     core_.groups->remove(std::move(group), std::move(done));
   }
 
@@ -251,9 +262,8 @@ class RouterImpl final : public Router {
   }
   template <class T>
   void answerLater(Done<T> done, T value) {
-    core_.here().later([done = std::move(done), value = std::move(value)]() mutable {
-      done(std::move(value));
-    });
+    core_.here().later(
+        [done = std::move(done), value = std::move(value)]() mutable { done(std::move(value)); });
   }
   template <class T>
   void refuse(Done<Result<T>> done, Error error) {
@@ -294,6 +304,8 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.retained->load(); !ok) return ok;
   if (auto ok = core_.sessions->load(); !ok) return ok;
   if (auto ok = core_.groups->load(); !ok) return ok;
+  if (auto ok = core_.queues->load(leaderEpoch_); !ok) return ok;
+  if (auto ok = core_.exchanges->load(); !ok) return ok;
   request.state.push_back(
       {StateTable::kMeta, kLeaderEpoch, encodeNumber(static_cast<uint64_t>(epoch))});
   request.durability = storage::Durability::kSynced;
@@ -326,6 +338,7 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
     worker->post([this, gather, &worker = *worker] {
       core_.sessions->stop(worker);
       core_.groups->stop(worker);
+      core_.queues->stop(worker);
       if (worker.index == 0) core_.feed->stop(worker);
       worker.owedTimer = nullptr;
       if (--gather->left == 0) gather->stopped();
@@ -338,12 +351,18 @@ void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& n
   if (auto ok = permitted(principal, Operation::kDelete, name); !ok) {
     return refuse(std::move(done), ok.error());
   }
-  core_.catalogue->remove(
-      core_.here(), name, [this, done = std::move(done)](Result<TopicRef> topic) mutable {
-        if (!topic) return done(std::unexpected(topic.error()));
-        core_.groups->topicDeleted((*topic)->name,
-                                   [done = std::move(done)]() mutable { done({}); });
-      });
+  core_.catalogue->remove(core_.here(), name,
+                          [this, done = std::move(done)](Result<TopicRef> topic) mutable {
+                            if (!topic) return done(std::unexpected(topic.error()));
+                            std::vector<storage::StateChange> bindings;
+                            core_.exchanges->dropStream(**topic, bindings);
+                            if (!bindings.empty()) {
+                              core_.appendEventually(core_.here(), std::move(bindings),
+                                                     core_.exchanges->whatIsDue());
+                            }
+                            core_.groups->topicDeleted(
+                                (*topic)->name, [done = std::move(done)]() mutable { done({}); });
+                          });
 }
 
 }  // namespace

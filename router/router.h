@@ -86,6 +86,15 @@ struct RouterOptions {
   std::function<Address(BytesView topic, const std::optional<BytesView>& key, std::string& scratch)>
       addressOf;
 
+  // ---- exchanges and queues
+  size_t maxQueues = 1'000'000;
+  size_t maxExchanges = 100'000;
+  size_t maxBindings = 2'000'000;
+  /// amq.topic's routing keys and binding keys are addresses and filters in AMQP's spelling
+  /// (mapping/amqp.h). Null: nothing can be bound to amq.topic.
+  std::function<Result<TopicFilter>(BytesView bindingKey)> filterOf;
+  std::function<bool(const Address& address, std::string& out)> routingKeyOf;
+
   static TopicConfig retention(int64_t millis, int64_t bytes) {
     TopicConfig config;
     config.retentionMs = millis;

@@ -33,7 +33,10 @@ void Session::checkDepth(Offset base) {
 void Session::onHome(Task task) {
   Worker& worker = home();
   if (Dispatcher::current() == &worker.dispatcher) return task();
-  worker.post(std::move(task));
+  // It may have moved on when that runs, and nobody else may hold it by then.
+  worker.post([self = shared_from_this(), task = std::move(task)]() mutable {
+    self->onHome(std::move(task));
+  });
 }
 
 void Session::trim() {
@@ -53,10 +56,26 @@ void Session::giveInbox(PartitionId inbox, uint32_t expirySeconds, std::string u
   user_ = std::move(user);
 }
 
-void Session::resumeWith(uint32_t expirySeconds, std::string user) {
+void Session::resumeWith(uint32_t expirySeconds, std::string user,
+                         storage::AppendRequest& request) {
   expirySeconds_ = expirySeconds;
   user_ = std::move(user);
   disconnectedWallMs_ = -1;
+  request.state.push_back({storage::StateTable::kSession, clientId_, encodeSession(state())});
+  inbox_->addChanges(request);
+}
+
+void Session::resumeFailed(SessionState before) {
+  inbox_->changesFailed();
+  expirySeconds_ = before.expirySeconds;
+  user_ = std::move(before.user);
+  disconnectedWallMs_ = before.disconnectedMs;
+  if (disconnectedWallMs_ < 0) {
+    disconnectedAt_ = core_.clock.monotonicMicros();
+    disconnectedWallMs_ = core_.clock.wallMillis();
+  }
+  phase_ = Phase::kDetached;
+  scheduleDeadline();
 }
 
 void Session::restore(const SessionState& state, int64_t nowMonotonic, int64_t nowWall) {
@@ -111,6 +130,8 @@ void Session::dropAttachment() {
   live_->attachment->invalidate();
   live_ = nullptr;
   ++attachments_;
+  walks_.remove_if([](const RetainedWalk& walk) { return walk.live; });
+  walkPaused_ = false;
   if (inbox_) inbox_->letGo();
 }
 
@@ -124,18 +145,19 @@ void Session::end(std::vector<storage::StateChange>& state) {
   dropAttachment();
   phase_ = Phase::kEnded;
   for (auto& [text, held] : subscriptions_) drop(held);
+  walks_.clear();
   using storage::StateTable;
   if (inbox_) {
     PartitionId id = inbox_->partition();
     state.push_back({StateTable::kSession, clientId_, std::nullopt});
+    state.push_back(storage::partitionDeleted(id));
+    state.push_back({StateTable::kInbox, inboxKey(id), std::nullopt});
     for (auto& [text, held] : subscriptions_) {
       state.push_back({StateTable::kSubscription, subscriptionKey(id, text), std::nullopt});
     }
     for (uint16_t held : held_) {
       state.push_back({StateTable::kHeldPublish, heldPublishKey(id, held), std::nullopt});
     }
-    state.push_back({StateTable::kInbox, inboxKey(id), std::nullopt});
-    state.push_back(storage::partitionDeleted(id));
   }
   subscriptions_.clear();
   held_.clear();
@@ -265,14 +287,18 @@ void Session::setExpiry(uint32_t seconds) {
 
 void Session::pushLive(LiveItem item) {
   if (!live_) return;  // nobody is there: at most once is lost, and nothing else comes this way
-  bool plain = item.guarantee == DeliveryGuarantee::kAtMostOnce || persistent();
-  LiveQueue& queue = plain ? live_->plain : live_->acknowledged;
+  LiveQueue& queue = queueFor(item.guarantee);
   if (!queue.push(std::move(item), core_.options.liveRecords, core_.options.liveBytes)) {
     ++dropped_;
     core_.metrics.dropped(DropReason::kQueueFull).add();
     return;
   }
   if (live_->hungry) notify();
+}
+
+LiveQueue& Session::queueFor(DeliveryGuarantee guarantee) {
+  bool plain = guarantee == DeliveryGuarantee::kAtMostOnce || persistent();
+  return plain ? live_->plain : live_->acknowledged;
 }
 
 void Session::notify() {
@@ -292,6 +318,10 @@ size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
   if (!live_->plainFirst && left > 0) takePlain(left, out);
   size_t taken = out.size() - before;
   if (taken < max) live_->hungry = true;
+  if (walkPaused_) {
+    walkPaused_ = false;
+    goOnRetained();
+  }
   int64_t bytes = 0;
   for (size_t i = before; i < out.size(); ++i) {
     bytes += static_cast<int64_t>(sizeOf(out[i].record->record));

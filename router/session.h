@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,6 +25,7 @@
 #include "router/core.h"
 #include "router/inbox.h"
 #include "router/live_queue.h"
+#include "router/retained_store.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
 
@@ -67,7 +69,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   void moveTo(uint32_t worker) { worker_.store(worker, std::memory_order_release); }
   /// Whether it may be opened again instead of beginning anew.
   bool resumable(int64_t nowMonotonic) const;
-  /// Out of the trie; never delivers again. Appends what deletes its state.
+  /// Out of the trie; never delivers again. Appends what deletes its state: first what makes it one
+  /// that nobody knows, then (there may be much) what is only found by its inbox.
   void end(std::vector<storage::StateChange>& state);
   SessionState state() const;
   /// Something falls due: a delayed will, the expiry, a read to be tried again.
@@ -77,8 +80,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   void connectionReplaced(bool resumes);
   SessionInfo describe() const;
   uint32_t expirySeconds() const { return expirySeconds_; }
-  /// A new expiry at its resumption; the caller journals state().
-  void resumeWith(uint32_t expirySeconds, std::string user);
+  /// At its resumption: what is to be durable before the client hears of it. A failure is followed by
+  /// resumeFailed() with what state() was before.
+  void resumeWith(uint32_t expirySeconds, std::string user, storage::AppendRequest& request);
+  void resumeFailed(SessionState before);
+  /// False: a write that it had begun earlier has failed meanwhile.
+  bool allJournaled() const { return !inbox_->dirty(); }
   void scheduleDeadline();
   void flush() { if (inbox_) inbox_->flush(); }
   std::vector<Task> waiting;  ///< opens that wait until this one is through
@@ -108,7 +115,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Tells the listener, once the current round is through, that there is something to take.
   void notify();
   Worker& home() const { return *core_.workers[worker()]; }
-  /// Runs `task` on the worker that the session belongs to: here and now if that is this one.
+  /// Runs `task` on the worker that the session belongs to: here and now if that is this one. The
+  /// session lives until then.
   void onHome(Task task);
 
  private:
@@ -135,12 +143,37 @@ class Session final : public std::enable_shared_from_this<Session> {
     PartitionId watchedPartition;
   };
   struct SubscribeCall;
+  /// Retained records on their way to a new subscription, a piece at a time: to the inbox, then those
+  /// that wait in memory.
+  struct RetainedWalk {
+    std::string text;
+    TopicFilter filter;
+    DeliveryGuarantee guarantee{};
+    uint32_t id = 0;
+    bool live = false;       ///< of those that wait in memory
+    bool sawPlain = false;   ///< the way to the inbox passed some of those
+    bool cutOff = false;     ///< there are more than the inbox holds
+    int64_t stored = 0;
+    uint64_t attachment = 0;
+    RetainedStore::Cursor cursor;
+  };
+  struct RetainedPiece;
 
-  Result<DeliveryGuarantee> addOne(Subscription& subscription, SubscribeCall& call);
-  Result<> collectRetained(const Subscription& subscription, SubscribeCall& call);
+  Result<DeliveryGuarantee> addOne(const Subscription& subscription, SubscribeCall& call);
   void appendSubscriptions(const std::shared_ptr<SubscribeCall>& call);
-  void sendRetained(SubscribeCall& call);
   void subscribed(SubscribeCall& call, const Result<storage::Appended>& result);
+  void startRetained(std::list<RetainedWalk> walks);
+  void goOnRetained();
+  void walkRetained();
+  void walkToInbox(RetainedWalk& walk, RetainedPiece& piece);
+  bool addToPiece(RetainedWalk& walk, RetainedPiece& piece, BytesView text,
+                  const SharedBytes& value);
+  bool walkLive(RetainedWalk& walk, size_t& left);
+  void appendPiece(const std::shared_ptr<RetainedPiece>& piece);
+  Result<LiveItem> openRetained(const RetainedWalk& walk, BytesView text,
+                                const SharedBytes& value) const;
+  LiveQueue& queueFor(DeliveryGuarantee guarantee);
+  bool hasRoomFor(const LiveItem& item);
   void drop(const Held& held);
   void reloadSubscriptions();
   size_t takePlain(size_t max, std::vector<Delivery>& out);
@@ -171,6 +204,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   std::vector<uint16_t> held_;  ///< exactly-once publishes of its own
   std::unique_ptr<Inbox> inbox_;
   std::unique_ptr<Live> live_;
+  std::list<RetainedWalk> walks_;
+  bool walking_ = false;     ///< a step is posted, or its entry on its way
+  bool walkPaused_ = false;  ///< until the client has taken something
 };
 
 /// What a codec holds of a session: answers nothing any more once it was taken over or detached.

@@ -1,6 +1,7 @@
 #include "router/session_registry.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "core/base/log.h"
@@ -15,7 +16,10 @@ struct SessionRegistry::Opening {
   SubscriberListener* listener = nullptr;
   Broker::OpenDone done;
   Worker* worker = nullptr;
+  Worker* before = nullptr;                     ///< where the session was that is opened again
+  std::optional<SessionState> stateBefore;      ///< and what it was
   std::vector<storage::StateChange> deletions;  ///< of the session that made room
+  WhatIsDue due;                                ///< of them, if they fail
 };
 
 struct SessionRegistry::Removal {
@@ -53,6 +57,7 @@ Result<> SessionRegistry::load() {
     }
     auto worker = static_cast<uint32_t>(core_.workerOf(key));
     auto session = std::make_shared<Session>(core_, std::string(key), worker);
+    core_.ids->seen(state->inbox);
     session->restore(*state, nowMonotonic, nowWall);
     byInbox[state->inbox] = session.get();
     session->scheduleDeadline();
@@ -67,31 +72,42 @@ Result<> SessionRegistry::load() {
 Result<> SessionRegistry::loadSubscriptions(
     const std::unordered_map<PartitionId, Session*>& byInbox) {
   Result<> result;
-  auto sessionOf = [&](BytesView key) -> Session* {
+  using storage::StateTable;
+  // What was left when a large session's end was cut short.
+  std::vector<storage::StateChange> orphans;
+  auto sessionOf = [&](StateTable table, BytesView key) -> Session* {
     ByteReader in(key);
     auto at = byInbox.find(PartitionId(in.u64()));
-    return in.ok() && at != byInbox.end() ? at->second : nullptr;
+    if (in.ok() && at != byInbox.end()) return at->second;
+    orphans.push_back({table, std::string(key), std::nullopt});
+    return nullptr;
   };
-  using storage::StateTable;
   core_.store.scanState(StateTable::kSubscription, "", [&](BytesView key, BytesView value) {
     auto state = decodeSubscription(key, value);
     if (!state) result = std::unexpected(state.error());
-    if (Session* session = sessionOf(key); session && state) session->restoreSubscription(*state);
+    Session* session = sessionOf(StateTable::kSubscription, key);
+    if (session && state) session->restoreSubscription(*state);
     return result.has_value();
   });
   core_.store.scanState(StateTable::kInbox, "", [&](BytesView key, BytesView value) {
     auto state = decodeInbox(value);
     if (!state) result = std::unexpected(state.error());
-    if (Session* session = sessionOf(key); session && state) {
-      session->restoreInbox(std::move(*state));
-    }
+    Session* session = sessionOf(StateTable::kInbox, key);
+    if (session && state) session->restoreInbox(std::move(*state));
     return result.has_value();
   });
   core_.store.scanState(StateTable::kHeldPublish, "", [&](BytesView key, BytesView) {
     auto parsed = parseHeldPublishKey(key);
-    if (Session* session = sessionOf(key); session && parsed) session->restoreHeld(parsed->second);
+    Session* session = sessionOf(StateTable::kHeldPublish, key);
+    if (session && parsed) session->restoreHeld(parsed->second);
     return true;
   });
+  while (result && !orphans.empty()) {
+    storage::AppendRequest request;
+    request.state = takePiece(orphans);
+    request.durability = storage::Durability::kUnwaited;
+    if (!core_.store.append(std::move(request))) break;  // at the next start
+  }
   return result;
 }
 
@@ -171,10 +187,12 @@ void SessionRegistry::handOver(SessionRef existing, OpeningRef opening) {
   existing->connectionReplaced(resumes);
   cancelWake(*existing);
   if (resumes) {
+    opening->before = &existing->home();
     existing->setPhase(Session::Phase::kMoving);
     existing->moveTo(opening->worker->index);
     opening->worker->post([this, existing, opening] { resume(existing, opening); });
   } else {
+    opening->due = dueOf(*existing);
     existing->end(opening->deletions);
     auto fresh = std::make_shared<Session>(core_, opening->options.clientId, opening->worker->index);
     {
@@ -189,70 +207,98 @@ void SessionRegistry::handOver(SessionRef existing, OpeningRef opening) {
 
 void SessionRegistry::create(SessionRef fresh, OpeningRef opening) {
   storage::AppendRequest request;
-  request.state = opening->deletions;
-  Result<> ready;
-  if (opening->options.expirySeconds > 0) {
-    if (auto inbox = core_.ids->nextPartition(); inbox) {
-      fresh->giveInbox(*inbox, opening->options.expirySeconds, opening->principal->user);
-      request.state.push_back(storage::partitionConfigured(*inbox, {}));
-      request.state.push_back({storage::StateTable::kSession, fresh->clientId(),
-                               encodeSession(fresh->state())});
-    } else {
-      ready = std::unexpected(inbox.error());
-    }
-  }
+  std::vector<storage::StateChange> rest = opening->deletions;
+  request.state = takePiece(rest);
   Worker& worker = *opening->worker;
-  if (ready && request.state.empty()) {
+  auto refused = [this, fresh, opening, &worker](const Error& error) {
+    worker.later([this, fresh, opening, error] { created(fresh, opening, std::unexpected(error)); });
+  };
+  std::optional<PartitionId> inbox;
+  if (opening->options.expirySeconds > 0) {
+    auto id = core_.ids->nextPartition();
+    if (!id) return refused(id.error());
+    inbox = *id;
+  }
+  std::lock_guard naming(naming_);
+  if (inbox) {
+    fresh->giveInbox(*inbox, opening->options.expirySeconds, opening->principal->user);
+    request.state.push_back(storage::partitionConfigured(*inbox, {}));
+    request.state.push_back({storage::StateTable::kSession, fresh->clientId(),
+                             encodeSession(fresh->state())});
+  }
+  if (request.state.empty()) {
     worker.later([this, fresh, opening] { created(fresh, opening, storage::Appended{}); });
     return;
   }
   request.durability = storage::Durability::kSynced;
   request.sink = &worker.sink;
-  request.done = [this, fresh, opening](const Result<storage::Appended>& result) {
-    if (!result) ++core_.writeFailures;
+  request.done = [this, fresh, opening,
+                  rest = std::move(rest)](const Result<storage::Appended>& result) mutable {
+    if (!result) {
+      ++core_.writeFailures;
+    } else if (!rest.empty()) {
+      core_.appendEventually(*opening->worker, std::move(rest));
+    }
     created(fresh, opening, result);
   };
-  if (ready) {
-    auto appended = core_.store.append(std::move(request));
-    if (!appended) ready = std::unexpected(appended.error());
-  }
-  if (ready) return;
-  worker.later([this, fresh, opening, error = ready.error()] {
-    created(fresh, opening, std::unexpected(error));
-  });
+  auto appended = core_.store.append(std::move(request));
+  if (!appended) refused(appended.error());
 }
 
 void SessionRegistry::created(SessionRef fresh, OpeningRef opening,
                               const Result<storage::Appended>& result) {
   if (result) return attach(fresh, *opening, false);
-  // The name is free again; what the session that made room left in the journal goes when it can.
+  // The name is free again, once what the session that made room left in the journal goes when it
+  // can.
   fresh->setPhase(Session::Phase::kEnded);
-  forget(fresh);
-  if (!opening->deletions.empty()) {
-    core_.appendEventually(*opening->worker, std::move(opening->deletions));
+  if (fresh->persistent()) {
+    opening->deletions.insert(
+        opening->deletions.begin(),
+        {storage::StateTable::kSession, fresh->clientId(), std::nullopt});
+    opening->due = dueOf(*fresh);
   }
+  if (!opening->deletions.empty()) {
+    core_.appendEventually(*opening->worker, std::move(opening->deletions), opening->due);
+  }
+  forget(fresh);
   wakeWaiting(*fresh);
   opening->done(std::unexpected(result.error()));
 }
 
+/// Opens it again once all that it asserts is durable: that it is there, which publishes it has
+/// received and which deliveries the client has accepted.
 void SessionRegistry::resume(SessionRef session, OpeningRef opening) {
-  bool changed = session->expirySeconds() != opening->options.expirySeconds;
-  session->resumeWith(opening->options.expirySeconds, opening->principal->user);
+  if (!opening->stateBefore) opening->stateBefore = session->state();
   storage::AppendRequest request;
-  request.state.push_back(
-      {storage::StateTable::kSession, session->clientId(), encodeSession(session->state())});
-  request.durability =
-      changed ? storage::Durability::kSynced : storage::Durability::kUnwaited;
-  if (changed) {
-    request.sink = &opening->worker->sink;
-    request.done = [this, session, opening](const Result<storage::Appended>& appended) {
-      if (!appended) ++core_.writeFailures;
-      attach(session, *opening, true);
-    };
+  session->resumeWith(opening->options.expirySeconds, opening->principal->user, request);
+  request.durability = storage::Durability::kSynced;
+  request.sink = &opening->worker->sink;
+  request.done = [this, session, opening](const Result<storage::Appended>& appended) {
+    if (!appended) ++core_.writeFailures;
+    Result<> result;
+    if (!appended) result = std::unexpected(appended.error());
+    settled(session, opening, result);
+  };
+  if (auto appended = core_.store.append(std::move(request)); !appended) {
+    settled(session, opening, std::unexpected(appended.error()));
   }
-  auto appended = core_.store.append(std::move(request));
-  if (!appended) logWarning("a session's expiry can't be journaled: " + appended.error().text);
-  if (!changed || !appended) attach(session, *opening, true);
+}
+
+/// What the session's earlier worker has to say of writes that have failed comes first.
+void SessionRegistry::settled(SessionRef session, OpeningRef opening, Result<> result) {
+  if (opening->before == opening->worker) return resumed(session, opening, result);
+  opening->before->post([this, session, opening, result] {
+    opening->worker->post([this, session, opening, result] { resumed(session, opening, result); });
+  });
+}
+
+void SessionRegistry::resumed(const SessionRef& session, const OpeningRef& opening,
+                              const Result<>& result) {
+  if (result && session->allJournaled()) return attach(session, *opening, true);
+  if (result) return resume(session, opening);
+  session->resumeFailed(*opening->stateBefore);
+  wakeWaiting(*session);
+  opening->done(std::unexpected(result.error()));
 }
 
 void SessionRegistry::attach(const SessionRef& session, Opening& opening, bool resumed) {
@@ -275,14 +321,37 @@ void SessionRegistry::forget(const SessionRef& session) {
   core_.metrics.sessions.set(static_cast<int64_t>(sessions_.size()));
 }
 
+/// What is to be deleted of a session that ends: not its name, if another has it by then.
+WhatIsDue SessionRegistry::dueOf(const Session& ended) {
+  if (!ended.persistent()) return nullptr;
+  auto superseded = [this, name = ended.clientId(), inbox = ended.inbox()] {
+    std::lock_guard lock(mutex_);
+    auto at = sessions_.find(name);
+    return at != sessions_.end() && at->second->persistent() && at->second->inbox() != inbox;
+  };
+  return [this, superseded](std::vector<storage::StateChange>& changes,
+                            const std::function<void()>& append) {
+    std::lock_guard naming(naming_);
+    if (superseded()) {
+      std::erase_if(changes, [](const storage::StateChange& change) {
+        return change.table == storage::StateTable::kSession;
+      });
+    }
+    append();
+  };
+}
+
 void SessionRegistry::finish(const SessionRef& session) {
   SessionRef kept = session;
   cancelWake(*kept);
   kept->publishWill();
   std::vector<storage::StateChange> deletions;
   kept->end(deletions);
+  // Before the name is free: who takes it stands behind this in the journal.
+  if (!deletions.empty()) {
+    core_.appendEventually(kept->home(), std::move(deletions), dueOf(*kept));
+  }
   forget(kept);
-  if (!deletions.empty()) core_.appendEventually(kept->home(), std::move(deletions));
 }
 
 void SessionRegistry::remove(const std::string& clientId, Done<Result<>> done) {
@@ -317,26 +386,37 @@ void SessionRegistry::removeAt(SessionRef session, std::shared_ptr<Removal> remo
   session->dropAttachment();
   cancelWake(*session);
   session->publishWill();
-  storage::AppendRequest request;
-  session->end(request.state);
+  auto deletions = std::make_shared<std::vector<storage::StateChange>>();
+  session->end(*deletions);
+  Worker& worker = session->home();
+  auto failed = [this, removal, deletions, due = dueOf(*session), &worker](const Error& error) {
+    core_.appendEventually(worker, std::move(*deletions), due);
+    removal->answer(std::unexpected(error));
+  };
+  // Before the name is free: who takes it stands behind this in the journal.
+  if (deletions->empty()) {
+    removal->answer({});
+  } else {
+    storage::AppendRequest request;
+    std::vector<storage::StateChange> rest = *deletions;
+    request.state = takePiece(rest);
+    request.durability = storage::Durability::kSynced;
+    request.sink = &worker.sink;
+    request.done = [this, removal, failed, rest = std::move(rest),
+                    &worker](const Result<storage::Appended>& result) mutable {
+      if (!result) {
+        ++core_.writeFailures;
+        return failed(result.error());
+      }
+      if (!rest.empty()) core_.appendEventually(worker, std::move(rest));
+      removal->answer({});
+    };
+    auto appended = core_.store.append(std::move(request));
+    if (!appended) failed(appended.error());
+  }
   forget(session);
   wakeWaiting(*session);
   if (listener != nullptr) listener->onTakenOver(true);
-  if (request.state.empty()) return removal->answer({});
-  auto deletions = std::make_shared<std::vector<storage::StateChange>>(request.state);
-  request.durability = storage::Durability::kSynced;
-  Worker& worker = session->home();
-  request.sink = &worker.sink;
-  auto failed = [this, removal, deletions, &worker](const Error& error) {
-    core_.appendEventually(worker, std::move(*deletions));
-    removal->answer(std::unexpected(error));
-  };
-  request.done = [this, removal, failed](const Result<storage::Appended>& result) {
-    if (result) return removal->answer({});
-    ++core_.writeFailures;
-    failed(result.error());
-  };
-  if (auto appended = core_.store.append(std::move(request)); !appended) failed(appended.error());
 }
 
 void SessionRegistry::list(Done<std::vector<SessionInfo>> done) {

@@ -55,11 +55,14 @@ class SessionRegistry {
   void create(SessionRef fresh, OpeningRef opening);
   void created(SessionRef fresh, OpeningRef opening, const Result<storage::Appended>& result);
   void resume(SessionRef session, OpeningRef opening);
+  void settled(SessionRef session, OpeningRef opening, Result<> result);
+  void resumed(const SessionRef& session, const OpeningRef& opening, const Result<>& result);
   void attach(const SessionRef& session, Opening& opening, bool resumed);
   void removeAt(SessionRef session, std::shared_ptr<Removal> removal);
   bool onItsWorker(const SessionRef& session, Task again);
   void wakeWaiting(Session& session);
   void forget(const SessionRef& session);
+  WhatIsDue dueOf(const Session& ended);
   void runNotifications(Worker& worker);
   void runDeadlines(Worker& worker);
   void arm(Worker& worker);
@@ -68,6 +71,9 @@ class SessionRegistry {
   Result<> loadSubscriptions(const std::unordered_map<PartitionId, Session*>& byInbox);
 
   Core& core_;
+  /// Held over the appends that journal a session's name and over those that delete one late, so that
+  /// these know what stands in the journal. Before mutex_.
+  std::mutex naming_;
   mutable std::mutex mutex_;
   std::unordered_map<std::string, SessionRef, TextHash, std::equal_to<>> sessions_;
   std::vector<PerWorker> perWorker_;

@@ -1,6 +1,8 @@
 #include "router/state_codec.h"
 
 #include <algorithm>
+#include <bit>
+#include <type_traits>
 
 namespace polylog::router {
 namespace {
@@ -118,7 +120,9 @@ Result<SessionState> decodeSession(BytesView clientId, BytesView value) {
   return state;
 }
 
-std::string inboxKey(PartitionId inbox) { return encodeNumber(inbox.value()); }
+std::string inboxKey(PartitionId inbox) {
+  return encodeNumber(inbox.value());
+}
 
 std::string subscriptionKey(PartitionId inbox, BytesView filterText) {
   return inboxKey(inbox).append(filterText);
@@ -336,6 +340,207 @@ Result<GroupOffsetState> decodeGroupOffset(BytesView key, BytesView value) {
   state.offset.metadata = getText(in);
   if (!name.complete() || !in.complete()) return unreadable("group offset of", state.group);
   return state;
+}
+
+// ---------------------------------------------------------------- exchanges and queues
+
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+void putTable(ByteWriter& out, const Table& table);
+
+void putValue(ByteWriter& out, const Value& value) {
+  out.u8(static_cast<uint8_t>(value.is.index()));
+  std::visit(
+      [&out](const auto& is) {
+        using T = std::decay_t<decltype(is)>;
+        if constexpr (std::is_same_v<T, std::monostate>) {
+        } else if constexpr (std::is_same_v<T, bool>) {
+          out.u8(is ? 1 : 0);
+        } else if constexpr (std::is_same_v<T, int64_t>) {
+          out.i64(is);
+        } else if constexpr (std::is_same_v<T, double>) {
+          out.u64(std::bit_cast<uint64_t>(is));
+        } else if constexpr (std::is_same_v<T, std::string>) {
+          putText(out, is);
+        } else if constexpr (std::is_same_v<T, Value::Octets>) {
+          putText(out, is.bytes);
+        } else if constexpr (std::is_same_v<T, Value::Decimal>) {
+          out.u8(is.scale);
+          out.u32(is.digits);
+        } else if constexpr (std::is_same_v<T, Value::Timestamp>) {
+          out.u64(is.seconds);
+        } else if constexpr (std::is_same_v<T, Value::Array>) {
+          out.varuint(is.size());
+          for (const Value& element : is) putValue(out, element);
+        } else {
+          putTable(out, is);
+        }
+      },
+      value.is);
+}
+
+void putTable(ByteWriter& out, const Table& table) {
+  out.varuint(table.size());
+  for (const auto& [name, value] : table) {
+    putText(out, name);
+    putValue(out, value);
+  }
+}
+
+Table getTable(ByteReader& in, int depth);
+
+Value getValue(ByteReader& in, int depth) {
+  Value value;
+  if (depth > kMaxDepth) in.fail();
+  switch (in.u8()) {
+    case 0: break;
+    case 1: value.is = in.u8() != 0; break;
+    case 2: value.is = in.i64(); break;
+    case 3: value.is = std::bit_cast<double>(in.u64()); break;
+    case 4: value.is = getText(in); break;
+    case 5: value.is = Value::Octets{getText(in)}; break;
+    case 6: {
+      uint8_t scale = in.u8();
+      value.is = Value::Decimal{scale, in.u32()};
+      break;
+    }
+    case 7: value.is = Value::Timestamp{in.u64()}; break;
+    case 8: {
+      Value::Array array;
+      size_t count = in.count(in.varuint32(), 1);
+      for (size_t i = 0; i < count && in.ok(); ++i) array.push_back(getValue(in, depth + 1));
+      value.is = std::move(array);
+      break;
+    }
+    case 9: value.is = getTable(in, depth + 1); break;
+    default: in.fail();
+  }
+  return value;
+}
+
+Table getTable(ByteReader& in, int depth) {
+  Table table;
+  size_t count = in.count(in.varuint32(), 2);
+  for (size_t i = 0; i < count && in.ok(); ++i) {
+    std::string name = getText(in);
+    table.emplace_back(std::move(name), getValue(in, depth + 1));
+  }
+  return table;
+}
+
+}  // namespace
+
+std::string encodeExchange(const ExchangeSpec& spec) {
+  ByteWriter out = begun();
+  out.u8(static_cast<uint8_t>(spec.type));
+  out.u8(static_cast<uint8_t>((spec.autoDelete ? 1 : 0) | (spec.internal ? 2 : 0)));
+  putTable(out, spec.arguments);
+  return out.take();
+}
+
+Result<ExchangeSpec> decodeExchange(BytesView name, BytesView value) {
+  ByteReader in = opened(value);
+  ExchangeSpec spec;
+  spec.name = std::string(name);
+  spec.type = static_cast<ExchangeType>(in.u8());
+  uint8_t flags = in.u8();
+  spec.durable = true;  // others are not journaled
+  spec.autoDelete = (flags & 1U) != 0;
+  spec.internal = (flags & 2U) != 0;
+  spec.arguments = getTable(in, 0);
+  if (!in.complete() || spec.type < ExchangeType::kDirect || spec.type > ExchangeType::kHeaders) {
+    return unreadable("exchange", name);
+  }
+  return spec;
+}
+
+std::string bindingKey(const BindingSpec& spec) {
+  ByteWriter out;
+  out.u8(spec.toExchange ? 1 : 0);
+  putText(out, spec.source);
+  putText(out, spec.destination);
+  putText(out, spec.routingKey);
+  putTable(out, spec.arguments);
+  return out.take();
+}
+
+std::string encodeBinding(const BindingState& state) {
+  ByteWriter out = begun();
+  out.u64(state.since.value());
+  return out.take();
+}
+
+Result<BindingState> decodeBinding(BytesView key, BytesView value) {
+  BindingState state;
+  ByteReader name(key);
+  state.spec.toExchange = name.u8() != 0;
+  state.spec.source = getText(name);
+  state.spec.destination = getText(name);
+  state.spec.routingKey = getText(name);
+  state.spec.arguments = getTable(name, 0);
+  ByteReader in = opened(value);
+  state.since = Position(in.u64());
+  if (!name.complete() || !in.complete()) return unreadable("binding of", state.spec.source);
+  return state;
+}
+
+std::string encodeQueue(const QueueState& state) {
+  const QueueSpec& spec = state.spec;
+  ByteWriter out = begun();
+  out.u64(state.partition.value());
+  out.u8(static_cast<uint8_t>(spec.kind));
+  out.u8(static_cast<uint8_t>((spec.durable ? 1 : 0) | (spec.exclusive ? 2 : 0) |
+                              (spec.autoDelete ? 4 : 0)));
+  putTable(out, spec.arguments);
+  return out.take();
+}
+
+Result<QueueState> decodeQueue(BytesView name, BytesView value) {
+  ByteReader in = opened(value);
+  QueueState state;
+  state.partition = PartitionId(in.u64());
+  state.spec.name = std::string(name);
+  state.spec.kind = static_cast<QueueKind>(in.u8());
+  uint8_t flags = in.u8();
+  state.spec.durable = (flags & 1U) != 0;
+  state.spec.exclusive = (flags & 2U) != 0;
+  state.spec.autoDelete = (flags & 4U) != 0;
+  state.spec.arguments = getTable(in, 0);
+  if (!in.complete() || state.spec.kind != QueueKind::kClassic) return unreadable("queue", name);
+  return state;
+}
+
+std::string queueAckKey(PartitionId partition, int64_t chunk) {
+  ByteWriter out;
+  out.u64(partition.value());
+  out.i64(chunk);
+  return out.take();
+}
+
+Result<QueueAckKey> parseQueueAckKey(BytesView key) {
+  ByteReader in(key);
+  QueueAckKey parsed;
+  parsed.partition = PartitionId(in.u64());
+  parsed.chunk = in.i64();
+  if (!in.complete()) return unreadable("queue acknowledgement", "");
+  return parsed;
+}
+
+std::string encodeSentMark(int64_t end, LeaderEpoch epoch) {
+  ByteWriter out = begun();
+  out.i64(end);
+  out.i32(epoch.value());
+  return out.take();
+}
+
+Result<std::pair<int64_t, LeaderEpoch>> decodeSentMark(BytesView value) {
+  ByteReader in = opened(value);
+  int64_t end = in.i64();
+  LeaderEpoch epoch(in.i32());
+  if (!in.complete()) return unreadable("queue's end of deliveries", "");
+  return std::pair(end, epoch);
 }
 
 }  // namespace polylog::router

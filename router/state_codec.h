@@ -11,6 +11,10 @@
 //   kRetained     address text
 //   kGroup        group name
 //   kGroupOffset  u16 length and group name, u16 length and topic name, u32 partition
+//   kExchange     exchange name
+//   kBinding      kind octet, texts: source, destination, routing key, and the arguments
+//   kQueue        queue name
+//   kQueueAck     u64 partition, u64 number of the chunk (all ones: the end of what was delivered)
 #pragma once
 
 #include <cstdint>
@@ -23,7 +27,9 @@
 #include "core/base/byte_writer.h"
 #include "core/base/error.h"
 #include "core/base/strong.h"
+#include "core/model/exchange.h"
 #include "core/model/group.h"
+#include "core/model/queue.h"
 #include "core/model/subscriber_session.h"
 #include "core/model/topic.h"
 #include "router/range_set.h"
@@ -34,7 +40,9 @@ inline void putText(ByteWriter& out, BytesView text) {
   out.varuint(text.size());
   out.bytes(text);
 }
-inline std::string getText(ByteReader& in) { return std::string(in.bytes(in.varuint32())); }
+inline std::string getText(ByteReader& in) {
+  return std::string(in.bytes(in.varuint32()));
+}
 
 /// kMeta values.
 std::string encodeNumber(uint64_t value);
@@ -118,5 +126,36 @@ struct GroupOffsetState {
   OffsetState offset;
 };
 Result<GroupOffsetState> decodeGroupOffset(BytesView key, BytesView value);
+
+std::string encodeExchange(const ExchangeSpec& spec);
+Result<ExchangeSpec> decodeExchange(BytesView name, BytesView value);
+
+struct BindingState {
+  BindingSpec spec;
+  Position since;
+};
+std::string bindingKey(const BindingSpec& spec);
+/// The specification is all in the key.
+std::string encodeBinding(const BindingState& state);
+Result<BindingState> decodeBinding(BytesView key, BytesView value);
+
+struct QueueState {
+  QueueSpec spec;
+  PartitionId partition;
+};
+std::string encodeQueue(const QueueState& state);
+Result<QueueState> decodeQueue(BytesView name, BytesView value);
+
+/// The chunk number under which a queue's end of deliveries is kept after a clean stop.
+inline constexpr int64_t kSentMark = -1;
+std::string queueAckKey(PartitionId partition, int64_t chunk);
+struct QueueAckKey {
+  PartitionId partition;
+  int64_t chunk = 0;
+};
+Result<QueueAckKey> parseQueueAckKey(BytesView key);
+/// The sent mark: ids below `end` were delivered by the run of that epoch, which ended cleanly.
+std::string encodeSentMark(int64_t end, LeaderEpoch epoch);
+Result<std::pair<int64_t, LeaderEpoch>> decodeSentMark(BytesView value);
 
 }  // namespace polylog::router

@@ -1,6 +1,9 @@
 // Session's subscribing and unsubscribing, and the attachment that codecs hold.
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "core/base/log.h"
@@ -16,20 +19,31 @@ namespace {
 /// What one entry holds of retained records that go to an inbox.
 constexpr size_t kRetainedParts = 1000;
 constexpr size_t kRetainedBytes = 4U << 20;
+/// Retained records and filters looked at in one go, before the worker's other work has its turn.
+constexpr size_t kRetainedSteps = 1000;
+
+DeliveryGuarantee grantedTo(const Subscription& subscription) {
+  return std::max(subscription.guarantee, DeliveryGuarantee::kAtMostOnce);
+}
 
 }  // namespace
+
+/// One entry of retained records on their way to the inbox, and what a step may still look at.
+struct Session::RetainedPiece {
+  storage::AppendRequest request;
+  std::vector<uint32_t> freshTags;
+  size_t bytes = 0;
+  size_t left = kRetainedSteps;
+  bool full = false;
+};
 
 /// One SUBSCRIBE on its way.
 struct Session::SubscribeCall {
   std::vector<Result<DeliveryGuarantee>> results;
   SubscriberSession::SubscribeDone done;
-  storage::AppendRequest request;
-  /// Retained records that don't fit the first entry, for entries of their own.
-  std::vector<storage::AppendRequest> further;
-  size_t partBytes = 0;
-  std::vector<LiveItem> live;  ///< retained records that wait in memory
-  std::vector<uint32_t> freshTags;
-  uint64_t attachment = 0;
+  /// The subscriptions, and as many retained records as one entry may hold.
+  RetainedPiece first;
+  std::list<RetainedWalk> walks;  ///< the others
   uint64_t failuresBefore = 0;
 };
 
@@ -37,15 +51,29 @@ void Session::subscribe(std::vector<Subscription> subscriptions,
                         SubscriberSession::SubscribeDone done) {
   auto call = std::make_shared<SubscribeCall>();
   call->done = std::move(done);
-  call->attachment = attachments_;
   call->failuresBefore = core_.writeFailures.load();
-  for (Subscription& subscription : subscriptions) {
-    call->results.push_back(addOne(subscription, *call));
+  // Of one filter named twice the last counts, and its retained records come once.
+  std::unordered_map<std::string_view, size_t> last;
+  for (size_t i = 0; i < subscriptions.size(); ++i) last[subscriptions[i].text] = i;
+  call->results.resize(subscriptions.size());
+  for (size_t i = 0; i < subscriptions.size(); ++i) {
+    if (last[subscriptions[i].text] == i) call->results[i] = addOne(subscriptions[i], *call);
+  }
+  for (size_t i = 0; i < subscriptions.size(); ++i) {
+    size_t counts = last[subscriptions[i].text];
+    if (counts == i) continue;
+    call->results[i] = call->results[counts];
+    if (call->results[i]) call->results[i] = grantedTo(subscriptions[i]);
+  }
+  auto& walks = call->walks;
+  for (auto at = walks.begin(); at != walks.end() && !call->first.full && call->first.left > 0;) {
+    if (!at->live) walkToInbox(*at, call->first);
+    at = at->cursor.ended ? walks.erase(at) : std::next(at);
   }
   appendSubscriptions(call);
 }
 
-Result<DeliveryGuarantee> Session::addOne(Subscription& subscription, SubscribeCall& call) {
+Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, SubscribeCall& call) {
   Resource resource{ResourceKind::kTopic, subscription.text};
   if (!core_.authorizer.permits(principal_, Operation::kRead, resource)) {
     return std::unexpected(notPermitted(resource));
@@ -62,7 +90,7 @@ Result<DeliveryGuarantee> Session::addOne(Subscription& subscription, SubscribeC
   entry.session = this;
   entry.number = isNew ? nextNumber_++ : there->second.number;
   entry.subscriptionId = subscription.id;
-  entry.guarantee = std::max(subscription.guarantee, DeliveryGuarantee::kAtMostOnce);
+  entry.guarantee = grantedTo(subscription);
   entry.noLocal = subscription.noLocal;
   entry.retainAsPublished = subscription.retainAsPublished;
   // What it had subscribed to before, it goes on getting.
@@ -75,70 +103,23 @@ Result<DeliveryGuarantee> Session::addOne(Subscription& subscription, SubscribeC
   }
   subscriptions_[subscription.text] = {place, entry.number, entry.guarantee, entry.since};
   if (persistent()) {
-    call.request.state.push_back({storage::StateTable::kSubscription,
-                                  subscriptionKey(inbox_->partition(), subscription.text),
-                                  encodeSubscription({subscription, entry.since})});
+    call.first.request.state.push_back({storage::StateTable::kSubscription,
+                                        subscriptionKey(inbox_->partition(), subscription.text),
+                                        encodeSubscription({subscription, entry.since})});
   }
   bool wanted = subscription.retainHandling == RetainHandling::kAlways ||
                 (subscription.retainHandling == RetainHandling::kIfNew && isNew);
   if (wanted) {
-    // Found after the subscription is in force: what is retained from now on comes live.
-    if (Result<> collected = collectRetained(subscription, call); !collected) {
-      logWarning("retained records of a new subscription can't be delivered: " +
-                 collected.error().text);
-    }
+    // Looked for once the subscription is in force: what is retained from now on comes live.
+    RetainedWalk& walk = call.walks.emplace_back();
+    walk.text = subscription.text;
+    walk.filter = subscription.filter;
+    walk.guarantee = entry.guarantee;
+    walk.id = subscription.id;
+    walk.live = !persistent() || entry.guarantee < DeliveryGuarantee::kAtLeastOnce;
+    walk.attachment = attachments_;
   }
   return entry.guarantee;
-}
-
-Result<> Session::collectRetained(const Subscription& subscription, SubscribeCall& call) {
-  Result<> result;
-  core_.retained->match(subscription.filter, [&](BytesView text, const SharedBytes& value) {
-    auto batch = RetainedStore::batchOf(value);
-    if (!batch) {
-      result = std::unexpected(batch.error());
-      return;
-    }
-    Address address = splitAddressText(text);
-    BlockSource source;
-    source.topic = std::make_shared<const std::string>(address.topic);
-    source.origin = batch->first;
-    auto block = openBlock(batch->second, std::move(source), core_.options);
-    if (!block || (*block)->records.empty()) return;
-    DeliveryGuarantee published = (*block)->records.front().record.guarantee;
-    DeliveryGuarantee granted = std::min(
-        published == DeliveryGuarantee::kUnspecified ? DeliveryGuarantee::kAtLeastOnce : published,
-        subscription.guarantee);
-    if (!persistent() || granted < DeliveryGuarantee::kAtLeastOnce) {
-      LiveItem item;
-      item.block = std::move(*block);
-      item.guarantee = granted;
-      item.retain = true;
-      if (subscription.id != 0) item.subscriptionIds.push_back(subscription.id);
-      call.live.push_back(std::move(item));
-      return;
-    }
-    std::vector<storage::StateChange> tagState;
-    auto tag = core_.tags->tagFor(address.topic, subscription.id, batch->first, tagState,
-                                  call.freshTags);
-    if (!tag) {
-      result = std::unexpected(tag.error());
-      return;
-    }
-    storage::AppendRequest* request = &call.request;
-    call.partBytes += batch->second.size();
-    if (!call.further.empty()) request = &call.further.back();
-    if (request->messages.size() >= kRetainedParts ||
-        (call.partBytes > kRetainedBytes && !request->messages.empty())) {
-      request = &call.further.emplace_back();
-      request->durability = storage::Durability::kSynced;
-      call.partBytes = batch->second.size();
-    }
-    for (auto& change : tagState) request->state.push_back(std::move(change));
-    request->messages.push_back(
-        {batch->second, {{inbox_->partition(), 0, 0, inboxAttributes(granted, true, *tag)}}});
-  });
-  return result;
 }
 
 void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
@@ -147,37 +128,32 @@ void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
       if (failed || call->failuresBefore != self->core_.writeFailures.load()) {
         self->reloadSubscriptions();
       }
-      if (!failed) self->sendRetained(*call);
+      if (!failed) self->startRetained(std::move(call->walks));
     });
     self->subscribed(*call, result);
   };
-  if (call->request.state.empty() && call->request.messages.empty()) {
+  storage::AppendRequest& request = call->first.request;
+  if (request.state.empty() && request.messages.empty()) {
     home().later([finish, call] { finish(storage::Appended{}); });
     return;
   }
-  call->request.durability = storage::Durability::kSynced;
-  call->request.sink = &home().sink;
-  call->request.done = [finish, &core = core_](const Result<storage::Appended>& result) {
+  request.durability = storage::Durability::kSynced;
+  request.sink = &home().sink;
+  request.done = [finish, &core = core_](const Result<storage::Appended>& result) {
     if (!result) ++core.writeFailures;
     finish(result);
   };
-  std::vector<storage::AppendRequest> further = std::move(call->further);
-  auto appended = core_.store.append(std::move(call->request));
+  auto appended = core_.store.append(std::move(request));
   if (!appended) {
     home().later([finish, error = appended.error()] { finish(std::unexpected(error)); });
-    return;
-  }
-  for (storage::AppendRequest& request : further) {
-    if (auto more = core_.store.append(std::move(request)); !more) {
-      logWarning("retained records of a new subscription can't be stored: " + more.error().text);
-      return;
-    }
+  } else if (!appended->offsets.empty()) {
+    checkDepth(appended->offsets.back());
   }
 }
 
 void Session::subscribed(SubscribeCall& call, const Result<storage::Appended>& result) {
   if (result) {
-    core_.tags->journaled(call.freshTags);
+    core_.tags->journaled(call.first.freshTags);
   } else {
     for (auto& one : call.results) {
       if (one) one = std::unexpected(result.error());
@@ -186,11 +162,188 @@ void Session::subscribed(SubscribeCall& call, const Result<storage::Appended>& r
   call.done(std::move(call.results));
 }
 
-void Session::sendRetained(SubscribeCall& call) {
-  if (call.attachment != attachments_) return;
-  for (LiveItem& item : call.live) pushLive(std::move(item));
-  call.live.clear();
+// ---------------------------------------------------------------- retained records
+//
+// They are looked for in steps, a bounded piece at a time, so that neither memory nor the worker's
+// time follows how much is retained. One entry of them is on its way at a time, and what waits in
+// memory is filled up to half of what may: the next come when the client has taken some.
+
+void Session::startRetained(std::list<RetainedWalk> walks) {
+  if (walks.empty() || phase_ == Phase::kEnded) return;
+  // A filter that is subscribed to again begins anew.
+  std::unordered_set<std::string_view> texts;
+  for (const RetainedWalk& walk : walks) texts.insert(walk.text);
+  walks_.remove_if([&](const RetainedWalk& walk) { return texts.contains(walk.text); });
+  walks_.splice(walks_.end(), walks);
+  goOnRetained();
 }
+
+void Session::goOnRetained() {
+  if (walking_ || walks_.empty()) return;
+  walking_ = true;
+  home().post([self = shared_from_this()] {
+    self->onHome([self] { self->walkRetained(); });
+  });
+}
+
+void Session::walkRetained() {
+  walking_ = false;
+  auto piece = std::make_shared<RetainedPiece>();
+  size_t held = 0;  // in a row, for want of room
+  while (held < walks_.size() && piece->left > 0 && !piece->full) {
+    RetainedWalk& walk = walks_.front();
+    bool over = false;
+    if (!walk.live) {
+      walkToInbox(walk, *piece);
+    } else if (!live_ || walk.attachment != attachments_) {
+      over = true;
+    } else if (!walkLive(walk, piece->left)) {
+      ++held;
+      walks_.splice(walks_.end(), walks_, walks_.begin());
+      continue;
+    }
+    held = 0;
+    if (over || walk.cursor.ended) {
+      walks_.pop_front();
+    } else {
+      walks_.splice(walks_.end(), walks_, walks_.begin());  // they take turns
+    }
+  }
+  walkPaused_ = held > 0 && held == walks_.size();
+  if (!piece->request.messages.empty()) return appendPiece(piece);
+  if (!walkPaused_) goOnRetained();
+}
+
+void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
+  walking_ = true;
+  auto finish = [self = shared_from_this(), piece](const Result<storage::Appended>& result) {
+    if (result) {
+      self->core_.tags->journaled(piece->freshTags);
+    } else {
+      logWarning("retained records of a new subscription can't be stored: " + result.error().text);
+    }
+    self->onHome([self, stored = result.has_value()] {
+      self->walking_ = false;
+      if (!stored) self->walks_.remove_if([](const RetainedWalk& walk) { return !walk.live; });
+      self->goOnRetained();
+    });
+  };
+  storage::AppendRequest& request = piece->request;
+  request.durability = storage::Durability::kSynced;
+  request.sink = &home().sink;
+  request.done = [finish, &core = core_](const Result<storage::Appended>& result) {
+    if (!result) ++core.writeFailures;
+    finish(result);
+  };
+  auto appended = core_.store.append(std::move(request));
+  if (!appended) {
+    home().later([finish, error = appended.error()] { finish(std::unexpected(error)); });
+    return;
+  }
+  checkDepth(appended->offsets.back());
+}
+
+/// On to the end of what matches or of what the piece may hold. Then, if some of it waits in
+/// memory, the same way again for that.
+void Session::walkToInbox(RetainedWalk& walk, RetainedPiece& piece) {
+  size_t most = std::exchange(piece.left, 0);
+  size_t seen = 1;  // a filter that finds nothing is work too
+  core_.retained->match(walk.filter, walk.cursor, most, [&](BytesView text, const SharedBytes& v) {
+    if (!addToPiece(walk, piece, text, v)) return false;
+    ++seen;
+    return true;
+  });
+  if (walk.cutOff) {
+    logWarning("session '" + clientId_ + "': the retained records of '" + walk.text +
+               "' are more than its inbox holds; the others are left out");
+    ++dropped_;
+    core_.metrics.dropped(DropReason::kInboxFull).add();
+    walk.cursor.ended = true;
+  }
+  piece.left = most - std::min(most, seen);
+  if (!walk.cursor.ended || !walk.sawPlain) return;
+  walk.live = true;
+  walk.cursor = {};
+}
+
+/// False: the walk stops before this one.
+bool Session::addToPiece(RetainedWalk& walk, RetainedPiece& piece, BytesView text,
+                         const SharedBytes& value) {
+  auto item = openRetained(walk, text, value);
+  if (!item) return true;
+  if (item->guarantee < DeliveryGuarantee::kAtLeastOnce) return walk.sawPlain = true;
+  walk.cutOff = walk.stored >= core_.options.inboxRecords;
+  if (walk.cutOff) return false;
+  const BlockSource& source = item->block->source;
+  SharedBytes batch = value.slice(1);
+  piece.full = piece.request.messages.size() >= kRetainedParts ||
+               (piece.bytes + batch.size() > kRetainedBytes && !piece.request.messages.empty());
+  if (piece.full) return false;
+  auto tag = core_.tags->tagFor(*source.topic, walk.id, source.origin, piece.request.state,
+                                piece.freshTags);
+  if (!tag) {
+    logWarning("retained records of a new subscription can't be delivered: " + tag.error().text);
+    return true;
+  }
+  piece.bytes += batch.size();
+  piece.request.messages.push_back(
+      {std::move(batch),
+       {{inbox_->partition(), 0, 0, inboxAttributes(item->guarantee, true, *tag)}}});
+  ++walk.stored;
+  return true;
+}
+
+/// False: there is no room before the client has taken something.
+bool Session::walkLive(RetainedWalk& walk, size_t& left) {
+  bool room = true;
+  size_t most = std::exchange(left, 0);
+  size_t seen = 1;
+  core_.retained->match(walk.filter, walk.cursor, most, [&](BytesView text, const SharedBytes& v) {
+    auto item = openRetained(walk, text, v);
+    ++seen;
+    if (!item) return true;
+    bool throughInbox = persistent() && item->guarantee >= DeliveryGuarantee::kAtLeastOnce;
+    if (throughInbox) return true;
+    room = hasRoomFor(*item);
+    if (room) pushLive(std::move(*item));
+    return room;
+  });
+  left = most - std::min(most, seen);
+  return room;
+}
+
+/// As it would wait in memory.
+Result<LiveItem> Session::openRetained(const RetainedWalk& walk, BytesView text,
+                                       const SharedBytes& value) const {
+  auto batch = RetainedStore::batchOf(value);
+  if (!batch) {
+    logWarning("a retained record can't be delivered: " + batch.error().text);
+    return std::unexpected(batch.error());
+  }
+  BlockSource source;
+  source.topic = std::make_shared<const std::string>(splitAddressText(text).topic);
+  source.origin = batch->first;
+  auto block = openBlock(batch->second, std::move(source), core_.options);
+  if (!block) return std::unexpected(block.error());
+  if ((*block)->records.empty()) return fail(ErrorKind::kCorrupt, "an empty retained record");
+  DeliveryGuarantee published = (*block)->records.front().record.guarantee;
+  if (published == DeliveryGuarantee::kUnspecified) published = DeliveryGuarantee::kAtLeastOnce;
+  LiveItem item;
+  item.block = std::move(*block);
+  item.guarantee = std::min(published, walk.guarantee);
+  item.retain = true;
+  if (walk.id != 0) item.subscriptionIds.push_back(walk.id);
+  return item;
+}
+
+/// Retained records take up half of what may wait, so that what comes meanwhile has its place.
+bool Session::hasRoomFor(const LiveItem& item) {
+  const LiveQueue& queue = queueFor(item.guarantee);
+  return queue.empty() || (queue.size() < core_.options.liveRecords / 2 &&
+                           queue.bytes() + item.block->bytes <= core_.options.liveBytes / 2);
+}
+
+// ---------------------------------------------------------------- the others
 
 /// After a failed write: what the state table says is what holds.
 void Session::reloadSubscriptions() {

@@ -1,6 +1,7 @@
 #include "router/subscription_trie.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -141,7 +142,11 @@ class Walk {
   void restAt(const Node& node, size_t level) {
     take(node);
     if (!node.hasChildren()) return;
-    for (size_t next = level; next <= levels_.size(); ++next) inside(node, next);
+    // What lies behind it was walked from `done` on already: rests behind rests must not take
+    // exponential time.
+    size_t& done = rests_.try_emplace(&node, levels_.size() + 1).first->second;
+    size_t end = std::exchange(done, std::min(done, level));
+    for (size_t next = level; next < end; ++next) inside(node, next);
   }
   void inside(const Node& node, size_t level) {
     if (node.rest) restAt(*node.rest, level);
@@ -161,6 +166,7 @@ class Walk {
   std::vector<const std::vector<TrieEntry>*>& found_;
   std::set<std::pair<const Node*, size_t>> seen_;
   std::set<const Node*> taken_;
+  std::map<const Node*, size_t> rests_;
 };
 
 }  // namespace
@@ -207,11 +213,9 @@ void SubscriptionTrie::remove(Place place, const Session* session, uint32_t numb
   }
 }
 
-void SubscriptionTrie::collect(const Address& address,
+void SubscriptionTrie::collect(const std::vector<BytesView>& levels, bool hidden,
                                std::vector<const std::vector<TrieEntry>*>& found) const {
-  std::vector<BytesView> levels;
-  levelsOf(address, levels);
-  Walk(levels, hiddenFromWildcards(address.topic), innerRests_ > 0, found).at(*root_, 0);
+  Walk(levels, hidden, innerRests_ > 0, found).at(*root_, 0);
 }
 
 bool SubscriptionTrie::couldMatchTopic(BytesView topic) const {

@@ -1,5 +1,5 @@
-// All subscriptions in force, by the levels of their filters; finds those that match an address in a
-// number of steps that depends on its levels and not on how many subscriptions there are.
+// All subscriptions in force, by the levels of their filters; finds those that match an address in
+// a number of steps that depends on its levels and not on how many subscriptions there are.
 // Thread-safe: readers share a lock, add() and remove() take it alone. Every change raises the
 // generation, by which callers know that what they remember of match() is out of date.
 #pragma once
@@ -22,17 +22,26 @@
 namespace polylog::router {
 
 class Session;
+struct BindingEnd;
 
-/// A subscription as routing needs it. The session takes its entries out before it goes.
+/// A subscription or binding as routing needs it. Its owner takes it out before it goes.
 struct TrieEntry {
-  Session* session = nullptr;
-  uint32_t number = 0;          ///< of the subscription within its session
+  Session* session = nullptr;   ///< null: a binding's
+  uint32_t number = 0;          ///< of the subscription within its session, or of the binding
   uint32_t subscriptionId = 0;  ///< 0 = none
   DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
   bool noLocal = false;
   bool retainAsPublished = false;
-  Position since;  ///< batches before it are none of its business
+  Position since;                       ///< batches before it are none of its business
+  const BindingEnd* binding = nullptr;  ///< where a binding leads
 };
+
+/// Divides an address into its levels. Views into it.
+void levelsOf(const Address& address, std::vector<BytesView>& out);
+/// Whether first-level wildcards pass this address by (design section 4).
+inline bool hiddenFromWildcards(BytesView topic) {
+  return !topic.empty() && (topic.front() == '$' || topic.front() == '_');
+}
 
 class SubscriptionTrie {
  public:
@@ -45,15 +54,25 @@ class SubscriptionTrie {
 
   /// Adds the entry, or replaces the one of the same session and number at the same filter.
   Place add(const TopicFilter& filter, const TrieEntry& entry);
+  /// A binding's session is null.
   void remove(Place place, const Session* session, uint32_t number);
+  /// What callers remember of match() is out of date for another reason.
+  void touch() { generation_.fetch_add(1, std::memory_order_release); }
 
   /// Calls visit(const TrieEntry&) for each match, with the lock shared: it must not block or call
   /// back. Returns the generation that the answer is of.
   template <class Visit>
   uint64_t match(const Address& address, Visit&& visit) const {
+    std::vector<BytesView> levels;
+    levelsOf(address, levels);
+    return matchLevels(levels, hiddenFromWildcards(address.topic), visit);
+  }
+  /// The same for levels that are no address's. `hidden`: first-level wildcards pass them by.
+  template <class Visit>
+  uint64_t matchLevels(const std::vector<BytesView>& levels, bool hidden, Visit&& visit) const {
     std::vector<const std::vector<TrieEntry>*> found;
     std::shared_lock lock(mutex_);
-    collect(address, found);
+    collect(levels, hidden, found);
     for (const auto* entries : found) {
       for (const TrieEntry& entry : *entries) visit(entry);
     }
@@ -66,7 +85,8 @@ class SubscriptionTrie {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
 
  private:
-  void collect(const Address& address, std::vector<const std::vector<TrieEntry>*>& found) const;
+  void collect(const std::vector<BytesView>& levels, bool hidden,
+               std::vector<const std::vector<TrieEntry>*>& found) const;
 
   mutable std::shared_mutex mutex_;
   std::unique_ptr<Node> root_;
@@ -74,12 +94,5 @@ class SubscriptionTrie {
   std::atomic<size_t> size_{0};
   size_t innerRests_ = 0;  ///< subscriptions with a "rest" before their last level; none from MQTT
 };
-
-/// Divides an address into its levels. Views into it.
-void levelsOf(const Address& address, std::vector<BytesView>& out);
-/// Whether first-level wildcards pass this address by (design section 4).
-inline bool hiddenFromWildcards(BytesView topic) {
-  return !topic.empty() && (topic.front() == '$' || topic.front() == '_');
-}
 
 }  // namespace polylog::router

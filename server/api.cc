@@ -145,10 +145,12 @@ void Api::handle(Call call) {
       return path.size() == 2 ? handleTopics(std::move(call)) : handleTopic(std::move(call));
     if (path[1] == "groups" && path.size() <= 3) return handleGroups(std::move(call));
     if (path[1] == "sessions" && path.size() <= 3) return handleSessions(std::move(call));
+    if (path[1] == "queues" && path.size() <= 3) return handleQueues(std::move(call));
+    if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
   call.reply.error({ErrorKind::kNotFound,
-                    "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups "
-                    "and /api/sessions"});
+                    "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
+                    "/api/sessions, /api/queues and /api/exchanges"});
 }
 
 void Api::handleTopics(Call call) {

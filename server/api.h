@@ -1,5 +1,5 @@
-// The management API of the admin listener: /api/topics, /api/groups, /api/sessions, and records by
-// HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker calls and the
+// The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
+// /api/queues, /api/exchanges, and records by HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker calls and the
 // Broker's answers into JSON. A worker's thread only.
 #pragma once
 
@@ -34,7 +34,10 @@ class Api {
   /// Answers with all metrics in Prometheus's text format.
   void metrics(Reply reply);
   /// Lets all go that waits for records, unanswered. On the worker, before the listener is gone.
-  void stop() { waiting_.clear(); }
+  void stop() {
+    waiting_.clear();
+    queues_ = nullptr;
+  }
   /// The largest body taken: the largest record in base64, and room for its headers.
   size_t maxBody() const;
 
@@ -50,10 +53,17 @@ class Api {
   void consume(Call call);
   void finish(const std::weak_ptr<Reading>& waiting);
   void describeGroup(Call call);
+  // api_queues.cc
+  QueueClient& queues();
+  void handleQueues(Call call);
+  void createQueue(Call call);
+  void handleExchanges(Call call);
+  void createExchange(Call call);
 
   Broker& broker_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
+  std::unique_ptr<QueueClient> queues_;
   std::set<std::shared_ptr<Reading>> waiting_;
 };
 

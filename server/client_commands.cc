@@ -118,6 +118,22 @@ void addTopicCreate(CLI::App* topic, const CommonRef& common) {
   });
 }
 
+/// `create NAME --type TYPE` of a queue or an exchange.
+void addTypedCreate(CLI::App* command, const CommonRef& common, const char* noun,
+                    const std::vector<std::string>& types) {
+  auto type = std::make_shared<std::string>(types.front());
+  CLI::App* create = command->add_subcommand("create", fmt::format("Create a durable {}", noun));
+  addCommon(create, common, false);
+  create->add_option("NAME", common->name)->required();
+  create->add_option("--type", *type, fmt::format("{}", fmt::join(types, ", ")))
+      ->capture_default_str()
+      ->check(CLI::IsMember(types));
+  std::string base = fmt::format("/api/{}s/", noun);
+  create->callback([=] {
+    change(common, "POST", base + encoded(common->name) + "?type=" + encoded(*type));
+  });
+}
+
 }  // namespace
 
 void Common::report(const Error& error) const {
@@ -158,6 +174,14 @@ void addClientCommands(CLI::App& app, int& status) {
           {"topic", "partition", "offset", "lag"});
   addNoun(app, common, "session", {"client_id", "connected", "peer", "waiting", "dropped"},
           "subscriptions", {"filter", "qos"});
+  CLI::App* queue = addNoun(app, common, "queue",
+                            {"name", "type", "durable", "ready", "unacknowledged", "consumers"},
+                            "bindings", {"source", "routing_key"});
+  addTypedCreate(queue, common, "queue", {"classic", "stream"});
+  CLI::App* exchange =
+      addNoun(app, common, "exchange", {"name", "type", "durable", "auto_delete", "internal"},
+              "bindings", {"destination", "kind", "routing_key"});
+  addTypedCreate(exchange, common, "exchange", {"direct", "fanout", "topic", "headers"});
   addRecordCommands(app, common);
 }
 

@@ -1,5 +1,5 @@
-// The verbs that talk to a running broker over its admin listener: topic, group, session, produce,
-// consume. Called once from main(), on the only thread.
+// The verbs that talk to a running broker over its admin listener: topic, group, session, queue,
+// exchange, produce, consume. Called once from main(), on the only thread.
 #pragma once
 
 namespace CLI {

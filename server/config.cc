@@ -128,8 +128,8 @@ std::vector<Key> serverKeys() {
          return std::nullopt;
        }},
       {"listeners", "list of PROTOCOL=HOST:PORT",
-       "mqtt=127.0.0.1:1883, kafka=127.0.0.1:9092, admin=127.0.0.1:15672",
-       "What to open; protocols are mqtt, kafka and admin. Port 0 picks a free one. Any --listen "
+       "mqtt=127.0.0.1:1883, kafka=127.0.0.1:9092, amqp=127.0.0.1:5672, admin=127.0.0.1:15672",
+       "What to open; protocols are mqtt, kafka, amqp and admin. Port 0 picks a free one. Any --listen "
        "replaces the list.",
        true, assignListeners},
       flag("allow_anonymous", &Config::allowAnonymous,
@@ -154,12 +154,12 @@ std::vector<Key> topicKeys() {
       number("topics.partitions", &Config::topicPartitions, 1, 10'000,
              "Partitions of topics that come by themselves or are created without a number."),
       number("topics.retention.ms", &Config::topicRetentionMs, -1, kMaxInt64,
-             "Milliseconds for which topics made by MQTT publishes are kept; -1 = without limit."),
+             "Milliseconds for which topics made by MQTT or AMQP publishes are kept; -1 = without limit."),
       number("topics.retention.bytes", &Config::topicRetentionBytes, -1, kMaxInt64,
-             "Octets that a partition of topics made by MQTT publishes keeps; -1 = without limit."),
+             "Octets that a partition of topics made by MQTT or AMQP publishes keeps; -1 = without limit."),
       number(
           "topics.max_by_devices", &Config::maxTopicsByDevices, 0, kMaxInt64,
-          "Topics that MQTT publishes may make; further names go to the topic `mqtt` with the full "
+          "Topics that MQTT and AMQP publishes may make; further names go to the topic `mqtt` with the full "
           "name as key."),
       choice<FlushPolicy>("flush", &Config::flush,
                           {{"safe", FlushPolicy::kSafe},
@@ -310,6 +310,7 @@ void walk(const YAML::Node& node, const std::string& prefix, const std::string& 
 std::vector<ListenerConfig> Config::defaultListeners() {
   return {{"mqtt", {"127.0.0.1", 1883}},
           {"kafka", {"127.0.0.1", 9092}},
+          {"amqp", {"127.0.0.1", 5672}},
           {"admin", {"127.0.0.1", 15672}}};
 }
 
@@ -371,11 +372,11 @@ Result<ListenerConfig> parseListener(std::string_view text) {
   size_t equals = text.find('=');
   std::string_view protocol = text.substr(0, equals);
   if (equals == std::string_view::npos ||
-      (protocol != "mqtt" && protocol != "kafka" && protocol != "admin")) {
+      (protocol != "mqtt" && protocol != "kafka" && protocol != "amqp" && protocol != "admin")) {
     return fail(
         ErrorKind::kInvalid,
         fmt::format("listener `{}`: write PROTOCOL=HOST:PORT with one of the protocols mqtt, "
-                    "kafka, admin",
+                    "kafka, amqp, admin",
                     text));
   }
   auto address = parseHostPort(text.substr(equals + 1));

@@ -64,7 +64,7 @@ int runCheck(const std::string& file) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Polylog: MQTT and Kafka over one log.", "polylog");
+  CLI::App app("Polylog: MQTT, Kafka and AMQP over one log.", "polylog");
   app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
   int status = 0;

@@ -13,11 +13,13 @@
 #include <memory>
 #include <thread>
 
+#include "codecs/amqp/registration.h"
 #include "codecs/kafka/registration.h"
 #include "codecs/mqtt/registration.h"
 #include "core/event/event_dispatcher.h"
 #include "core/net/address.h"
 #include "core/net/listener.h"
+#include "mapping/amqp.h"
 #include "router/router.h"
 #include "server/admin.h"
 #include "storage/log_store.h"
@@ -70,6 +72,8 @@ router::RouterOptions routerOptions(const Config& config) {
   options.inboxRecords = config.mqttInboxRecords;
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
+  options.filterOf = mapping::filterFromBindingKey;
+  options.routingKeyOf = mapping::appendRoutingKey;
   if (!config.rules.empty()) {
     options.addressOf = [rules = config.rules](BytesView topic, const std::optional<BytesView>& key,
                                                std::string& scratch) {
@@ -87,6 +91,12 @@ SessionFactory sessionFactory(const std::string& protocol, const Config& config,
     options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
     options.rules = config.rules;
     return mqtt::makeSessionFactory(broker, options);
+  }
+  if (protocol == "amqp") {
+    amqp::AmqpOptions options;
+    options.remoteLogins = config.allowAnonymous;
+    options.rules = config.rules;
+    return amqp::makeSessionFactory(broker, options);
   }
   kafka::KafkaOptions options;
   options.advertised = config.kafkaAdvertised;

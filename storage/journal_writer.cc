@@ -385,11 +385,17 @@ void LogStoreImpl::settle(CommitGroup& group, Completions& out) {
   }
 }
 
-/// Without the lock: tells everybody, then brings the view up to date.
+/// Without the lock: brings the view up to date, then tells everybody: who hears of a commit may
+/// rely on the state that it left.
 void LogStoreImpl::finish(Lock& lock, std::vector<std::unique_ptr<CommitGroup>> groups,
                           Completions watches) {
   Position end = durableEnd_;
   lock.unlock();
+  Result<> applied;
+  for (size_t i = 0; i < groups.size() && applied; ++i) {
+    applied = applyState(*groups[i], i + 1 == groups.size() ? end : groups[i]->end);
+  }
+  // A view that fails is replaced at the next start; what the journal has is durable all the same.
   Completions done;
   std::vector<CommittedBatch> routed;
   for (auto& group : groups) {
@@ -405,10 +411,6 @@ void LogStoreImpl::finish(Lock& lock, std::vector<std::unique_ptr<CommitGroup>> 
   done.deliver();
   watches.deliver();
   if (!routed.empty() && feed_) feed_(std::move(routed));
-  Result<> applied;
-  for (size_t i = 0; i < groups.size() && applied; ++i) {
-    applied = applyState(*groups[i], i + 1 == groups.size() ? end : groups[i]->end);
-  }
   lock.lock();
   if (!applied) {
     failFatally(lock, std::move(applied.error()));

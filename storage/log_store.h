@@ -78,6 +78,7 @@ enum class StateTable : uint8_t {
   kExchange = 13,
   kBinding = 14,
   kQueue = 15,
+  kQueueAck = 16,  ///< of queues: acknowledged out of order
 };
 
 /// A put, or a delete when `value` is nullopt.

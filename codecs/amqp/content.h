@@ -1,12 +1,12 @@
-// Content headers (AMQP 0-9-1, 4.2.6.1) of the class basic: body size and properties. Properties come
-// and go as their octets; decoding is for what the broker itself has to know.
+// Content headers (AMQP 0-9-1, 4.2.6.1) of the class basic: body size and properties. Properties
+// come and go as their octets; decoding is for what the broker itself has to know.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
-#include "core/base/bytes.h"
 #include "core/base/byte_writer.h"
+#include "core/base/bytes.h"
 #include "core/base/error.h"
 
 namespace polylog::amqp {
@@ -17,7 +17,7 @@ struct ContentHeader {
   BytesView properties;  ///< flags and list, as they came
 };
 
-/// A header frame's payload. kInvalid when it is too short.
+/// A header frame's payload. kInvalid when it is too short or its weight is not zero (4.2.6.1).
 Result<ContentHeader> decodeContentHeader(BytesView payload);
 
 /// Views into the octets. Absent properties are nothing.
@@ -38,10 +38,10 @@ struct BasicProperties {
   std::optional<BytesView> clusterId;
 };
 
-/// kInvalid unless `properties` is exactly flags and list (continued flag words are refused, as
-/// there is no property for them).
+/// kInvalid unless `properties` is exactly flags and list (flags that no property has, and with
+/// them continued flag words, are refused).
 Result<BasicProperties> decodeProperties(BytesView properties);
-/// Appends flags and list.
+/// Appends flags and list. Short strings are cut at 255 octets.
 void encodeProperties(const BasicProperties& properties, ByteWriter& out);
 
 }  // namespace polylog::amqp

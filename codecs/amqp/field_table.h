@@ -13,11 +13,12 @@ namespace polylog::amqp {
 inline constexpr int kMaxTableDepth = 32;
 
 /// `octets` is the table without its length. kInvalid when malformed, nested too deep, or a name or
-/// value runs over the end. Types: t b B U s u I i L l f d D S A T F V x.
+/// value runs over the end. Types: t b B s u I i l L f d D S x A T F V; `L` is signed, as RabbitMQ
+/// has it. What comes out may be some forty times the octets: a value of one octet is a Value.
 Result<Table> decodeTable(BytesView octets);
 
 /// Appends the table with its length. Integers are written as `l` (`I` where they fit 32 bits),
-/// floats as `d`, texts as `S`, octets as `x`.
+/// floats as `d`, texts as `S`, octets as `x`. Names are cut at 255 octets.
 void encodeTable(const Table& table, ByteWriter& out);
 
 }  // namespace polylog::amqp

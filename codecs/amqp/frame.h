@@ -1,10 +1,11 @@
-// Frames (AMQP 0-9-1, 4.2.3): an octet of type, a channel, a length, the payload, 0xCE. Pure functions.
+// Frames (AMQP 0-9-1, 4.2.3): an octet of type, a channel, a length, the payload, 0xCE. Pure
+// functions.
 #pragma once
 
 #include <cstdint>
 
-#include "core/base/bytes.h"
 #include "core/base/byte_writer.h"
+#include "core/base/bytes.h"
 
 namespace polylog::amqp {
 
@@ -32,9 +33,9 @@ enum class FrameError : uint8_t {
 
 struct FrameResult {
   FrameError error = FrameError::kNone;
-  Frame frame;        ///< valid for kNone; type and channel also for kTooLarge and kBadEnd
-  uint8_t type = 0;   ///< as it came, for error texts
-  uint8_t end = 0;    ///< the octet in place of 0xCE
+  Frame frame;       ///< valid for kNone; type and channel also for kTooLarge and kBadEnd
+  uint8_t type = 0;  ///< as it came, for error texts
+  uint8_t end = 0;   ///< the octet in place of 0xCE
   size_t wanted = 0;
 };
 

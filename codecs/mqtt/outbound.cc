@@ -38,16 +38,21 @@ void OutboundDeliveries::open() {
   window_ = std::min<int64_t>(link_.clientReceiveMaximum, link_.options->maxInflight);
 }
 
+int64_t OutboundDeliveries::idLimit() const {
+  return inFlight_.idLimit(link_.session->acknowledgedUpTo(), window_);
+}
+
 void OutboundDeliveries::pump() {
   if (!link_.open()) return;
   const int64_t nowMs = link_.transport.dispatcher().clock().wallMillis();
   while (link_.open() && !link_.transport.congested()) {
-    const int64_t limit = inFlight_.idLimit(link_.session->acknowledgedUpTo(), window_);
+    const int64_t limit = idLimit();
     const size_t count = link_.session->take(kTakeAtOnce, limit, taken_);
     for (const Delivery& delivery : taken_) send(delivery, nowMs);
     taken_.clear();  // lets the records go
     link_.flush();
-    if (count < kTakeAtOnce) break;
+    // What was dropped made room, and no acknowledgement will say so.
+    if (count < kTakeAtOnce && (!link_.open() || idLimit() == limit)) break;
   }
 }
 

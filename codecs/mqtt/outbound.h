@@ -27,6 +27,7 @@ class OutboundDeliveries {
   std::optional<Fault> onAck(const AckPacket& packet);
 
  private:
+  int64_t idLimit() const;
   void send(const Delivery& delivery, int64_t nowMs);
   bool fillProperties(const Delivery& delivery, int64_t nowMs);
   void drop(const Delivery& delivery);

@@ -10,6 +10,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from lib.broker import Broker  # noqa: E402
 from lib.mosquitto import Mosquitto  # noqa: E402
+from lib.rabbitmq import RabbitMQ  # noqa: E402
 
 BUILD, ROUNDS = sys.argv[1], int(sys.argv[2])
 MESSAGES = {0: 200_000, 1: 100_000, 2: 50_000}
@@ -63,6 +64,33 @@ def kafka_figures():
                   f"million {statistics.median(v['cpu'] for v in values) * 1e6 / count:.2f}")
 
 
+def amqp_figures():
+    cases = (("one queue, 100 B, persistent with confirms", ("queue",), 100_000, 100, ()),
+             ("one queue, 1 KB, persistent with confirms", ("queue",), 100_000, 1000, ()),
+             ("one queue, 100 B, at 2,000 a second", ("queue",), 10_000, 100, (2000,)),
+             ("fanout to 100 queues, 100 B (deliveries)", ("fanout",), 4000, 100, (100,)))
+    for title, verb, count, size, rest in cases:
+        seen = {"polylog": [], "rabbitmq": []}
+        for _ in range(ROUNDS):
+            for name, kind in (("polylog", Broker), ("rabbitmq", RabbitMQ)):
+                with kind() as broker:
+                    seen[name].append(run(broker, "amqp_bench", *verb, broker.amqp, count, size, *rest))
+
+        def median(name, what):
+            return statistics.median(values[what] for values in seen[name])
+
+        print(f"AMQP {title}: polylog {median('polylog', 'rate'):,.0f}/s, rabbitmq "
+              f"{median('rabbitmq', 'rate'):,.0f}/s, ratio "
+              f"{median('polylog', 'rate') / median('rabbitmq', 'rate'):.2f}; CPU s a million: "
+              f"{median('polylog', 'cpu') * 1e6 / count:.1f} and {median('rabbitmq', 'cpu') * 1e6 / count:.1f}")
+        for what in ("confirm", "way"):
+            print(f"    {what}: median {median('polylog', what + '_median_us'):,.0f} and "
+                  f"{median('rabbitmq', what + '_median_us'):,.0f} us, p99 "
+                  f"{median('polylog', what + '_p99_us'):,.0f} and "
+                  f"{median('rabbitmq', what + '_p99_us'):,.0f} us, ratio of p99 "
+                  f"{median('polylog', what + '_p99_us') / median('rabbitmq', what + '_p99_us'):.2f}")
+
+
 def idle():
     began = time.monotonic()
     with Broker() as broker:
@@ -70,5 +98,8 @@ def idle():
               f"idle: {broker.resident_bytes() / (1 << 20):.1f} MiB resident")
 
 
-for part in (idle, mqtt_hop, mqtt_throughput, kafka_figures):
-    part()
+PARTS = {"idle": (idle,), "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,),
+         "amqp": (amqp_figures,)}
+for chosen in sys.argv[3:] or PARTS:
+    for part in PARTS[chosen]:
+        part()

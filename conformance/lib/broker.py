@@ -19,7 +19,8 @@ class Broker:
     The ports stay the same over restarts, as a client expects of an address.
     """
 
-    PROTOCOLS = ("mqtt", "kafka", "admin")
+    # Until the binary speaks AMQP: AMQP=1 asks for it.
+    PROTOCOLS = ("mqtt", "kafka", "admin") + (("amqp",) if os.environ.get("AMQP") else ())
 
     def __init__(self, settings=(), data=None):
         self.settings = list(settings)
@@ -76,6 +77,10 @@ class Broker:
     @property
     def kafka(self):
         return f"127.0.0.1:{self.ports['kafka']}"
+
+    @property
+    def amqp(self):
+        return self.ports["amqp"]
 
     @property
     def admin(self):

@@ -16,6 +16,8 @@ from .sample import KafkaSeen, properties_as_headers
 HERE = os.path.dirname(os.path.abspath(__file__))
 KAFKAJS = os.path.join(HERE, "..", "js", "kafkajs_client.mjs")
 LARGEST = 4 << 20
+KCAT_END = b"--end of record--\n"
+AMQP_ORIGINAL = re.compile(rb"^polylog\.amqp=.*?((?:,[a-z-]+=[^,]*)*)$", re.DOTALL)
 
 
 class KcatPub:
@@ -100,16 +102,17 @@ class KafkaJsPub:
 
 
 def read_kcat(broker, topic, count):
-    """Parses lengths, not separators: payloads are arbitrary."""
+    """Parses lengths, not separators: payloads are arbitrary. Headers have no lengths, so their end is
+    marked, and what AMQP publishers sent (the first header then) is passed over."""
     output = subprocess.run(
         ["kcat", "-C", "-b", broker.kafka, "-t", topic, "-o", "beginning", "-c", str(count), "-q",
          "-X", f"fetch.message.max.bytes={LARGEST}", "-X", f"fetch.max.bytes={LARGEST * 4}",
-         "-f", "%T %K %S %h\n%k%s\n"],
+         "-f", f"%T %K %S\n%k%s%h{KCAT_END.decode()}"],
         stdout=subprocess.PIPE, check=True, timeout=60).stdout
     seen = []
     while output:
         line, output = output.split(b"\n", 1)
-        timestamp, key_size, value_size, headers = line.split(b" ", 3)
+        timestamp, key_size, value_size = line.split(b" ")
         key_size, value_size = int(key_size), int(value_size)
         key, value = None, None
         if key_size >= 0:
@@ -120,8 +123,8 @@ def read_kcat(broker, topic, count):
             value, output = output[:value_size], output[value_size:]
         else:
             assert not output.startswith(b"NULL") or (output := output[4:]) is not None
-        assert output.startswith(b"\n"), output[:80]
-        output = output[1:]
+        headers, output = output.split(KCAT_END, 1)
+        headers = AMQP_ORIGINAL.sub(rb"\1", headers).lstrip(b",")
         pairs = [pair.split(b"=", 1) for pair in headers.split(b",") if pair]
         seen.append(KafkaSeen(key, value, [(k.decode(), None if v == b"NULL" else v)
                                            for k, v in pairs], int(timestamp)))

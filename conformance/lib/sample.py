@@ -16,6 +16,7 @@ class Sample:
     reply_to: Optional[str] = None
     headers: List[Tuple[str, Optional[bytes]]] = field(default_factory=list)
     timestamp: Optional[int] = None
+    durable: Optional[bool] = None  # AMQP's delivery mode: 2, 1 or none
 
 
 @dataclass
@@ -36,6 +37,21 @@ class KafkaSeen:
     timestamp: int = -1
 
 
+@dataclass
+class AmqpSeen:
+    """A key of None: the client doesn't show anything but bodies."""
+
+    key: Optional[str]
+    value: bytes
+    content_type: Optional[str] = None
+    correlation: Optional[str] = None
+    reply_to: Optional[str] = None
+    headers: List[Tuple[str, object]] = field(default_factory=list)
+    timestamp: Optional[int] = None
+    delivery_mode: Optional[int] = None
+    exchange: Optional[str] = None
+
+
 def properties_as_headers(sample):
     """The canonical headers of a sample's properties, in the order that docs/mapping.md gives."""
     made = []
@@ -45,4 +61,6 @@ def properties_as_headers(sample):
         made.append(("reply-to", sample.reply_to.encode()))
     if sample.correlation is not None:
         made.append(("correlation-id", sample.correlation))
+    if sample.durable is not None:
+        made.append(("durable", b"true" if sample.durable else b"false"))
     return made

@@ -1,5 +1,5 @@
-// The broker as protocol sessions see it: pure interface, implemented by router/. No protocol's type
-// passes through it, and no file, position or database.
+// The broker as protocol sessions see it: pure interface, implemented by router/. No protocol's
+// type passes through it, and no file, position or database.
 //
 // Threads: every call is made on a worker's thread (Dispatcher::current() is not null) and never
 // blocks on the disk's writes. `done` callbacks run exactly once, on the calling worker, never from
@@ -29,11 +29,11 @@ namespace polylog {
 
 /// One record to be routed. Views need to live only during the call.
 struct Publish {
-  Address address;         ///< as published: what subscriptions are matched against
-  BytesView topic;         ///< where it is stored (the user's rules may differ from the address)
-  Record record;           ///< its key as stored; a timestamp of -1 becomes the broker's time
+  Address address;  ///< as published: what subscriptions are matched against
+  BytesView topic;  ///< where it is stored (the user's rules may differ from the address)
+  Record record;    ///< its key as stored; a timestamp of -1 becomes the broker's time
   uint32_t partitionHash = 0;  ///< modulo the number of partitions
-  bool ephemeral = false;  ///< routed to live subscribers, never stored
+  bool ephemeral = false;      ///< routed to live subscribers, never stored
   /// An exactly-once publish's id within the publisher's session: remembered in the same entry.
   std::optional<uint16_t> exactlyOnceId;
   /// Of a publish to an exchange. Unless it reaches amq.topic, address and topic mean nothing.
@@ -63,8 +63,8 @@ struct Produced {
 };
 
 struct FetchedBatch {
-  SharedBytes batch;   ///< base offset and epoch not patched
-  Offset baseOffset;   ///< what to patch in
+  SharedBytes batch;         ///< base offset and epoch not patched
+  Offset baseOffset;         ///< what to patch in
   uint32_t firstRecord = 0;  ///< of a batch shared with other partitions; whole batches have 0
   uint32_t count = 0;        ///< offsets that it covers
 };
@@ -85,7 +85,7 @@ struct PartitionBounds {
 
 struct TopicSpec {
   std::string name;
-  int32_t partitions = -1;  ///< -1 = the broker's default
+  int32_t partitions = -1;            ///< -1 = the broker's default
   std::optional<TopicConfig> config;  ///< nothing: the defaults for the principal's protocol
 };
 
@@ -125,17 +125,18 @@ class Broker {
  public:
   virtual ~Broker() = default;
 
-  // ---- publishing, routed -------------------------------------------------------------------------
+  // ---- publishing, routed
+  // -------------------------------------------------------------------------
 
   /// Routes and stores records that arrived together: gathered by partition into few batches, one
-  /// journal entry, order kept. Live at-most-once and at-least-once deliveries leave at once. `session`:
-  /// the publisher's own, for noLocal and exactlyOnceId (may be null: then neither). `done` gets one
-  /// result a record when all are durable; null when nobody is told (at most once).
+  /// journal entry, order kept. Live at-most-once and at-least-once deliveries leave at once.
+  /// `session`: the publisher's own, for noLocal and exactlyOnceId (may be null: then neither).
+  /// `done` gets one result a record when all are durable; null when nobody is told (at most once).
   virtual void publish(const PrincipalRef& principal, SubscriberSession* session,
-                       std::span<const Publish> records,
-                       Done<std::vector<PublishResult>> done) = 0;
+                       std::span<const Publish> records, Done<std::vector<PublishResult>> done) = 0;
 
-  // ---- logs ---------------------------------------------------------------------------------------
+  // ---- logs
+  // ---------------------------------------------------------------------------------------
 
   virtual void produce(const PrincipalRef& principal, ProduceBatch batch,
                        Done<Result<Produced>> done) = 0;
@@ -164,7 +165,8 @@ class Broker {
                                                                    const std::string& topic,
                                                                    int32_t partition) = 0;
 
-  // ---- catalogue ----------------------------------------------------------------------------------
+  // ---- catalogue
+  // ----------------------------------------------------------------------------------
 
   virtual TopicRef findTopic(const PrincipalRef& principal, const std::string& name) = 0;
   virtual TopicRef findTopic(const PrincipalRef& principal, const TopicId& id) = 0;
@@ -178,18 +180,21 @@ class Broker {
   /// Whether a topic that is not there may come by itself (configuration `topics.auto_create`).
   virtual bool autoCreateTopics() const = 0;
 
-  // ---- cluster facts ------------------------------------------------------------------------------
+  // ---- cluster facts
+  // ------------------------------------------------------------------------------
 
   virtual const std::string& clusterId() const = 0;  ///< 22 characters of base64url
   virtual LeaderEpoch leaderEpoch() const = 0;
-  virtual int64_t maxRecordBytes() const = 0;        ///< limits.max_message_bytes
+  virtual int64_t maxRecordBytes() const = 0;  ///< limits.max_message_bytes
 
-  // ---- subscriber sessions ------------------------------------------------------------------------
+  // ---- subscriber sessions
+  // ------------------------------------------------------------------------
 
   using OpenDone = Done<Result<std::shared_ptr<SubscriberSession>>>;
   /// Opens or resumes the session of options.clientId for the calling worker; a connection that has
   /// it is taken over first. `done` when it is attached (and durable, where it outlives its
-  /// connection). The listener must outlive the session's attachment: until detach() or onTakenOver().
+  /// connection). The listener must outlive the session's attachment: until detach() or
+  /// onTakenOver().
   virtual void openSession(const PrincipalRef& principal, SubscriberOptions options,
                            SubscriberListener* listener, OpenDone done) = 0;
   virtual void listSessions(const PrincipalRef& principal, Done<std::vector<SessionInfo>> done) = 0;
@@ -197,15 +202,18 @@ class Broker {
   virtual void deleteSession(const PrincipalRef& principal, const std::string& clientId,
                              Done<Result<>> done) = 0;
 
-  // ---- exchanges and queues -------------------------------------------------------------------------
+  // ---- exchanges and queues
+  // -------------------------------------------------------------------------
 
   virtual std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) = 0;
 
-  // ---- consumer groups ----------------------------------------------------------------------------
+  // ---- consumer groups
+  // ----------------------------------------------------------------------------
 
   virtual void joinGroup(const PrincipalRef& principal, GroupJoin join, Done<GroupJoined> done) = 0;
   virtual void syncGroup(const PrincipalRef& principal, GroupSync sync, Done<GroupSynced> done) = 0;
-  virtual void heartbeat(const PrincipalRef& principal, GroupHeartbeat beat, Done<Result<>> done) = 0;
+  virtual void heartbeat(const PrincipalRef& principal, GroupHeartbeat beat,
+                         Done<Result<>> done) = 0;
   /// One result a member.
   virtual void leaveGroup(const PrincipalRef& principal, GroupLeave leave,
                           Done<Result<std::vector<Result<>>>> done) = 0;
@@ -216,13 +224,16 @@ class Broker {
   virtual void fetchOffsets(const PrincipalRef& principal, std::string group,
                             std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                             Done<Result<std::vector<GroupOffset>>> done) = 0;
-  virtual void listGroups(const PrincipalRef& principal, Done<std::vector<GroupDescription>> done) = 0;
+  virtual void listGroups(const PrincipalRef& principal,
+                          Done<std::vector<GroupDescription>> done) = 0;
   virtual void describeGroup(const PrincipalRef& principal, std::string group,
                              Done<Result<GroupDescription>> done) = 0;
   /// kGroupNotEmpty while it has members.
-  virtual void deleteGroup(const PrincipalRef& principal, std::string group, Done<Result<>> done) = 0;
+  virtual void deleteGroup(const PrincipalRef& principal, std::string group,
+                           Done<Result<>> done) = 0;
 
-  // ---- producers ----------------------------------------------------------------------------------
+  // ---- producers
+  // ----------------------------------------------------------------------------------
 
   /// A producer id never given before, epoch 0; or the next epoch of `current` if that is given.
   virtual void initProducer(const PrincipalRef& principal, std::optional<ProducerIdentity> current,

@@ -13,9 +13,9 @@ namespace polylog {
 
 /// A record as it was routed, shared by all its subscribers on all threads; immutable.
 struct RoutedRecord {
-  SharedBytes owner;   ///< keeps `record` and `address` alive
+  SharedBytes owner;  ///< keeps `record` and `address` alive
   Record record;
-  Address address;     ///< as published
+  Address address;  ///< as published
   Protocol origin = Protocol::kInternal;
 };
 

@@ -12,7 +12,8 @@ namespace polylog {
 
 enum class ExchangeType : uint8_t { kDirect = 1, kFanout = 2, kTopic = 3, kHeaders = 4 };
 
-/// The exchange through which AMQP publishers reach topics, and queues what other protocols publish.
+/// The exchange through which AMQP publishers reach topics, and queues what other protocols
+/// publish.
 inline constexpr std::string_view kTopicsExchange = "amq.topic";
 
 struct ExchangeSpec {

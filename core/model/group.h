@@ -20,7 +20,7 @@ struct GroupProtocol {
 
 struct GroupJoin {
   std::string group;
-  std::string memberId;  ///< empty at the first join
+  std::string memberId;                   ///< empty at the first join
   std::optional<std::string> instanceId;  ///< static membership
   std::string clientId;
   std::string clientHost;
@@ -28,7 +28,8 @@ struct GroupJoin {
   std::vector<GroupProtocol> protocols;  ///< in the member's order of preference
   int32_t sessionTimeoutMs = 0;
   int32_t rebalanceTimeoutMs = 0;
-  /// The first join only assigns a member id (kMemberIdRequired), which the client joins again with.
+  /// The first join only assigns a member id (kMemberIdRequired), which the client joins again
+  /// with.
   bool requireKnownMemberId = false;
 };
 
@@ -55,7 +56,8 @@ struct GroupSync {
   int32_t generation = -1;
   std::optional<std::string> protocolType;  ///< checked when given
   std::optional<std::string> protocol;
-  std::vector<std::pair<std::string, std::string>> assignments;  ///< member id -> opaque; leader only
+  std::vector<std::pair<std::string, std::string>>
+      assignments;  ///< member id -> opaque; leader only
 };
 
 struct GroupSynced {

@@ -1,8 +1,8 @@
-// Queues as AMQP knows them: a queue is private, its records go once each to one of its consumers and
-// are gone when accepted. A stream is the topic of its name, read by offset and never used up. The
-// router implements these; a codec opens one QueueClient a connection. All calls, both ways, on the
-// worker that opened it; `done` runs exactly once, never inside the call (dropped at shutdown or once
-// the QueueClient is gone).
+// Queues as AMQP knows them: a queue is private, its records go once each to one of its consumers
+// and are gone when accepted. A stream is the topic of its name, read by offset and never used up.
+// The router implements these; a codec opens one QueueClient a connection. All calls, both ways, on
+// the worker that opened it; `done` runs exactly once, never inside the call (dropped at shutdown
+// or once the QueueClient is gone).
 #pragma once
 
 #include <atomic>
@@ -74,21 +74,23 @@ struct QueueDelivery {
 
 /// How many deliveries may be unacknowledged: a consumer's prefetch, or a channel's, shared by its
 /// consumers. The queue's worker takes, the client's gives back; so it is shared between threads.
+/// Sequentially consistent, as are the flags of those who wait for it: else both sides could miss
+/// what the other one did.
 class DeliveryWindow {
  public:
   /// 0 = without limit.
-  void setLimit(int64_t limit) { limit_.store(limit, std::memory_order_relaxed); }
-  int64_t limit() const { return limit_.load(std::memory_order_relaxed); }
+  void setLimit(int64_t limit) { limit_.store(limit); }
+  int64_t limit() const { return limit_.load(); }
   bool tryTake() {
-    int64_t used = used_.load(std::memory_order_relaxed);
+    int64_t used = used_.load();
     do {
       int64_t most = limit();
       if (most > 0 && used >= most) return false;
-    } while (!used_.compare_exchange_weak(used, used + 1, std::memory_order_acq_rel));
+    } while (!used_.compare_exchange_weak(used, used + 1));
     return true;
   }
-  void give(int64_t count) { used_.fetch_sub(count, std::memory_order_acq_rel); }
-  int64_t used() const { return used_.load(std::memory_order_relaxed); }
+  void give(int64_t count) { used_.fetch_sub(count); }
+  int64_t used() const { return used_.load(); }
 
  private:
   std::atomic<int64_t> limit_{0};
@@ -114,8 +116,8 @@ class QueueListener {
   virtual void onCancelled() = 0;
 };
 
-/// A consumer in force. Destroying it ends it: what was on its way and not handed to the listener goes
-/// back as kReturn; what was handed over stays the client's to settle, through queue().
+/// A consumer in force. Destroying it ends it: what was on its way and not handed to the listener
+/// goes back as kReturn; what was handed over stays the client's to settle, through queue().
 class QueueConsumer {
  public:
   virtual ~QueueConsumer() = default;
@@ -181,8 +183,8 @@ class QueueClient {
   virtual void purgeQueue(const std::string& name, Done<Result<int64_t>> done) = 0;
   virtual std::vector<QueueInfo> queues() = 0;
 
-  /// kNotFound, kLocked, kInUse (an exclusive consumer, there or asked for), kInvalid (a start that a
-  /// stream of several partitions can't have).
+  /// kNotFound, kLocked, kInUse (an exclusive consumer, there or asked for), kInvalid (a start that
+  /// a stream of several partitions can't have).
   virtual void consume(ConsumeOptions options, QueueListener* listener,
                        Done<Result<std::unique_ptr<QueueConsumer>>> done) = 0;
   /// Takes one; nothing if none is ready. kNotFound, kLocked, kUnsupported (a stream).

@@ -1,6 +1,7 @@
 // Kafka's RecordBatch v2 (magic 2), the format records have on disk and on Kafka's wire. Its CRC
 // leaves out base offset and partition leader epoch, so a stored batch is handed out with those two
-// patched. Parsing and building; thread-free, no I/O. Reference: Kafka documentation, "Record Batch".
+// patched. Parsing and building; thread-free, no I/O. Reference: Kafka documentation, "Record
+// Batch".
 //
 // Kafka leaves a record's own attributes octet unused; here it holds DeliveryGuarantee (bits 0-1)
 // and retain (bit 2). Other bits are written as zero and ignored.
@@ -60,7 +61,7 @@ void patchRecordBatch(char* batch, Offset baseOffset, LeaderEpoch epoch);
 struct DecodedBatch {
   RecordBatchHeader header;
   SharedBytes body;
-  std::vector<Record> records;       ///< timestamps absolute; LogAppendTime already applied
+  std::vector<Record> records;        ///< timestamps absolute; LogAppendTime already applied
   std::vector<int32_t> offsetDeltas;  ///< of each record (compaction leaves gaps)
 };
 

@@ -1,6 +1,7 @@
 // A subscriber's session: its subscriptions, what waits for it, and what it has acknowledged. MQTT
-// sessions today. The router implements SubscriberSession; a codec attaches a SubscriberListener to it
-// for as long as its connection lives. All calls, both ways, on the worker that opened the session.
+// sessions today. The router implements SubscriberSession; a codec attaches a SubscriberListener to
+// it for as long as its connection lives. All calls, both ways, on the worker that opened the
+// session.
 //
 // Delivery is pulled: the session says onDeliverable() once when deliveries go from none to some,
 // and the codec take()s as many as its window and its connection's watermark admit. Nothing grows
@@ -34,13 +35,13 @@ struct SubscriberOptions {
 enum class RetainHandling : uint8_t { kAlways = 0, kIfNew = 1, kNever = 2 };
 
 struct Subscription {
-  std::string text;    ///< the filter as the client wrote it: its identity within the session
+  std::string text;  ///< the filter as the client wrote it: its identity within the session
   TopicFilter filter;
   DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;  ///< the most it wants
   bool noLocal = false;
   bool retainAsPublished = false;
   RetainHandling retainHandling = RetainHandling::kAlways;
-  uint32_t id = 0;     ///< subscription identifier, 0 = none
+  uint32_t id = 0;  ///< subscription identifier, 0 = none
 };
 
 /// A last will: published when the session's connection is lost.
@@ -53,8 +54,9 @@ struct Will {
   bool retain = false;
   uint32_t delaySeconds = 0;
   uint32_t partitionHash = 0;
-  /// The record's lifetime, counted from its publication: whoever publishes the will adds the header
-  /// `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not expire.
+  /// The record's lifetime, counted from its publication: whoever publishes the will adds the
+  /// header `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not
+  /// expire.
   std::optional<uint32_t> expirySeconds;
 };
 
@@ -87,14 +89,14 @@ class SubscriberSession {
   virtual void unsubscribe(std::vector<std::string> filters,
                            std::move_only_function<void(Result<std::vector<bool>>)> done) = 0;
 
-  /// Moves up to `max` deliveries to `out`. Deliveries that need acknowledgement are taken in order of
-  /// id, only ids below `idLimit` (the codec derives packet ids from ids: id modulo window).
+  /// Moves up to `max` deliveries to `out`. Deliveries that need acknowledgement are taken in order
+  /// of id, only ids below `idLimit` (the codec derives packet ids from ids: id modulo window).
   /// Returns how many; fewer than `max` means: wait for onDeliverable() (or for idLimit to rise).
   virtual size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out) = 0;
   /// The client has it for good (PUBACK, PUBCOMP, or a refusal): never delivered again.
   virtual void acknowledge(int64_t id) = 0;
-  /// kExactlyOnce: the client has accepted it (PUBREC). `done` when that is durable; from then on it
-  /// comes back only with `accepted` set.
+  /// kExactlyOnce: the client has accepted it (PUBREC). `done` when that is durable; from then on
+  /// it comes back only with `accepted` set.
   virtual void accept(int64_t id, std::move_only_function<void(Result<>)> done) = 0;
   /// The lowest id not acknowledged yet.
   virtual int64_t acknowledgedUpTo() const = 0;

@@ -25,9 +25,10 @@ struct TopicConfig {
   int64_t retentionMs = -1;     ///< -1 = for ever
   int64_t retentionBytes = -1;  ///< of one partition; -1 = without limit
   FlushPolicy flush = FlushPolicy::kSafe;
-  bool logAppendTime = false;   ///< the broker's time replaces the producer's
-  int32_t maxBatchBytes = -1;   ///< -1 = the broker's limit
-  /// What a client set, by its protocol's key ("retention.ms"), as text; the fields above follow it.
+  bool logAppendTime = false;  ///< the broker's time replaces the producer's
+  int32_t maxBatchBytes = -1;  ///< -1 = the broker's limit
+  /// What a client set, by its protocol's key ("retention.ms"), as text; the fields above follow
+  /// it.
   std::map<std::string, std::string> overrides;
   bool operator==(const TopicConfig&) const = default;
 };

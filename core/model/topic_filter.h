@@ -1,4 +1,5 @@
-// A filter over canonical addresses, already parsed: every codec brings its own syntax (MQTT's + and
+// A filter over canonical addresses, already parsed: every codec brings its own syntax (MQTT's +
+// and
 // #, later AMQP's * and #) and mapping/ turns it into this. The levels of an address are its text
 // "topic/key" (or "topic" for a null key) divided at '/'.
 #pragma once

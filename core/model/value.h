@@ -1,10 +1,12 @@
-// Typed values as arguments and header tables hold them (AMQP's field tables, JMS-like headers), in no
-// protocol's encoding. Plain data.
+// Typed values as arguments and header tables hold them (AMQP's field tables, JMS-like headers), in
+// no protocol's encoding. Plain data.
 #pragma once
 
-#include <compare>
+#include <concepts>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -33,11 +35,22 @@ struct Value {
   using Array = std::vector<Value>;
 
   /// Nothing; whatever its width on the wire, an integer is an int64_t and a float a double.
-  std::variant<std::monostate, bool, int64_t, double, std::string, Octets, Decimal, Timestamp, Array,
-               Table>
-      is;
+  using Any = std::variant<std::monostate, bool, int64_t, double, std::string, Octets, Decimal,
+                           Timestamp, Array, Table>;
+  Any is;
 
-  bool operator==(const Value&) const = default;
+  // Not inline: a value holds tables of values, which are no complete type before this one is.
+  Value();
+  Value(const Value& other);
+  Value(Value&& other) noexcept;
+  Value& operator=(const Value& other);
+  Value& operator=(Value&& other) noexcept;
+  ~Value();
+  template <class T>
+  requires(!std::same_as<std::remove_cvref_t<T>, Value>) explicit Value(T&& value)
+      : is(std::forward<T>(value)) {}
+
+  bool operator==(const Value& other) const;
 };
 
 /// The first value of that name, or null.

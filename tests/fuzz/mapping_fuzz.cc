@@ -1,9 +1,11 @@
 // Names, filters, rules and properties as clients and configurations may send them. Every address
-// has one name in each protocol, and what MQTT sends comes back to MQTT as it was.
+// has one name in each protocol, and what MQTT sends comes back to MQTT as it was; so does what is
+// shown to AMQP.
 #include <cstdint>
 #include <cstdlib>
 
 #include "core/base/byte_reader.h"
+#include "mapping/amqp.h"
 #include "mapping/kafka.h"
 #include "mapping/mqtt.h"
 #include "mapping/rules.h"
@@ -42,6 +44,33 @@ void fuzzNames(BytesView text) {
   if (Result<MqttSubscription> subscription = parseMqttSubscription(text)) {
     require(!subscription->filter.levels.empty());
     require(subscription->filter.levels.size() <= kMqttMaxFilterLevels);
+  }
+}
+
+void fuzzRoutingKeys(BytesView text) {
+  std::string scratch;
+  std::string out;
+  if (Result<Address> address = addressFromRoutingKey(text, scratch)) {
+    require(canonicalTopicPossible(address->topic));
+    bool wildcards = text.find_first_of("*#") != BytesView::npos;
+    bool named = appendRoutingKey(*address, out);
+    require(wildcards ? out.find_first_of("*#") == std::string::npos : named && out == text);
+  }
+  out.clear();
+  Address raw = splitAddress(text);
+  if (canonicalTopicPossible(raw.topic) && appendRoutingKey(raw, out)) {
+    require(out.size() <= kAmqpMaxShortString);
+    Result<Address> back = addressFromRoutingKey(out, scratch);
+    require(back && sameAddress(*back, raw));
+    Result<TopicFilter> filter = filterFromBindingKey(out);
+    require(filter.has_value());
+    std::string levels;
+    for (const FilterLevel& level : filter->levels) levels += level.text + "/";
+    levels.pop_back();
+    require(levels == text);
+  }
+  if (Result<TopicFilter> filter = filterFromBindingKey(text)) {
+    require(!filter->levels.empty() && filter->levels.size() <= kAmqpMaxShortString + 1);
   }
 }
 
@@ -94,18 +123,66 @@ void fuzzProperties(ByteReader& in) {
   if (fromMqtt) require(got.userProperties == sent.userProperties);
 }
 
+std::vector<Header> readHeaders(ByteReader& in) {
+  std::vector<Header> headers;
+  while (in.remaining() > 0) {
+    bool null = in.u8() == 0;
+    BytesView name = in.bytes(in.u8());
+    BytesView value = in.bytes(in.u8());
+    if (!in.ok()) break;
+    headers.push_back({name, null ? std::nullopt : std::optional<BytesView>(value)});
+  }
+  return headers;
+}
+
+void fuzzAmqpProperties(ByteReader& in) {
+  Record record;
+  record.headers = readHeaders(in);
+  if (std::optional<AmqpOriginal> original = amqpOriginal(record)) {
+    std::string again;
+    appendAmqpOriginal(original->exchange, original->routingKey, original->properties, again);
+    Record same;
+    same.headers = {{kAmqpOriginal, again}};
+    require(amqpOriginal(same)->properties == original->properties);
+  }
+  TextArena arena;
+  AmqpProperties shown;
+  if (amqpFromHeaders(record, 1, shown, arena) == Deliverable::kExpired) {
+    require(isExpired(record, 1));
+    return;
+  }
+  require(!isExpired(record, 1));
+  for (const auto& text : {shown.contentType, shown.contentEncoding, shown.correlationId,
+                           shown.replyTo, shown.messageId, shown.type, shown.userId, shown.appId}) {
+    require(!text || (text->size() <= kAmqpMaxShortString && isText(*text)));
+  }
+  for (const auto& [name, value] : shown.headers) {
+    require(name.size() <= kAmqpMaxShortString && isText(name));
+  }
+  // Published as it was shown, it is shown the same.
+  Record again;
+  headersFromAmqp(shown, 1, again.headers, arena);
+  AmqpProperties twice;
+  require(amqpFromHeaders(again, 1, twice, arena) == Deliverable::kYes);
+  require(twice.contentType == shown.contentType && twice.correlationId == shown.correlationId);
+  require(twice.deliveryMode == shown.deliveryMode && twice.priority == shown.priority);
+  require(twice.expirationMs == shown.expirationMs && twice.headers == shown.headers);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ByteReader in(BytesView(reinterpret_cast<const char*>(data), size));
-  switch (in.u8() % 3) {
+  switch (in.u8() % 5) {
     case 0: fuzzNames(in.rest()); break;
     case 1: {
       BytesView rule = in.bytes(in.u8());
       fuzzRules(rule, in.rest());
       break;
     }
-    default: fuzzProperties(in); break;
+    case 2: fuzzProperties(in); break;
+    case 3: fuzzRoutingKeys(in.rest()); break;
+    default: fuzzAmqpProperties(in); break;
   }
   return 0;
 }

@@ -86,6 +86,15 @@ TEST(Address, TextIsWellFormedUtf8WithoutNul) {
   }
 }
 
+TEST(Address, Utf8IsTextThatMayHaveNuls) {
+  EXPECT_TRUE(isUtf8(""));
+  EXPECT_TRUE(isUtf8("grün"));
+  EXPECT_TRUE(isUtf8(BytesView("\0a\0\0", 4)));
+  EXPECT_FALSE(isUtf8("\xff"));
+  EXPECT_FALSE(isUtf8(BytesView("\xff\0", 2)));
+  EXPECT_FALSE(isUtf8(BytesView("a\0\xc3", 3)));
+}
+
 /// Values that lean on the marker's edge cases, and noise.
 std::vector<std::string> hardValues() {
   std::vector<std::string> out = {"",          "x",         "enc--",     "enc--!null",

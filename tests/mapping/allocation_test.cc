@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "mapping/amqp.h"
 #include "mapping/guarantee.h"
 #include "mapping/kafka.h"
 #include "mapping/mqtt.h"
@@ -55,6 +56,39 @@ TEST(Allocation, NamesNeedNone) {
     ASSERT_LT(partitionHash(address->key, "client"), 0x80000000U);
     ASSERT_TRUE(topicFromKafka("sensors", scratch));
     ASSERT_TRUE(appendKafkaTopic(address->topic, out));
+  });
+  EXPECT_EQ(count, 0U);
+}
+
+TEST(Allocation, RoutingKeysNeedNoneOnceTheirScratchHasGrown) {
+  std::string scratch(100, 'x');
+  std::string out;
+  out.reserve(200);
+  const std::string key = "sensors.kitchen.temperature.of.the.oven.and.the.fridge";
+  size_t count = allocationsOf([&] {
+    Result<Address> address = addressFromRoutingKey(key, scratch);
+    ASSERT_TRUE(address);
+    ASSERT_TRUE(appendRoutingKey(*address, out));
+    ASSERT_EQ(out, key);
+  });
+  EXPECT_EQ(count, 0U);
+}
+
+TEST(Allocation, AmqpRecordsNeedNoneOnceTheirVectorsHaveGrown) {
+  AmqpProperties sent;
+  sent.contentType = "application/json";
+  sent.correlationId = "0123456789-0123456789";
+  sent.deliveryMode = 2;
+  sent.headers.emplace_back("a-header-that-is-long", Value(std::string("and its value, long too")));
+  Record record;
+  record.headers.reserve(8);
+  AmqpProperties got;
+  size_t count = allocationsOf([&] {
+    TextArena arena;
+    headersFromAmqp(sent, 1, record.headers, arena);
+    record.headers.pop_back();  // a table's texts are its own
+    ASSERT_EQ(amqpFromHeaders(record, 1, got, arena), Deliverable::kYes);
+    ASSERT_EQ(got.correlationId, sent.correlationId);
   });
   EXPECT_EQ(count, 0U);
 }

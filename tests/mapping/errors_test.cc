@@ -38,6 +38,7 @@ TEST(Errors, EveryKindIsFoundByItself) {
     auto kind = static_cast<ErrorKind>(i);
     EXPECT_EQ(mqttError(kind).kind, kind);
     EXPECT_EQ(kafkaErrors()[static_cast<size_t>(i)].kind, kind);
+    EXPECT_EQ(amqpError(kind).kind, kind);
     for (KafkaArea area :
          {KafkaArea::kProduce, KafkaArea::kTopic, KafkaArea::kGroup, KafkaArea::kCluster}) {
       EXPECT_NE(kafkaError(kind, area), 0) << describe(kind);
@@ -67,6 +68,23 @@ TEST(Errors, WhatClientsActOn) {
   EXPECT_EQ(kafkaError(ErrorKind::kRebalanceInProgress, KafkaArea::kGroup), 27);
   EXPECT_EQ(kafkaError(ErrorKind::kFencedInstance, KafkaArea::kGroup), 82);
   EXPECT_EQ(kafkaError(ErrorKind::kInternal, KafkaArea::kCluster), -1);
+  EXPECT_EQ(amqpError(ErrorKind::kUnauthorized).code, 403);
+  EXPECT_EQ(amqpError(ErrorKind::kNotFound).code, 404);
+  EXPECT_EQ(amqpError(ErrorKind::kLocked).code, 405);
+  EXPECT_EQ(amqpError(ErrorKind::kInUse).code, 406);
+  EXPECT_EQ(amqpError(ErrorKind::kNotEmpty).code, 406);
+  EXPECT_EQ(amqpError(ErrorKind::kUnsupported).code, 540);
+  EXPECT_EQ(amqpError(ErrorKind::kShutdown).code, 320);
+}
+
+/// The specification says which codes close a channel and which the connection.
+TEST(Errors, AmqpCodesAreSoftOrHardAsSpecified) {
+  const std::set<int> soft = {311, 313, 403, 404, 405, 406};
+  const std::set<int> hard = {320, 402, 501, 502, 503, 504, 505, 506, 530, 540, 541};
+  ASSERT_EQ(amqpErrors().size(), static_cast<size_t>(kKinds));
+  for (const AmqpErrorRow& row : amqpErrors()) {
+    EXPECT_TRUE((row.hard ? hard : soft).contains(row.code)) << describe(row.kind);
+  }
 }
 
 /// What passes by itself must reach a producer as a code its client tries again for.

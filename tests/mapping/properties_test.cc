@@ -13,7 +13,7 @@ TEST(Properties, NamesAreUniqueAndPlain) {
     EXPECT_TRUE(names.insert(row.name).second) << row.name;
     EXPECT_EQ(row.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz-"), BytesView::npos);
   }
-  EXPECT_EQ(names.size(), 13U);
+  EXPECT_EQ(names.size(), 14U);
 }
 
 TEST(Properties, EscapesWhatMqttHasAPlaceForAndTheBrokersOwn) {
@@ -26,6 +26,20 @@ TEST(Properties, EscapesWhatMqttHasAPlaceForAndTheBrokersOwn) {
        {"", "message-id", "user-id", "app-id", "type", "priority", "deliver-at", "tag", "durable",
         "Expiry", "expiry2", "user.", "user.x", "polylog", "timestamp", "user"}) {
     EXPECT_FALSE(needsEscape(name, Protocol::kMqtt)) << name;
+  }
+}
+
+TEST(Properties, EscapesWhatAmqpHasAPlaceFor) {
+  for (const char* name :
+       {"content-type", "content-encoding", "correlation-id", "reply-to", "message-id", "user-id",
+        "app-id", "type", "priority", "expiry", "durable", "polylog.amqp", "user.type"}) {
+    EXPECT_TRUE(needsEscape(name, Protocol::kAmqp)) << name;
+    EXPECT_EQ(unescaped(std::string(kUserPrefix) + name, Protocol::kAmqp), name);
+  }
+  for (const char* name :
+       {"payload-format", "deliver-at", "tag", "timestamp", "expiration", "delivery-mode", "x"}) {
+    EXPECT_FALSE(needsEscape(name, Protocol::kAmqp)) << name;
+    EXPECT_EQ(unescaped(std::string(kUserPrefix) + name, Protocol::kAmqp), std::nullopt);
   }
 }
 

@@ -168,6 +168,20 @@ TEST(Outbound, WindowOfOurs) {
   EXPECT_EQ(client.all<PublishPacket>().size(), 3U);
 }
 
+TEST(Outbound, WhatIsDroppedDoesNotHoldUpTheRest) {
+  World world;
+  Client client(world);
+  client.connect(connectWith(PropertyId::kReceiveMaximum, 2));
+  const std::string past = std::to_string(world.clock.wallMillis() - 1);
+  for (int i = 0; i < 5; ++i) client.broker().deliver("a", {}, "old", kQos1, {{"expiry", past}});
+  for (int i = 0; i < 3; ++i) client.broker().deliver("a", {}, std::to_string(i), kQos1);
+  client.run();
+  auto got = client.all<PublishPacket>();
+  ASSERT_EQ(got.size(), 2U) << "as many as the window admits, though all before were dropped";
+  EXPECT_EQ(got[0].payload, "0");
+  EXPECT_EQ(got[1].payload, "1");
+}
+
 TEST(Outbound, AtMostOnceIsNotHeldUpByTheWindow) {
   World world;
   Client client(world);

@@ -172,6 +172,20 @@ TEST_F(LogStoreTest, AppliesStateWithMessages) {
   EXPECT_THAT(seen, ElementsAre("u=two"));
 }
 
+TEST_F(LogStoreTest, WhoHearsOfACommitFindsItsState) {
+  std::optional<std::string> seen;
+  AppendRequest made;
+  made.state.push_back({StateTable::kTopic, "t", "one"});
+  made.sink = &sink_;
+  made.done = [&](const Result<Appended>& result) {
+    EXPECT_TRUE(result.has_value());
+    seen = store_->getState(StateTable::kTopic, "t");
+  };
+  ASSERT_TRUE(store_->append(std::move(made)));
+  store_->runOnce();
+  EXPECT_EQ(seen, "one");
+}
+
 TEST_F(LogStoreTest, CompletesInOrderOneCallASink) {
   ASSERT_TRUE(make(1));
   std::vector<int> order;

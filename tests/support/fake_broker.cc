@@ -30,6 +30,8 @@ PublishedRecord copyOf(const Publish& publish) {
   copy.ephemeral = publish.ephemeral;
   copy.partitionHash = publish.partitionHash;
   copy.exactlyOnceId = publish.exactlyOnceId;
+  copy.streamKey = owned(publish.streamKey);
+  copy.routed = publish.route != nullptr;
   return copy;
 }
 
@@ -219,6 +221,7 @@ void FakeBroker::publish(const PrincipalRef&, SubscriberSession* session,
     PublishedRecord copy = copyOf(record);
     PublishResult result{std::nullopt, true};
     if (judge) result = judge(copy);
+    if (record.route && !result.error) result.matched = queues.publish(record);
     if (copy.exactlyOnceId && session != nullptr && !result.error) {
       static_cast<FakeSession*>(session)->held.insert(*copy.exactlyOnceId);
     }

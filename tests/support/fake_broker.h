@@ -13,6 +13,7 @@
 
 #include "core/event/dispatcher.h"
 #include "core/model/broker.h"
+#include "tests/support/fake_queues.h"
 
 namespace polylog::test {
 
@@ -28,6 +29,8 @@ struct PublishedRecord {
   bool ephemeral = false;
   uint32_t partitionHash = 0;
   std::optional<uint16_t> exactlyOnceId;
+  std::optional<std::string> streamKey;
+  bool routed = false;  ///< to an exchange
 
   const std::string* header(std::string_view name) const;
 };
@@ -97,6 +100,7 @@ class FakeBroker final : public Broker {
   std::vector<size_t> batches;     ///< records of each publish() call
   size_t unansweredPublishes = 0;  ///< publish() calls without `done`
   std::map<std::string, std::shared_ptr<FakeSession>> sessions;
+  FakeQueues queues;
 
   void answerOne();
   void answerAll();
@@ -112,6 +116,12 @@ class FakeBroker final : public Broker {
                    OpenDone done) override;
   void deleteSession(const PrincipalRef&, const std::string& clientId,
                      Done<Result<>> done) override;
+  std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) override {
+    queueClient = principal;
+    return std::make_unique<FakeQueueClient>(queues,
+                                             [this](Task task) { answer(std::move(task)); });
+  }
+  PrincipalRef queueClient;  ///< who opened the last
 
   int64_t maxRecordBytes() const override { return recordLimit; }
   int64_t recordLimit = 1 << 20;

@@ -34,6 +34,7 @@ class FakeTransport final : public Transport {
   const HostPort& local() const override { return local_; }
   Dispatcher& dispatcher() override { return dispatcher_; }
 
+  void peerIs(std::string peer) { peer_ = std::move(peer); }
   std::string takeSent() { return std::exchange(sent, {}); }
 
   std::string sent;

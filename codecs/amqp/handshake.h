@@ -1,0 +1,43 @@
+// What connection.start offers and what the client's answers come to (AMQP 0-9-1, 1.4): server
+// properties, mechanisms, logins, tuning. Pure functions, any thread.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string>
+
+#include "codecs/amqp/errors.h"
+#include "codecs/amqp/methods.h"
+#include "codecs/amqp/options.h"
+#include "core/model/principal.h"
+
+namespace polylog::amqp {
+
+inline constexpr BytesView kMechanisms = "AMQPLAIN PLAIN";
+
+/// The table of server properties, without its length.
+std::string serverProperties(const AmqpOptions& options);
+
+/// What the client says of itself in connection.start-ok.
+struct ClientFacts {
+  std::string connectionName;
+  bool failureClose = false;  ///< takes connection.close as the answer to a refused login
+  bool cancelNotify = false;  ///< takes basic.cancel
+};
+std::expected<ClientFacts, Fault> clientFacts(const ConnectionStartOk& method);
+
+/// Who logs in. `refused` is set where the login is well-formed and not admitted: then the fault is
+/// for clients with ClientFacts::failureClose only.
+struct LoginFailure {
+  Fault fault;
+  bool refused = false;
+  std::string why;  ///< for the log
+};
+std::expected<std::string, LoginFailure> login(const ConnectionStartOk& method,
+                                               const AmqpOptions& options, const std::string& peer);
+
+/// What the client chose of what connection.tune offered.
+Outcome checkTuning(const ConnectionTuneOk& method);
+
+}  // namespace polylog::amqp

@@ -1,0 +1,170 @@
+// A destructive queue: a partition of the log store, what of it is used up, and its consumers. It
+// has one worker, its home, where all that decides happens; publishers append to its partition
+// straight, and consumers on other workers are handed deliveries by post.
+//
+// Ids are the partition's offsets. What is neither used up (AckSet) nor out with a consumer waits:
+// ids from the cursor on that were never taken, and those in `returned_`, which go first, so that
+// what comes back comes back in its place.
+//
+// Accepted ids are journaled lazily, what changed since once an append; a crash forgets the last
+// few and delivers those again, as redelivered.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/model/queue.h"
+#include "router/ack_set.h"
+#include "router/core.h"
+#include "router/partition_reader.h"
+#include "storage/log_store.h"
+
+namespace polylog::router {
+
+/// A consumer's half that its queue knows. Deliveries are counted as in flight from the moment that
+/// they are taken until the client says that they are sent, so a client that doesn't read holds a
+/// bounded number.
+struct Consumer {
+  Consumer(Worker& itsWorker, QueueListener* itsListener, const ConsumeOptions& options)
+      : worker(itsWorker),
+        acknowledges(options.acknowledges),
+        exclusive(options.exclusive),
+        window(options.window),
+        channelWindow(options.channelWindow),
+        listener(itsListener) {}
+
+  bool tryTake(size_t bytes);
+  /// On the client's worker.
+  void sent(size_t count);
+
+  Worker& worker;
+  const bool acknowledges;
+  const bool exclusive;
+  const DeliveryWindowRef window;
+  const DeliveryWindowRef channelWindow;
+
+  // Both workers'.
+  std::atomic<int64_t> flightCount{0};
+  std::atomic<int64_t> flightBytes{0};
+  std::atomic<bool> blocked{false};  ///< the queue waits to be told
+
+  // The client's.
+  QueueListener* listener;    ///< null once the consumer is over
+  std::deque<size_t> handed;  ///< sizes of what was handed over and is not sent
+
+  // The queue's.
+  std::vector<QueueDelivery> batch;
+  bool gone = false;
+};
+using ConsumerRef = std::shared_ptr<Consumer>;
+
+class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> {
+ public:
+  Queue(Core& core, Worker& home, QueueSpec spec, PartitionId partition, uint64_t owner);
+  ~Queue() override;
+
+  // ---- any worker
+  const QueueSpec& spec() const { return spec_; }
+  PartitionId partition() const { return partition_; }
+  Worker& home() const { return home_; }
+  /// The client that it is exclusive to; 0 = nobody.
+  uint64_t owner() const { return owner_; }
+  QueueInfo info() const;
+  void settle(std::span<const Settlement> settlements) override;
+  /// Runs `task` on the home worker, never inside the call.
+  void onHome(Task task);
+  void resume(const ConsumerRef& consumer);
+  /// Deliveries that a consumer which is over never got.
+  void giveBack(std::vector<QueueDelivery> deliveries);
+
+  // ---- on the home worker
+  Result<> addConsumer(const ConsumerRef& consumer);
+  /// True if it was the last one.
+  bool removeConsumer(const ConsumerRef& consumer);
+  bool hasConsumers() const { return !consumers_.empty(); }
+  std::optional<QueueDelivery> takeOne(bool acknowledges);
+  int64_t purge();
+  /// Deleted: tells its consumers, delivers nothing any more.
+  void end();
+  bool ended() const { return ended_; }
+  /// Declarations that are in the journal or on their way there, so that one that fails doesn't take
+  /// away what another one was promised. The registry's, under its lock.
+  int64_t standing = 0;
+  /// What deletes its state.
+  void appendDeletion(std::vector<storage::StateChange>& state) const;
+
+  // ---- life
+  /// Before start: as it was journaled.
+  void restoreFloor(int64_t logStart);
+  bool restoreChunk(int64_t chunk, BytesView octets) { return acks_.restoreChunk(chunk, octets); }
+  /// Ids below it may have been delivered before this start.
+  void restoreSent(int64_t end) { sentEnd_ = end; }
+  void restored();
+  /// Journals what was kept back, and how far deliveries had come.
+  void stop(LeaderEpoch epoch);
+
+ private:
+  struct Next {
+    int64_t id = -1;
+    bool fromReturned = false;
+    bool redelivered = false;
+    PartitionReader* reader = nullptr;
+  };
+
+  void pumpSoon();
+  void pump();
+  bool findNext(Next& next);
+  PartitionReader::Found look(Next& next);
+  void skip(const Next& next, int64_t end, const char* why);
+  QueueDelivery take(const Next& next, bool acknowledges);
+  void hand(const ConsumerRef& consumer);
+  void apply(std::span<const Settlement> settlements);
+  void putBack(int64_t id, bool redelivered);
+  void unblock();
+  void watch();
+  void unwatch();
+  void counted();
+  void changed();
+  void journal();
+  void journaled(bool ok);
+
+  Core& core_;
+  Worker& home_;
+  const QueueSpec spec_;
+  const PartitionId partition_;
+  const uint64_t owner_;
+
+  // Any thread.
+  std::atomic<int64_t> used_{0};  ///< how many are used up
+  std::atomic<int64_t> out_{0};   ///< with consumers
+  std::atomic<int64_t> consumerCount_{0};
+
+  AckSet acks_;
+  int64_t cursor_ = 0;
+  int64_t sentEnd_ = 0;
+  std::map<int64_t, bool> returned_;  ///< id, and whether it was delivered before
+  std::set<int64_t> again_;           ///< out, and delivered before in this run
+  std::vector<ConsumerRef> consumers_;
+  std::deque<ConsumerRef> ready_;  ///< whose turn it is
+  std::unique_ptr<PartitionReader> reader_;
+  std::unique_ptr<PartitionReader> returnedReader_;
+  std::unique_ptr<Timer> retry_;
+  storage::LogStore::WatchId watchId_ = 0;
+  bool watching_ = false;
+  bool pumpDue_ = false;
+  bool ended_ = false;
+  bool dirty_ = false;
+  bool journalOnItsWay_ = false;
+  int64_t journaledFloor_ = 0;
+};
+
+}  // namespace polylog::router

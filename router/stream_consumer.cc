@@ -1,0 +1,181 @@
+#include "router/stream_consumer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/log.h"
+#include "router/catalogue.h"
+
+namespace polylog::router {
+namespace {
+
+constexpr int kDeliveriesAtATime = 1024;
+constexpr int64_t kRetryMicros = 1'000'000;
+
+Result<int64_t> startOf(Core& core, PartitionId partition, const StreamStart& start) {
+  auto ends = core.store.ends(partition);
+  if (!ends) return std::unexpected(ends.error());
+  int64_t first = ends->logStart.value();
+  int64_t next = ends->highWatermark.value();
+  switch (start.kind) {
+    case StreamStart::Kind::kFirst: return first;
+    case StreamStart::Kind::kLast: return std::max(first, next - 1);
+    case StreamStart::Kind::kNext: return next;
+    case StreamStart::Kind::kOffset: return std::max(first, start.value);
+    case StreamStart::Kind::kTimestamp: {
+      auto offset = core.store.offsetAt(partition, start.value);
+      if (!offset) return std::unexpected(offset.error());
+      return *offset ? (*offset)->value() : next;
+    }
+  }
+  return next;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<StreamConsumer>> StreamConsumer::open(Core& core, Worker& worker,
+                                                             TopicRef topic,
+                                                             std::vector<PartitionId> partitions,
+                                                             const ConsumeOptions& options,
+                                                             QueueListener* listener) {
+  if (options.start.kind == StreamStart::Kind::kOffset && partitions.size() > 1) {
+    return fail(
+        ErrorKind::kInvalid,
+        fmt::format("'{}' has {} partitions, in which an offset means nothing: consume one of "
+                    "'{}-0' to '{}-{}'",
+                    topic->name, partitions.size(), topic->name, topic->name,
+                    partitions.size() - 1));
+  }
+  // A null key and the topic's name: what other protocols wrote has its address from these.
+  auto name = std::shared_ptr<const std::string>(topic, &topic->name);
+  auto consumer =
+      std::make_shared<StreamConsumer>(core, worker, std::move(topic), options, listener);
+  for (PartitionId partition : partitions) {
+    Result<int64_t> start = startOf(core, partition, options.start);
+    if (!start) return std::unexpected(start.error());
+    Source& source = consumer->sources_.emplace_back();
+    source.partition = partition;
+    source.reader = std::make_unique<PartitionReader>(core, partition, name);
+    source.next = *start;
+  }
+  return consumer;
+}
+
+StreamConsumer::StreamConsumer(Core& core, Worker& worker, TopicRef topic,
+                               const ConsumeOptions& options, QueueListener* listener)
+    : core_(core),
+      worker_(worker),
+      topic_(std::move(topic)),
+      consumer_(worker, listener, options) {}
+
+StreamConsumer::~StreamConsumer() = default;
+
+void StreamConsumer::settle(std::span<const Settlement> /*settlements*/) {
+  resume();
+}
+
+void StreamConsumer::sent(size_t count) {
+  consumer_.sent(count);
+  resume();
+}
+
+void StreamConsumer::resume() {
+  if (consumer_.blocked.exchange(false)) pumpSoon();
+}
+
+void StreamConsumer::end() {
+  consumer_.listener = nullptr;
+  stopReading();
+}
+
+void StreamConsumer::stopReading() {
+  over_ = true;
+  retry_ = nullptr;
+  for (Source& source : sources_) {
+    if (source.watching) core_.store.unwatch(source.partition, source.watchId);
+    source.watching = false;
+  }
+}
+
+void StreamConsumer::pumpSoon() {
+  if (pumpDue_ || over_) return;
+  pumpDue_ = true;
+  worker_.later([self = shared_from_this()] {
+    self->pumpDue_ = false;
+    self->pump();
+  });
+}
+
+void StreamConsumer::pump() {
+  if (over_) return;
+  std::vector<QueueDelivery> batch;
+  bool blocked = false;
+  size_t idle = 0;
+  while (!blocked && !over_ && idle < sources_.size() && batch.size() < kDeliveriesAtATime) {
+    size_t at = turn_++ % sources_.size();
+    idle = advance(at, batch, blocked) ? 0 : idle + 1;
+  }
+  if (!batch.empty()) {
+    for (const QueueDelivery& delivery : batch) {
+      consumer_.handed.push_back(sizeOf(delivery.record->record));
+    }
+    auto self = shared_from_this();  // the listener may end us
+    if (consumer_.listener != nullptr) consumer_.listener->onDeliveries(batch);
+    if (batch.size() >= kDeliveriesAtATime) pumpSoon();
+  }
+}
+
+bool StreamConsumer::advance(size_t at, std::vector<QueueDelivery>& out, bool& blocked) {
+  Source& source = sources_[at];
+  if (source.watching) return false;
+  switch (source.reader->find(worker_, source.next)) {
+    case PartitionReader::Found::kRecord: break;
+    case PartitionReader::Found::kEnd: watch(at); return false;
+    case PartitionReader::Found::kGone: source.next = source.reader->logStart(); return true;
+    case PartitionReader::Found::kDamaged:
+      logError(fmt::format("topic '{}': offsets {} to {} can't be read and are skipped: {}",
+                           topic_->name, source.next, source.reader->damagedEnd() - 1,
+                           source.reader->error().text));
+      source.next = std::max(source.next + 1, source.reader->damagedEnd());
+      return true;
+    case PartitionReader::Found::kDeleted:
+      stopReading();
+      worker_.later([self = shared_from_this()] {
+        auto* listener = std::exchange(self->consumer_.listener, nullptr);
+        if (listener != nullptr) listener->onCancelled();
+      });
+      return false;
+    case PartitionReader::Found::kFailed:
+      if (!retry_) retry_ = worker_.dispatcher.makeTimer([this] { pumpSoon(); });
+      retry_->start(kRetryMicros);
+      return false;
+  }
+  size_t bytes = source.reader->bytes();
+  if (!consumer_.tryTake(bytes)) {
+    consumer_.blocked = true;
+    blocked = true;
+    return false;
+  }
+  QueueDelivery& delivery = out.emplace_back();
+  delivery.record = source.reader->record();
+  delivery.id = source.next++;
+  core_.metrics.recordsOut(Protocol::kAmqp).add();
+  core_.metrics.bytesOut(Protocol::kAmqp).add(static_cast<int64_t>(bytes));
+  return true;
+}
+
+void StreamConsumer::watch(size_t at) {
+  Source& source = sources_[at];
+  source.watching = true;
+  source.watchId = core_.store.watch(source.partition, Offset(source.next), worker_.sink,
+                                     [weak = weak_from_this(), at] {
+                                       auto self = weak.lock();
+                                       if (!self || self->over_) return;
+                                       self->sources_[at].watching = false;
+                                       self->pumpSoon();
+                                     });
+}
+
+}  // namespace polylog::router
