@@ -161,9 +161,10 @@ def main():
             for consumer in CONSUMERS:
                 suite.add(f"{publisher.name} ({publisher.protocol}) to {consumer.name} "
                           f"({consumer.protocol})", compare(publisher, consumer))
-        suite.add("a consumer group, a stream consumer and an MQTT subscriber side by side on one topic, "
-                  "publishers of all three protocols: all see the same, in one order",
-                  lambda: side_by_side(broker))
+        if "amqp" in broker.PROTOCOLS:
+            suite.add("a consumer group, a stream consumer and an MQTT subscriber side by side on one "
+                      "topic, publishers of all three protocols: all see the same, in order",
+                      lambda: side_by_side(broker))
         return suite.run()
 
 
@@ -211,7 +212,11 @@ def side_by_side(broker):
         reader.join(60)
     equal(seen["group"], list(range(count)), "the consumer group")
     equal(seen["stream"], list(range(count)), "the stream consumer")
-    equal([int(m.payload) for m in subscriber.expect(count)], list(range(count)), "the subscriber")
+    # Live delivery doesn't wait for the journal, so it keeps the order of each publisher only.
+    numbers = [int(m.payload) for m in subscriber.expect(count)]
+    for publisher in range(3):
+        equal([number for number in numbers if number % 3 == publisher],
+              list(range(publisher, count, 3)), "the subscriber, one publisher's")
     for client in (subscriber, mqtt):
         client.close()
     connection.close()

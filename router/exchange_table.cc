@@ -292,7 +292,7 @@ void ExchangeTable::collect(const std::string& exchange, const Address& address,
 void ExchangeTable::defaultExchange(BytesView routingKey, RouteImpl& out) const {
   if (auto queue = core_.queues->find(routingKey)) {
     out.queues.push_back(std::move(queue));
-  } else if (TopicRef topic = core_.catalogue->find(routingKey)) {
+  } else if (TopicRef topic = routingKey.empty() ? nullptr : core_.catalogue->find(routingKey)) {
     out.streams.push_back(topic->name);
   }
 }
@@ -378,8 +378,8 @@ bool headersMatch(const Table& arguments, const Table* headers) {
     if (name == kMatchArgument || (!withX && name.starts_with("x-"))) continue;
     const Value* there = headers ? polylog::find(*headers, name) : nullptr;
     // A binding's value of nothing asks only that the header be there.
-    bool matches =
-        there != nullptr && (std::holds_alternative<std::monostate>(wanted.is) || sameValue(*there, wanted));
+    bool matches = there != nullptr &&
+                   (std::holds_alternative<std::monostate>(wanted.is) || sameValue(*there, wanted));
     if (matches && any) return true;
     if (!matches && !any) return false;
   }
@@ -502,6 +502,9 @@ void ExchangeTable::remove(Worker& worker, const std::string& name, bool ifUnuse
 }
 
 Result<std::unique_ptr<ExchangeTable::Binding>> ExchangeTable::resolve(BindingSpec spec) const {
+  if (spec.source.empty() || (spec.toExchange && spec.destination.empty())) {
+    return fail(ErrorKind::kInvalid, "nothing is bound to or from the default exchange");
+  }
   auto binding = std::make_unique<Binding>();
   const Exchange* source = findLocked(spec.source);
   if (source == nullptr) return fail(ErrorKind::kNotFound, "no exchange '" + spec.source + "'");
@@ -702,8 +705,8 @@ void ExchangeTable::detach(const std::string& key, std::vector<storage::StateCha
   if (source->spec.autoDelete && source->all.empty()) idle.push_back(source->spec.name);
 }
 
-/// One after the other, not by recursion: chains of exchanges that go with their last binding may be
-/// long.
+/// One after the other, not by recursion: chains of exchanges that go with their last binding may
+/// be long.
 void ExchangeTable::eraseExchanges(std::vector<std::string> names,
                                    std::vector<storage::StateChange>& state) {
   while (!names.empty()) {

@@ -240,6 +240,7 @@ bool Queue::findNext(Next& next) {
       case PartitionReader::Found::kFailed:
         logError(
             fmt::format("queue '{}' can't be read: {}", spec_.name, next.reader->error().text));
+        if (core_.stopping.load()) return false;
         if (!retry_) retry_ = home_.dispatcher.makeTimer([this] { pump(); });
         retry_->start(kRetryMicros);
         return false;

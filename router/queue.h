@@ -96,8 +96,8 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// Deleted: tells its consumers, delivers nothing any more.
   void end();
   bool ended() const { return ended_; }
-  /// Declarations that are in the journal or on their way there, so that one that fails doesn't take
-  /// away what another one was promised. The registry's, under its lock.
+  /// Declarations that are in the journal or on their way there, so that one that fails doesn't
+  /// take away what another one was promised. The registry's, under its lock.
   int64_t standing = 0;
   /// What deletes its state.
   void appendDeletion(std::vector<storage::StateChange>& state) const;

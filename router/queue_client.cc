@@ -26,6 +26,7 @@ struct Stream {
 };
 
 std::optional<Stream> findStream(Core& core, const std::string& name) {
+  if (name.empty()) return std::nullopt;  // a topic may be called so, a queue not
   if (TopicRef topic = core.catalogue->find(name)) return Stream{topic, topic->partitions};
   size_t dash = name.rfind('-');
   if (dash == std::string::npos) return std::nullopt;
@@ -41,6 +42,36 @@ std::optional<Stream> findStream(Core& core, const std::string& name) {
   return Stream{topic, {topic->partitions[number]}};
 }
 
+/// A stream's arguments are kept with its topic's configuration, as text: they are texts and whole
+/// numbers, and which is which can be told.
+constexpr std::string_view kArgumentPrefix = "x-";
+
+void keepArguments(const Table& arguments, TopicConfig& config) {
+  for (const auto& [name, value] : arguments) {
+    if (!name.starts_with(kArgumentPrefix)) continue;
+    if (const auto* text = std::get_if<std::string>(&value.is)) config.overrides[name] = *text;
+    if (const auto* number = std::get_if<int64_t>(&value.is)) {
+      config.overrides[name] = std::to_string(*number);
+    }
+  }
+}
+
+Table keptArguments(const TopicConfig& config) {
+  Table arguments;
+  for (const auto& [name, text] : config.overrides) {
+    if (!name.starts_with(kArgumentPrefix)) continue;
+    int64_t number = 0;
+    const char* end = text.data() + text.size();
+    auto [stop, error] = std::from_chars(text.data(), end, number);
+    bool isNumber = error == std::errc() && stop == end;
+    arguments.emplace_back(name, isNumber ? Value(number) : Value(text));
+  }
+  if (find(arguments, "x-queue-type") == nullptr) {
+    arguments.emplace_back("x-queue-type", Value(std::string("stream")));
+  }
+  return arguments;
+}
+
 QueueInfo describe(Core& core, const Stream& stream, const std::string& name) {
   QueueInfo info;
   info.spec.name = name;
@@ -48,7 +79,7 @@ QueueInfo describe(Core& core, const Stream& stream, const std::string& name) {
   info.spec.durable = true;
   info.spec.retentionMs = stream.topic->config.retentionMs;
   info.spec.retentionBytes = stream.topic->config.retentionBytes;
-  info.spec.arguments.emplace_back("x-queue-type", Value{std::string("stream")});
+  info.spec.arguments = keptArguments(stream.topic->config);
   for (PartitionId partition : stream.partitions) {
     if (auto ends = core.store.ends(partition)) info.ready += ends->highWatermark - ends->logStart;
   }
@@ -184,7 +215,8 @@ class QueueClientImpl final : public QueueClient {
   Result<> reachable(const BindingSpec& binding) const {
     auto kind = binding.toExchange ? ResourceKind::kExchange : ResourceKind::kQueue;
     if (auto ok = permits(Operation::kWrite, kind, binding.destination); !ok) return ok;
-    if (auto ok = permits(Operation::kRead, ResourceKind::kExchange, binding.source); !ok) return ok;
+    if (auto ok = permits(Operation::kRead, ResourceKind::kExchange, binding.source); !ok)
+      return ok;
     if (binding.toExchange) return {};
     if (auto queue = mine(binding.destination); !queue) return std::unexpected(queue.error());
     return {};
@@ -273,6 +305,7 @@ void QueueClientImpl::declareStream(QueueSpec spec, Done<Result<QueueDeclared>> 
   topic.config = core_.options.defaultsMqtt;
   if (spec.retentionMs >= 0) topic.config->retentionMs = spec.retentionMs;
   if (spec.retentionBytes >= 0) topic.config->retentionBytes = spec.retentionBytes;
+  keepArguments(spec.arguments, *topic.config);
   std::string name = spec.name;
   core_.catalogue->create(worker_, std::move(topic), Protocol::kAmqp,
                           guarded<Result<TopicRef>>(

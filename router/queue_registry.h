@@ -50,6 +50,7 @@ class QueueRegistry {
   Result<int64_t> mayGo(const Queue& queue, bool ifUnused, bool ifEmpty) const;
   std::vector<storage::StateChange> takeOut(Queue& queue);
   void takeAway(Queue& queue, const std::function<bool()>& still);
+
   void declareFailed(const std::shared_ptr<Queue>& queue);
   WhatIsDue whatIsDue();
   void forget(const Queue& queue);

@@ -13,10 +13,12 @@
 //
 // Locks. No lock is held while a callback of anybody else's runs. Where two are held, it is in this
 // order; those on one line are never held together:
-//   1. Catalogue's creation lock                        (held over append())
-//   2. IdAllocator's lock, RetainedStore's lock         (held over append())
-//   3. the log store's own
-//   4. Catalogue's map, SubscriptionTrie's, AddressTags', SessionRegistry's map, FeedRouter's queue
+//   1. Catalogue's and QueueRegistry's creation locks   (held over append())
+//   2. ExchangeTable's lock                             (held over append())
+//   3. IdAllocator's lock, RetainedStore's lock         (held over append())
+//   4. the log store's own
+//   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's map,
+//      FeedRouter's queue
 #pragma once
 
 #include <cstdint>

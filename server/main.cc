@@ -14,7 +14,6 @@ namespace {
 
 using namespace polylog;
 
-constexpr const char* kVersion = "polylog 0.1.0";
 
 int report(const std::vector<Error>& errors) {
   for (const Error& error : errors) std::fprintf(stderr, "polylog: %s\n", error.text.c_str());
@@ -65,7 +64,7 @@ int runCheck(const std::string& file) {
 
 int main(int argc, char** argv) {
   CLI::App app("Polylog: MQTT, Kafka and AMQP over one log.", "polylog");
-  app.set_version_flag("--version", kVersion);
+  app.set_version_flag("--version", std::string("polylog ") + server::kVersion);
   app.require_subcommand(1);
   int status = 0;
 

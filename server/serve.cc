@@ -94,6 +94,7 @@ SessionFactory sessionFactory(const std::string& protocol, const Config& config,
   }
   if (protocol == "amqp") {
     amqp::AmqpOptions options;
+    options.version = kVersion;
     options.remoteLogins = config.allowAnonymous;
     options.rules = config.rules;
     return amqp::makeSessionFactory(broker, options);

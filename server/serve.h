@@ -6,6 +6,8 @@
 
 namespace polylog::server {
 
+inline constexpr const char* kVersion = "0.1.0";
+
 /// Runs the broker until SIGTERM or SIGINT; returns the process's exit status: 0 after a drain, 1
 /// when it can't start (the reason is on standard error). A second signal while it drains ends the
 /// process at once, as a crash would: nothing acknowledged is lost. A disk that fails to sync ends

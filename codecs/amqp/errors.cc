@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "mapping/address.h"
 #include "mapping/errors.h"
 
 namespace polylog::amqp {
@@ -27,8 +28,15 @@ std::string snippet(uint8_t type, BytesView payload) {
 std::string replyText(const Fault& fault) {
   std::string text(replyName(fault.code));
   text.append(" - ").append(fault.text);
+  // Names in publishes may be any octets, clients take the text for UTF-8.
+  if (!mapping::isUtf8(text)) {
+    std::ranges::replace_if(
+        text, [](char c) { return (c & 0x80) != 0; }, '?');
+  }
   if (text.size() > kLongest) {
-    text.resize(kLongest - 3);
+    size_t end = kLongest - 3;
+    while ((text[end] & 0xC0) == 0x80) --end;  // not within a character
+    text.resize(end);
     text.append("...");
   }
   return text;

@@ -5,7 +5,7 @@ import time
 
 from pika import spec
 
-from lib.amqp_raw import BODY, HEADER, HEARTBEAT, METHOD, Raw, frame, header, method, publish
+from lib.amqp_raw import BODY, HEADER, HEARTBEAT, HELLO, METHOD, Raw, frame, header, method, publish
 
 from .scenario import scenario
 
@@ -46,7 +46,7 @@ def bad_methods(broker, see):
         "unknown method": raw_method(1, 50, 99), "unknown class": raw_method(1, 999, 10),
         "unknown method on channel 0": raw_method(0, 10, 99),
         "channel not open": method(7, spec.Basic.Qos()),
-        "publish, channel not open": method(7, spec.Basic.Publish(exchange="", routing_key="x")),
+        "publish, channel not open": publish(7, "", "x"),
         "channel.close, not open": method(7, spec.Channel.Close(200, "", 0, 0)),
         "channel.close-ok, not open": method(7, spec.Channel.CloseOk()),
         "second channel.open": method(1, spec.Channel.Open()),
@@ -57,7 +57,8 @@ def bad_methods(broker, see):
         "channel.close-ok unasked": method(1, spec.Channel.CloseOk()),
         "flow-ok unasked": method(1, spec.Channel.FlowOk(True)),
         "cancel-ok unasked": method(1, spec.Basic.CancelOk("t")),
-        "basic.deliver from a client": method(1, spec.Basic.Deliver("t", 1, False, "", "")),
+        "basic.deliver from a client": method(1, spec.Basic.Deliver("t", 1, False, "", ""))
+        + header(1, 0),
         "arguments cut short": raw_method(1, 50, 10, b"\x00\x00\x05ab"),
         "octets behind the arguments": raw_method(1, 20, 20, b"\x01\x01"),
         "a name that is not UTF-8": raw_method(1, 50, 30, b"\x00\x00\x02\xff\xfe\x00"),
@@ -121,15 +122,22 @@ def trickle(broker, see):
 @scenario("handshakes out of turn: cut off or refused, nothing else notices")
 def bad_handshakes(broker, see):
     start_ok = method(0, spec.Connection.StartOk({}, "PLAIN", b"\x00guest\x00guest", "en_US"))
-    for title, data in (("open before tune", start_ok + method(0, spec.Connection.TuneOk(0, 131072, 0))
-                         + method(1, spec.Channel.Open())),):
+
+    def tune_ok(*values):
+        return method(0, spec.Connection.TuneOk(*values))
+
+    for title, data in (
+            ("a channel before connection.open", tune_ok(2047, 131072, 0) + method(1, spec.Channel.Open())),
+            ("channels without limit", tune_ok(0, 131072, 0) + method(0, spec.Connection.Open("/"))),
+            ("frames larger than offered",
+             tune_ok(2047, 1 << 20, 0) + method(0, spec.Connection.Open("/"))),
+            ("frames smaller than 4,096", tune_ok(2047, 100, 0) + method(0, spec.Connection.Open("/")))):
         raw = Raw(broker, handshake=False)
-        raw.send(b"AMQP\x00\x00\x09\x01")
+        raw.send(HELLO)
         raw.receive()
         raw.send(start_ok)
         raw.receive()
-        raw.send(data[len(start_ok):])
-        see(title, raw.outcome())
+        see(title, raw.outcome(data))
     for title, tune in (("tune-ok", (2047, 131072, 0)), ("a frame of 4,096", (2047, 4096, 0)),
                         ("no heartbeat, one channel", (1, 131072, 0))):
         raw = Raw(broker, channel_max=tune[0], frame_max=tune[1], heartbeat=tune[2])

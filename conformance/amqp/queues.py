@@ -31,6 +31,7 @@ def server_named(broker, see):
 def exclusive(broker, see):
     owner, other = Peer(broker), Peer(broker)
     owner.channel.queue_declare("q.mine", exclusive=True)
+    owner.channel.queue_bind("q.mine", "amq.direct", "x")
     for title, call in (
             ("declare", lambda c: c.queue_declare("q.mine", exclusive=True)),
             ("passive", lambda c: c.queue_declare("q.mine", passive=True)),

@@ -48,7 +48,7 @@ async function consume() {
   const messages = [];
   await channel.prefetch(10);
   await new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error(`only ${messages.length} of ${count} messages`)), 60000).unref();
+    setTimeout(() => reject(new Error(`only ${messages.length} of ${count} messages`)), Number(process.env.LIMIT ?? 60000)).unref();
     channel.on("error", reject);
     channel.consume(queue, (message) => {
       messages.push(seen(message));

@@ -20,7 +20,7 @@ class Broker:
     """
 
     # Until the binary speaks AMQP: AMQP=1 asks for it.
-    PROTOCOLS = ("mqtt", "kafka", "admin") + (("amqp",) if os.environ.get("AMQP") else ())
+    PROTOCOLS = ("mqtt", "kafka", "amqp", "admin")
 
     def __init__(self, settings=(), data=None):
         self.settings = list(settings)

@@ -1,6 +1,7 @@
 """Third-party MQTT clients behind one face: publish(broker, topic, samples), and a subscriber that
 is subscribed when its constructor returns and gives what it saw."""
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -10,6 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from .cases import wait_until
 from .sample import MqttSeen
 
 
@@ -164,16 +166,22 @@ class MosquittoSub:
 
     def __init__(self, broker, topic, count):
         self.count = count
+        # To a file: with nobody reading, a pipe would hold mosquitto_sub up, and its keep-alive.
+        self.output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            ["stdbuf", "-oL", "mosquitto_sub", "-p", str(broker.mqtt), "-V", "5", "-q", "2", "-t", f"{topic}/#", "-d",
-             "-C", str(count), "-W", "60", "-F", "REC|%t|%x|%C|%R|%D|%P"],
-            stdout=subprocess.PIPE)  # line by line, so that "Subscribed" shows when it is so
-        for line in self.process.stdout:
-            if line.startswith(b"Subscribed"):
-                break
+            ["stdbuf", "-oL", "mosquitto_sub", "-p", str(broker.mqtt), "-V", "5", "-q", "2", "-t",
+             f"{topic}/#", "-d", "-C", str(count), "-W", "300", "-F", "REC|%t|%x|%C|%R|%D|%P"],
+            stdout=self.output)  # line by line, so that "Subscribed" shows when it is so
+        wait_until(lambda: b"\nSubscribed" in self._said(), what="SUBACK")
+
+    def _said(self):
+        # Not by way of the file's position, which the process has in common with us.
+        descriptor = self.output.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
     def finish(self):
-        output, _ = self.process.communicate(timeout=70)
+        self.process.wait(60)
+        output = self._said()
         seen = []
         for line in output.split(b"\n"):
             if not line.startswith(b"REC|"):

@@ -168,6 +168,17 @@ TEST_F(PublishingTest, refusesMalformedProperties) {
   client.expectConnectionClosed(ReplyCode::kSyntaxError, "malformed content properties");
 }
 
+TEST_F(PublishingTest, repliesInUtf8) {
+  client.publish(publishTo("\xFF", ""), "x");
+  client.expectChannelClosed(ReplyCode::kNotFound, "no exchange '?' in vhost '/'");
+  client.openChannel(2);
+  std::string name(200, 'x');
+  for (int i = 0; i < 25; ++i) name += "\u00e9";
+  client.feed(publishFrames(2, publishTo(name, ""), "x"));
+  const auto close = client.next<ChannelClose>(2);
+  EXPECT_TRUE(close.replyText.ends_with("\u00e9..."));
+}
+
 TEST_F(PublishingTest, hasNoImmediate) {
   BasicPublish method = publishTo("", "q");
   method.immediate = true;

@@ -236,6 +236,7 @@ class LogBroker final : public Broker {
   LeaderEpoch leaderEpoch() const override { return LeaderEpoch(7); }
   int64_t maxRecordBytes() const override { return limit; }
 
+  std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef&) override { return nullptr; }
   void openSession(const PrincipalRef&, SubscriberOptions, SubscriberListener*, OpenDone) override {
   }
   void listSessions(const PrincipalRef&, Done<std::vector<SessionInfo>>) override {}

@@ -64,7 +64,7 @@ TEST_F(ExchangeTest, FanoutLooksAtNothing) {
 /// As RabbitMQ 3.10 answers them.
 TEST_F(ExchangeTest, TopicPatterns) {
   declareExchange("t", ExchangeType::kTopic);
-  const std::vector<std::string> keys = {"",    ".",    "a",    "a.",    ".a",
+  const std::vector<std::string> keys = {"",    ".",    "a",     "a.", ".a",
                                          "a.b", "a..b", "a.b.c", "..", "b"};
   const std::map<std::string, std::vector<std::string>> matches = {
       {"", {""}},
@@ -233,6 +233,12 @@ TEST_F(ExchangeTest, BindingNeedsBothEnds) {
   EXPECT_EQ(bind(toQueue("amq.direct", "nope")).error().kind, ErrorKind::kNotFound);
   EXPECT_EQ(bind(toExchange("amq.direct", "nope")).error().kind, ErrorKind::kNotFound);
   EXPECT_THAT(bind(toQueue("nope", "neither")).error().text, testing::HasSubstr("exchange"));
+}
+
+TEST_F(ExchangeTest, TheDefaultExchangeIsNotBound) {
+  declare("q");
+  EXPECT_EQ(bind(toQueue("", "q", "k")).error().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(bind(toExchange("amq.fanout", "")).error().kind, ErrorKind::kInvalid);
 }
 
 TEST_F(ExchangeTest, PublishingNeedsAnExchangeThatIsNotInternal) {

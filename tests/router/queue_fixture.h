@@ -1,5 +1,5 @@
-// Exchanges and queues over the router's fixture: AMQP-like connections that declare, bind, publish,
-// consume and settle, and wait for each answer unless a test says otherwise.
+// Exchanges and queues over the router's fixture: AMQP-like connections that declare, bind,
+// publish, consume and settle, and wait for each answer unless a test says otherwise.
 #pragma once
 
 #include <algorithm>
@@ -102,6 +102,13 @@ inline BindingSpec toQueue(std::string source, std::string queue, std::string ke
 
 inline BindingSpec toExchange(std::string source, std::string exchange, std::string key = "") {
   return {std::move(source), true, std::move(exchange), std::move(key), {}};
+}
+
+/// "0", "1", ...
+inline std::vector<std::string> numbers(int from, int to) {
+  std::vector<std::string> texts;
+  for (int i = from; i < to; ++i) texts.push_back(std::to_string(i));
+  return texts;
 }
 
 inline Table withAlternate(const std::string& exchange) {
@@ -213,19 +220,16 @@ class QueueFixture : public RouterFixture {
     });
   }
   auto startBind(BindingSpec spec, size_t worker = 0) {
-    return start<void>(worker, [spec](QueueClient& client, auto done) {
-      client.bind(spec, std::move(done));
-    });
+    return start<void>(
+        worker, [spec](QueueClient& client, auto done) { client.bind(spec, std::move(done)); });
   }
   Result<> bind(BindingSpec spec, size_t worker = 0) {
-    return ask<void>(worker, [spec](QueueClient& client, auto done) {
-      client.bind(spec, std::move(done));
-    });
+    return ask<void>(
+        worker, [spec](QueueClient& client, auto done) { client.bind(spec, std::move(done)); });
   }
   Result<> unbind(BindingSpec spec) {
-    return ask<void>(0, [spec](QueueClient& client, auto done) {
-      client.unbind(spec, std::move(done));
-    });
+    return ask<void>(
+        0, [spec](QueueClient& client, auto done) { client.unbind(spec, std::move(done)); });
   }
   auto startDelete(const std::string& name, size_t worker = 0) {
     return start<int64_t>(worker, [name](QueueClient& client, auto done) {
@@ -239,9 +243,8 @@ class QueueFixture : public RouterFixture {
     });
   }
   Result<int64_t> purge(const std::string& name, size_t worker = 0) {
-    return ask<int64_t>(worker, [&](QueueClient& client, auto done) {
-      client.purgeQueue(name, std::move(done));
-    });
+    return ask<int64_t>(
+        worker, [&](QueueClient& client, auto done) { client.purgeQueue(name, std::move(done)); });
   }
   Result<std::optional<QueueGot>> get(const std::string& name, bool acknowledges = true,
                                       size_t worker = 0) {
@@ -369,6 +372,16 @@ class QueueFixture : public RouterFixture {
     options.queue = queue;
     if (prefetch > 0) options.window = window(prefetch);
     return consume(std::move(options), worker);
+  }
+  static ConsumeOptions options(const std::string& queue) {
+    ConsumeOptions made;
+    made.queue = queue;
+    return made;
+  }
+  static ConsumeOptions exclusive(const std::string& queue) {
+    ConsumeOptions made = options(queue);
+    made.exclusive = true;
+    return made;
   }
   static DeliveryWindowRef window(int64_t limit) {
     auto made = std::make_shared<DeliveryWindow>();

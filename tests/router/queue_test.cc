@@ -1,4 +1,4 @@
-// Queues: order, consumers, settling, deletion, and what publishing to them promises.
+// Queues: order, consumers, settling, and what publishing to them promises.
 #include "router/queue.h"
 
 #include <gmock/gmock.h>
@@ -16,103 +16,7 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-std::vector<std::string> numbers(int from, int to) {
-  std::vector<std::string> texts;
-  for (int i = from; i < to; ++i) texts.push_back(std::to_string(i));
-  return texts;
-}
-
-class QueueTest : public QueueFixture {
- protected:
-  ConsumeOptions options(const std::string& queue) {
-    ConsumeOptions made;
-    made.queue = queue;
-    return made;
-  }
-  ConsumeOptions exclusive(const std::string& queue) {
-    ConsumeOptions made = options(queue);
-    made.exclusive = true;
-    return made;
-  }
-};
-
-// ---------------------------------------------------------------- declaring
-
-TEST_F(QueueTest, DeclaringAgainTellsWhatThereIs) {
-  begin();
-  QueueSpec spec = queueSpec("q");
-  spec.arguments = {{"x-max-length", Value(int64_t{5})}};
-  auto made = declare(spec);
-  ASSERT_TRUE(made);
-  EXPECT_TRUE(made->created);
-  sendTo("q", {"one"});
-  auto again = declare(queueSpec("q", false));
-  ASSERT_TRUE(again);
-  EXPECT_FALSE(again->created);
-  EXPECT_TRUE(again->info.spec.durable);
-  EXPECT_EQ(again->info.spec.arguments, spec.arguments);
-  EXPECT_EQ(again->info.ready, 1);
-}
-
-TEST_F(QueueTest, DurableDeclarationsWaitForTheDisk) {
-  begin();
-  auto durable = startDeclare(queueSpec("d"));
-  auto transient = startDeclare(queueSpec("t", false));
-  run();
-  EXPECT_FALSE(*durable);
-  EXPECT_TRUE(*transient);
-  auto again = startDeclare(queueSpec("d"));
-  run();
-  EXPECT_FALSE(*again) << "it is no more durable for being asked twice";
-  settle();
-  EXPECT_TRUE(*durable);
-  EXPECT_TRUE(*again);
-}
-
-TEST_F(QueueTest, AsManyAsAreAllowed) {
-  RouterOptions few;
-  few.maxQueues = 1;
-  begin(1, few);
-  EXPECT_TRUE(declare("a"));
-  EXPECT_EQ(declare("b").error().kind, ErrorKind::kBusy);
-  EXPECT_TRUE(declare("a"));
-  deleteQueue("a");
-  EXPECT_TRUE(declare("b"));
-}
-
-TEST_F(QueueTest, ADeclarationThatFailsLeavesNothing) {
-  begin();
-  for (bool durable : {true, false}) {
-    auto answer = startDeclare(queueSpec("q", durable));
-    bool bound = bool(routeOf("", "q"));
-    EXPECT_TRUE(bound);
-    auto binding = startBind(toQueue("amq.fanout", "q"));
-    run();
-    failWrites();
-    EXPECT_EQ(bool(**answer), !durable) << "a transient one was promised nothing";
-    EXPECT_FALSE(info("q"));
-    EXPECT_THAT(boundTo("amq.fanout"), IsEmpty());
-    EXPECT_FALSE(send("amq.fanout", "", {"lost"}));
-  }
-  for (bool durable : {true, false}) {
-    store_->refuseNext({ErrorKind::kNoSpace, "full"});
-    EXPECT_EQ(declare(queueSpec("q", durable)).error().kind, ErrorKind::kNoSpace);
-    EXPECT_FALSE(info("q"));
-  }
-}
-
-TEST_F(QueueTest, AFailureTakesNothingFromADeclarationAfterIt) {
-  begin(2);
-  auto first = startDeclare(queueSpec("q"));
-  store_->failPending({ErrorKind::kIo, "the disk said no"});
-  auto second = startDeclare(queueSpec("q"), 1);
-  settle();
-  EXPECT_FALSE(**first);
-  ASSERT_TRUE(**second);
-  EXPECT_TRUE(sendTo("q", {"one"}));
-  crash();
-  EXPECT_THAT(drain("q"), ElementsAre("one"));
-}
+class QueueTest : public QueueFixture {};
 
 // ---------------------------------------------------------------- order and consumers
 
@@ -298,6 +202,7 @@ TEST_F(QueueTest, ConsumeIsAnsweredBeforeTheFirstDelivery) {
       startSend("", name, {"another"}, worker);
       settle();  // the listener itself looks at the order
       EXPECT_FALSE(consumer.texts.empty());
+      drop(consumer);
     }
   }
 }
@@ -315,6 +220,28 @@ TEST_F(QueueTest, ConsumersOnOtherWorkersThanTheQueue) {
   EXPECT_EQ(one.texts.size() + two.texts.size(), 18U);
   accept(two, idsOf(two));
   EXPECT_EQ(unacknowledged("q") + ready("q") + int64_t(two.got.size()), 12);
+}
+
+TEST_F(QueueTest, OnlyAQueueWithConsumersIsWatched) {
+  begin(2);
+  declare("q");
+  EXPECT_FALSE(*get("q"));
+  EXPECT_EQ(store_->watches(), 0U);
+  TestConsumer& first = consume("q", 0, 1);
+  EXPECT_EQ(store_->watches(), 1U);
+  EXPECT_FALSE(*get("q"));
+  drop(first);
+  settle();
+  EXPECT_EQ(store_->watches(), 0U);
+  sendTo("q", {"one"});
+  TestConsumer& second = consume("q", 1);
+  sendTo("q", {"two"});
+  EXPECT_THAT(second.texts, ElementsAre("one"));
+  drop(second);
+  TestConsumer& third = consume("q");
+  EXPECT_THAT(third.texts, ElementsAre("two"));
+  sendTo("q", {"three"});
+  EXPECT_THAT(third.texts, ElementsAre("two", "three"));
 }
 
 // ---------------------------------------------------------------- settling
@@ -491,9 +418,8 @@ TEST_F(QueueTest, PurgeIsDurableWhenAnswered) {
   begin();
   declare("q");
   sendTo("q", numbers(0, 3));
-  auto answer = start<int64_t>(0, [](QueueClient& client, auto done) {
-    client.purgeQueue("q", std::move(done));
-  });
+  auto answer = start<int64_t>(
+      0, [](QueueClient& client, auto done) { client.purgeQueue("q", std::move(done)); });
   run();
   EXPECT_FALSE(*answer);
   store_->commit();
@@ -501,226 +427,6 @@ TEST_F(QueueTest, PurgeIsDurableWhenAnswered) {
   ASSERT_TRUE(*answer);
   crash();
   EXPECT_EQ(ready("q"), 0);
-}
-
-// ---------------------------------------------------------------- deleting
-
-TEST_F(QueueTest, DeleteCountsWhatWaits) {
-  begin();
-  declare("q");
-  sendTo("q", numbers(0, 3));
-  TestConsumer& consumer = consume("q", 1);
-  EXPECT_EQ(deleteQueue("q", true, false).error().kind, ErrorKind::kInUse);
-  EXPECT_EQ(deleteQueue("q", false, true).error().kind, ErrorKind::kNotEmpty);
-  EXPECT_EQ(deleteQueue("q", true, true).error().kind, ErrorKind::kNotEmpty);
-  EXPECT_EQ(*deleteQueue("q"), 2);
-  EXPECT_EQ(consumer.cancelled, 1);
-  EXPECT_EQ(deleteQueue("q").error().kind, ErrorKind::kNotFound);
-  EXPECT_FALSE(info("q"));
-}
-
-TEST_F(QueueTest, UnacknowledgedDontMakeItNotEmpty) {
-  begin();
-  declare("q");
-  sendTo("q", {"one"});
-  auto got = get("q");
-  EXPECT_EQ(*deleteQueue("q", true, true), 0);
-}
-
-TEST_F(QueueTest, DeletingGivesItsPartitionBack) {
-  begin();
-  declare("q");
-  sendTo("q", numbers(0, 3));
-  PartitionId partition = store_->last().messages.at(0).targets.at(0).partition;
-  EXPECT_TRUE(store_->exists(partition));
-  TestConsumer& consumer = consume("q");
-  accept(consumer, {1});
-  deleteQueue("q");
-  EXPECT_FALSE(store_->exists(partition));
-  int left = 0;
-  for (auto table : {storage::StateTable::kQueue, storage::StateTable::kQueueAck}) {
-    store_->scanState(table, "", [&](BytesView, BytesView) { return ++left > 0; });
-  }
-  EXPECT_EQ(left, 0);
-}
-
-TEST_F(QueueTest, CancelledOnWhateverWorker) {
-  begin(3);
-  declare("q", 1);
-  TestConsumer& near = consume("q", 0, 1);
-  TestConsumer& far = consume("q", 0, 2);
-  sendTo("q", numbers(0, 4));
-  deleteQueue("q");
-  EXPECT_EQ(near.cancelled, 1);
-  EXPECT_EQ(far.cancelled, 1);
-  accept(far, idsOf(far));
-}
-
-TEST_F(QueueTest, DeletingAndDeclaringAroundEachOther) {
-  begin(2);
-  declare("q");
-  bind(toQueue("amq.direct", "q", "k"));
-  sendTo("q", {"old"});
-  auto deleted = startDelete("q", 1);
-  loops_[0]->runAll();
-  auto declared = startDeclare(queueSpec("q"), 1);
-  auto bound = startBind(toQueue("amq.direct", "q", "k"), 1);
-  auto told = startSend("amq.direct", "k", {"new"}, 1);
-  settle();
-  EXPECT_TRUE(**deleted);
-  EXPECT_TRUE((**declared)->created);
-  EXPECT_TRUE(**bound);
-  EXPECT_TRUE(told->results.at(0).matched);
-  crash();
-  EXPECT_THAT(boundTo("amq.direct"), ElementsAre("q"));
-  EXPECT_THAT(drain("q"), ElementsAre("new"));
-}
-
-TEST_F(QueueTest, ADeletionThatFailsIsMadeUpForButNotOverANewDeclaration) {
-  begin();
-  declare("q");
-  declare("other");
-  bind(toQueue("amq.direct", "q", "k"));
-  bind(toQueue("amq.direct", "other", "k"));
-  sendTo("q", {"old"});
-  auto first = startDelete("q");
-  auto second = startDelete("other");
-  run();
-  failWrites();
-  EXPECT_EQ((*first)->error().kind, ErrorKind::kIo);
-  EXPECT_FALSE(info("q"));
-  EXPECT_TRUE(declare("q"));
-  sendTo("q", {"new"});
-  advance(5000);
-  crash();
-  EXPECT_THAT(drain("q"), ElementsAre("new"));
-  EXPECT_FALSE(info("other"));
-  EXPECT_THAT(boundTo("amq.direct"), IsEmpty());
-}
-
-TEST_F(QueueTest, ADeletionThatIsRefusedIsMadeUpFor) {
-  begin();
-  declare("q");
-  store_->refuseNext({ErrorKind::kIo, "no"});
-  EXPECT_EQ(deleteQueue("q").error().kind, ErrorKind::kIo);
-  advance(5000);
-  crash();
-  EXPECT_FALSE(info("q"));
-}
-
-// ---------------------------------------------------------------- exclusive and auto-delete
-
-TEST_F(QueueTest, ExclusiveQueuesAreLockedToOthers) {
-  begin(2);
-  QueueSpec spec = queueSpec("mine");
-  spec.exclusive = true;
-  ASSERT_TRUE(declare(spec));
-  EXPECT_TRUE(declare(spec)) << "again, by the same";
-  EXPECT_TRUE(info("mine", 1)->exclusiveToOther);
-  EXPECT_FALSE(info("mine", 0)->exclusiveToOther);
-  EXPECT_EQ(declare(spec, 1).error().kind, ErrorKind::kLocked);
-  EXPECT_EQ(get("mine", true, 1).error().kind, ErrorKind::kLocked);
-  EXPECT_EQ(purge("mine", 1).error().kind, ErrorKind::kLocked);
-  EXPECT_EQ(deleteQueue("mine", false, false, 1).error().kind, ErrorKind::kLocked);
-  EXPECT_EQ(bind(toQueue("amq.direct", "mine", "k"), 1).error().kind, ErrorKind::kLocked);
-  EXPECT_EQ(consume("mine", 0, 1).error->kind, ErrorKind::kLocked);
-  auto told = startSend("", "mine", {"from anybody"}, 1);
-  settle();
-  EXPECT_TRUE(told->results.at(0).matched);
-}
-
-TEST_F(QueueTest, ExclusiveQueuesGoWithTheirClient) {
-  begin(2);
-  QueueSpec spec = queueSpec("mine", false);
-  spec.exclusive = true;
-  for (int i = 0; i < 200; ++i) {
-    spec.name = "mine" + std::to_string(i);
-    declare(spec);
-    if (i % 3 == 0) deleteQueue(spec.name);
-  }
-  bind(toQueue("amq.fanout", "mine199"));
-  // One whose deletion is refused stays the client's.
-  consume("mine199");
-  EXPECT_FALSE(deleteQueue("mine199", true));
-  drop(*consumers_.back());
-  on(0, [&] { client_[0] = nullptr; });
-  settle();
-  EXPECT_THAT(on(1, [&] { return client_[1]->queues(); }), IsEmpty());
-  EXPECT_THAT(on(1, [&] { return client_[1]->bindings(); }), IsEmpty());
-  EXPECT_TRUE(declare(spec, 1));
-}
-
-TEST_F(QueueTest, AnExclusiveQueueGoesEvenIfItsAnswerNeverCame) {
-  begin();
-  QueueSpec spec = queueSpec("mine");
-  spec.exclusive = true;
-  on(0, [&] {
-    client_[0]->declareQueue(spec, [](auto) { FAIL() << "nobody is there to hear it"; });
-    client_[0] = openClientHere();
-  });
-  settle();
-  EXPECT_FALSE(info("mine"));
-}
-
-TEST_F(QueueTest, AutoDeleteGoesWithItsLastConsumer) {
-  begin(2);
-  QueueSpec spec = queueSpec("q");
-  spec.autoDelete = true;
-  declare(spec);
-  sendTo("q", {"one"});
-  EXPECT_TRUE(*get("q")) << "a get is no consumer";
-  EXPECT_TRUE(info("q"));
-  TestConsumer& one = consume("q");
-  TestConsumer& two = consume("q", 0, 1);
-  drop(one);
-  settle();
-  EXPECT_TRUE(info("q"));
-  drop(two);
-  settle();
-  EXPECT_FALSE(info("q"));
-}
-
-TEST_F(QueueTest, ExclusiveConsumersAreAlone) {
-  begin();
-  declare("q");
-  TestConsumer& plain = consume("q");
-  EXPECT_EQ(consume(exclusive("q")).error->kind, ErrorKind::kInUse);
-  drop(plain);
-  TestConsumer& alone = consume(exclusive("q"));
-  EXPECT_FALSE(alone.error);
-  EXPECT_EQ(consume("q").error->kind, ErrorKind::kInUse);
-  EXPECT_TRUE(get("q")) << "beside it";
-  drop(alone);
-  EXPECT_FALSE(consume("q").error);
-}
-
-// ---------------------------------------------------------------- clients that go
-
-TEST_F(QueueTest, AClientThatGoesIsToldNothingMore) {
-  begin(2);
-  declare("q", 1);
-  sendTo("q", numbers(0, 3));
-  int answers = 0;
-  auto count = [&](auto) { ++answers; };
-  TestConsumer listener;
-  on(0, [&] {
-    QueueClient& client = *client_[0];
-    client.declareQueue(queueSpec("new"), count);
-    client.declareQueue(streamSpec("stream"), count);
-    client.deleteQueue("nope", false, false, count);
-    client.purgeQueue("nope", count);
-    client.declareExchange(exchangeSpec("x", ExchangeType::kFanout), count);
-    client.bind(toQueue("amq.direct", "q"), count);
-    client.consume(options("q"), &listener, count);
-    client.get("q", true, count);
-    client_[0] = openClientHere();
-  });
-  settle();
-  EXPECT_EQ(answers, 0);
-  EXPECT_THAT(listener.texts, IsEmpty());
-  EXPECT_EQ(ready("q"), 3) << "what it was to get is back";
-  EXPECT_EQ(info("q")->consumers, 0);
-  EXPECT_THAT(consume("q").redelivered(), ElementsAre(false, false, false));
 }
 
 // ---------------------------------------------------------------- publishing
