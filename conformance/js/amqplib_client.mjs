@@ -3,7 +3,7 @@
 //   node amqplib_client.mjs consume PORT < {queue, count, stream} > messages.json
 //   node amqplib_client.mjs scenario PORT > observations.json
 // In tables octets are {"octets": BASE64}; others are as amqplib has them, so {"!": TYPE, "value": V} chooses a type.
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import amqp from "amqplib";
 
 const [, , verb, port] = process.argv;
@@ -57,7 +57,7 @@ async function consume() {
     }, stream === undefined ? {} : { arguments: { "x-stream-offset": stream } }).catch(reject);
   });
   await connection.close();
-  writeFileSync(1, JSON.stringify(messages));
+  process.stdout.write(JSON.stringify(messages));
 }
 
 // Every type of a table that amqplib can be told to write.
@@ -131,7 +131,7 @@ async function scenario() {
   await refused("another type", (other) => other.assertExchange("amq.topic", "fanout"));
   await refused("unknown tag", (other) => other.ack({ fields: { deliveryTag: 9 } }));
   await connection.close();
-  writeFileSync(1, JSON.stringify(saw));
+  process.stdout.write(JSON.stringify(saw));
 }
 
 await { publish, consume, scenario }[verb]();
