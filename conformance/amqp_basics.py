@@ -45,8 +45,6 @@ def compare(title, polylog, rabbitmq):
 
 def main():
     only = os.environ.get("BROKER")
-    if only is None and "amqp" not in Broker.PROTOCOLS:
-        only = "rabbitmq"
     brokers = {name: kind() for name, kind in KINDS.items() if only in (None, name)}
     suite = Suite("amqp")
 

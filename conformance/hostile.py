@@ -42,25 +42,24 @@ def closed_within(connection, seconds):
 
 
 def ports(broker):
-    listed = {"mqtt": broker.mqtt, "kafka": int(broker.kafka.split(":")[1])}
-    if "amqp" in broker.PROTOCOLS:
-        listed["amqp"] = broker.amqp
-    return listed
+    return {"mqtt": broker.mqtt, "kafka": int(broker.kafka.split(":")[1]), "amqp": broker.amqp}
 
 
 @suite.case("a connection that says nothing, or half a hello, is cut at the handshake's deadline")
 def half_open():
+    halves = {"mqtt": [b"\x10\x20\x00\x04MQ"], "kafka": [b"\x00\x00\x00\x40\x00"],
+              "amqp": [amqp_raw.HELLO[:5], amqp_raw.HELLO, amqp_raw.HELLO + START_OK[:20],
+                       amqp_raw.HELLO + START_OK]}
     with Broker(["limits.handshake_seconds=1"]) as broker:
+        connections = []
         for name, port in ports(broker).items():
-            halves = {"mqtt": [b"\x10\x20\x00\x04MQ"], "kafka": [b"\x00\x00\x00\x40\x00"],
-                      "amqp": [amqp_raw.HELLO[:5], amqp_raw.HELLO, amqp_raw.HELLO + START_OK[:20],
-                               amqp_raw.HELLO + START_OK]}
             for hello in (b"", *halves[name]):
-                connection = socket.create_connection(("127.0.0.1", port), 20)
-                connection.sendall(hello)
-                began = time.monotonic()
-                closed_within(connection, 4)
-                assert time.monotonic() - began > 0.5, f"{name}: cut too early"
+                connections.append((name, socket.create_connection(("127.0.0.1", port), 20)))
+                connections[-1][1].sendall(hello)
+        began = time.monotonic()
+        for name, connection in connections:
+            closed_within(connection, 4)
+            assert time.monotonic() - began > 0.5, f"{name}: cut too early"
 
 
 @suite.case("an oversized hello is cut at 4 KiB, long before its claimed end")
@@ -202,8 +201,11 @@ def never_acknowledging(broker):
     count = [0]
 
     def read():
-        while piece := raw.socket.recv(1 << 20):
-            count[0] += len(piece)
+        try:
+            while piece := raw.socket.recv(1 << 20):
+                count[0] += len(piece)
+        except ConnectionResetError:
+            pass  # a case that failed
 
     raw.socket.settimeout(None)
     reader = threading.Thread(target=read, daemon=True)
@@ -243,8 +245,7 @@ def noise():
         client.publish("n/x", b"alive", 1)
         equal(client.expect(1)[0].payload, b"alive", "MQTT")
         kafka.KafkaProducer(bootstrap_servers=broker.kafka, acks="all").send("n", b"x").get(20)
-        if "amqp" in broker.PROTOCOLS:
-            amqp_raw.Raw(broker).close()
+        amqp_raw.Raw(broker).close()
 
 
 @suite.case("taken ports, a taken data directory and bad configuration end with status 1 and a line")
@@ -270,8 +271,6 @@ def refusals():
 
 if os.environ.get("BROKER") == "rabbitmq":  # its cases have AMQP in their titles
     from lib.rabbitmq import RabbitMQ as Broker  # noqa: F811
-elif "amqp" not in Broker.PROTOCOLS:
-    suite.cases = [case for case in suite.cases if "AMQP" not in case[0]]
 
 if __name__ == "__main__":
     sys.exit(suite.run())

@@ -477,8 +477,6 @@ def orderly():
 
 if os.environ.get("BROKER") == "rabbitmq":  # its cases have AMQP in their titles
     from lib.rabbitmq import RabbitMQ as Broker  # noqa: F811
-elif "amqp" not in Broker.PROTOCOLS:
-    suite.cases = [case for case in suite.cases if "AMQP" not in case[0]]
 
 if __name__ == "__main__":
     sys.exit(suite.run())

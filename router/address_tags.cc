@@ -54,9 +54,11 @@ Result<uint32_t> AddressTags::tagFor(BytesView topic, uint32_t subscriptionId, P
   // Until somebody's entry is durable, everybody who uses a tag journals what it stands for: theirs
   // may be the only one that stays. Once an entry is enough.
   auto use = [&](uint32_t number, bool durable) {
-    if (durable || std::find(fresh.begin(), fresh.end(), number) != fresh.end()) return number;
-    state.push_back({storage::StateTable::kMeta, tagKey(number),
-                     encodeTag({std::string(topic), subscriptionId, origin})});
+    if (durable) return number;
+    if (std::find(fresh.rbegin(), fresh.rend(), number) == fresh.rend()) {
+      state.push_back({storage::StateTable::kMeta, tagKey(number),
+                       encodeTag({std::string(topic), subscriptionId, origin})});
+    }
     fresh.push_back(number);
     return number;
   };

@@ -33,9 +33,9 @@ class AddressTags {
   explicit AddressTags(Core& core) : core_(core) {}
   Result<> load();
 
-  /// The tag, made if need be. `state` gets its journal entry unless one is durable already or `fresh`
-  /// has the tag: both belong to one entry to be, and the caller calls journaled(fresh) when that
-  /// entry is durable.
+  /// The tag, made if need be. Unless it is durable already, `fresh` gets it, and `state` its journal
+  /// entry the first time: both belong to one entry to be, and the caller calls journaled(fresh) when
+  /// that is durable. A caller remembers a tag only if `fresh` has not grown.
   Result<uint32_t> tagFor(BytesView topic, uint32_t subscriptionId, Protocol origin,
                           std::vector<storage::StateChange>& state, std::vector<uint32_t>& fresh);
   void journaled(const std::vector<uint32_t>& tags);

@@ -39,6 +39,7 @@ Result<> Catalogue::load() {
       result = std::unexpected(topic.error());
       return false;
     }
+    for (PartitionId id : topic->partitions) core_.ids->seen(id);
     insert(std::make_shared<const Topic>(std::move(*topic)));
     return true;
   });

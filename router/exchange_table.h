@@ -121,10 +121,4 @@ class ExchangeTable {
   std::vector<PerWorker> perWorker_;
 };
 
-/// Whether a message's headers match a binding's arguments (RabbitMQ's headers exchange: `x-match`
-/// all, any, all-with-x, any-with-x; names that begin with `x-` count only for the latter two).
-bool headersMatch(const Table& arguments, const Table* headers);
-/// `all`, `any`, ... or nothing; what else it is, is invalid. For the codec's check.
-inline constexpr std::string_view kMatchArgument = "x-match";
-
 }  // namespace polylog::router

@@ -1,11 +1,10 @@
 #include "router/group_coordinator.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "core/base/log.h"
 #include "router/catalogue.h"
+#include "router/group_parts.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -13,66 +12,7 @@ namespace {
 
 constexpr int64_t kCleaningMicros = 600'000'000;
 
-std::unexpected<Error> noGroup(const std::string& name) {
-  return fail(ErrorKind::kNotFound, "no group '" + name + "'");
-}
-Error unknownGroup(const std::string& name) {
-  return {ErrorKind::kUnknownMember, "no group '" + name + "'"};
-}
-
 }  // namespace
-
-/// A group and its offsets.
-struct GroupCoordinator::Entry {
-  /// What is committed for a partition: nothing yet while the first commit is on its way to the disk.
-  struct Place {
-    std::optional<OffsetState> committed;
-    TopicId topic{};  ///< there may have been another of its name
-    int onTheirWay = 0;
-  };
-  using Key = std::pair<std::string, int32_t>;
-
-  std::shared_ptr<Group> group;
-  int64_t lastCommitMs = 0;
-  bool journaled = false;  ///< its membership
-  std::map<Key, Place> offsets;
-};
-
-class GroupCoordinator::Host final : public GroupHost {
- public:
-  Host(Core& core, Owned& owned, Worker& worker) : core_(core), owned_(owned), worker_(worker) {}
-  std::unique_ptr<Timer> makeTimer(Task onFire) override {
-    return worker_.dispatcher.makeTimer(std::move(onFire));
-  }
-  void later(Task task) override { worker_.later(std::move(task)); }
-  std::string randomName() override { return randomHex(core_.random, 16); }
-  int64_t wallMillis() override { return core_.clock.wallMillis(); }
-  void persist(const std::string& group, const GroupState& state,
-               std::move_only_function<void(Result<>)> done) override;
-
- private:
-  Core& core_;
-  Owned& owned_;
-  Worker& worker_;
-};
-
-struct GroupCoordinator::Owned {
-  Owned(Core& core, Worker& itsWorker) : worker(itsWorker), host(core, *this, itsWorker) {}
-  Worker& worker;
-  Host host;
-  std::unordered_map<std::string, Entry> groups;
-  std::unique_ptr<Timer> cleaning;
-};
-
-struct GroupCoordinator::CommitCall {
-  std::string name;
-  std::shared_ptr<Group> group;
-  std::vector<GroupOffset> offsets;
-  std::vector<TopicId> topics;  ///< of the offsets
-  std::vector<Result<>> results;
-  Done<Result<std::vector<Result<>>>> done;
-  int64_t nowMs = 0;
-};
 
 void GroupCoordinator::Host::persist(const std::string& group, const GroupState& state,
                                      std::move_only_function<void(Result<>)> done) {
@@ -185,16 +125,6 @@ void GroupCoordinator::onOwner(const std::string& group,
   owned.worker.post([&owned, task = std::move(task)]() mutable { task(owned); });
 }
 
-template <class T>
-Done<T> GroupCoordinator::backHere(Done<T> done) const {
-  Worker& caller = core_.here();
-  return [&caller, done = std::move(done)](T value) mutable {
-    caller.post([done = std::move(done), value = std::move(value)]() mutable {
-      done(std::move(value));
-    });
-  };
-}
-
 GroupCoordinator::Entry* GroupCoordinator::find(Owned& owned, const std::string& group) const {
   auto at = owned.groups.find(group);
   return at == owned.groups.end() ? nullptr : &at->second;
@@ -299,155 +229,6 @@ void GroupCoordinator::leave(GroupLeave leave, Done<Result<std::vector<Result<>>
                        [done = std::move(done), results = std::move(results)](Result<>) mutable {
                          done(std::move(results));
                        });
-  });
-}
-
-// ---------------------------------------------------------------- offsets
-
-void GroupCoordinator::commit(GroupCommit commit, Done<Result<std::vector<Result<>>>> done) {
-  std::string name = commit.group;
-  onOwner(name, [this, commit = std::move(commit),
-                 done = backHere(std::move(done))](Owned& owned) mutable {
-    commitHere(owned, std::move(commit), std::move(done));
-  });
-}
-
-Result<TopicId> GroupCoordinator::checkOffset(const GroupOffset& offset) const {
-  TopicRef topic = core_.catalogue->find(offset.topic);
-  if (!topic || offset.partition < 0 ||
-      static_cast<size_t>(offset.partition) >= topic->partitions.size()) {
-    return fail(ErrorKind::kNotFound,
-                fmt::format("no partition {} of topic '{}'", offset.partition, offset.topic));
-  }
-  if (offset.metadata.size() > core_.options.maxOffsetMetadataBytes) {
-    return fail(ErrorKind::kTooLarge, "the offset's metadata are too large");
-  }
-  return topic->id;
-}
-
-void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
-                                  Done<Result<std::vector<Result<>>>> done) {
-  Entry* entry = find(owned, commit.group);
-  if (entry == nullptr) {
-    if (commit.generation >= 0) {
-      return done(fail(ErrorKind::kIllegalGeneration, "no group '" + commit.group + "'"));
-    }
-    auto made = findOrMake(owned, commit.group);
-    if (!made) return done(std::unexpected(made.error()));
-    entry = *made;
-  }
-  if (Result<> ok = entry->group->checkCommit(commit); !ok) {
-    forgetIfNew(owned, commit.group);
-    return done(std::unexpected(ok.error()));
-  }
-  auto call = std::make_shared<CommitCall>();
-  call->name = std::move(commit.group);
-  call->group = entry->group;
-  call->done = std::move(done);
-  call->nowMs = core_.clock.wallMillis();
-  storage::AppendRequest request;
-  for (GroupOffset& offset : commit.offsets) {
-    Result<TopicId> topic = checkOffset(offset);
-    call->topics.push_back(topic ? *topic : TopicId{});
-    Result<>& result = call->results.emplace_back();
-    if (!topic) {
-      result = std::unexpected(topic.error());
-      continue;
-    }
-    Entry::Place& place = entry->offsets[{offset.topic, offset.partition}];
-    // Of an earlier topic: what was committed for it means nothing any more.
-    if (place.topic != *topic) place = {std::nullopt, *topic, 0};
-    ++place.onTheirWay;
-    request.state.push_back(
-        {storage::StateTable::kGroupOffset,
-         groupOffsetKey(call->name, offset.topic, offset.partition),
-         encodeOffset({offset.offset, offset.leaderEpoch, call->nowMs, offset.metadata})});
-  }
-  call->offsets = std::move(commit.offsets);
-  if (request.state.empty()) {
-    forgetIfNew(owned, call->name);
-    return call->done(std::move(call->results));
-  }
-  request.durability = storage::Durability::kSynced;
-  request.sink = &owned.worker.sink;
-  request.done = [this, &owned, call](const Result<storage::Appended>& result) {
-    if (!result) ++core_.writeFailures;
-    committed(owned, *call, result);
-  };
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    committed(owned, *call, std::unexpected(appended.error()));
-  }
-}
-
-void GroupCoordinator::committed(Owned& owned, CommitCall& call,
-                                 const Result<storage::Appended>& result) {
-  Entry* entry = find(owned, call.name);
-  // Deleted meanwhile, and perhaps made anew.
-  if (entry != nullptr && entry->group != call.group) entry = nullptr;
-  if (entry != nullptr && result) entry->lastCommitMs = call.nowMs;
-  std::vector<storage::StateChange> nothing;
-  for (size_t i = 0; i < call.offsets.size(); ++i) {
-    if (!call.results[i]) continue;
-    if (!result) call.results[i] = std::unexpected(result.error());
-    if (entry == nullptr) continue;
-    GroupOffset& offset = call.offsets[i];
-    auto at = entry->offsets.find({offset.topic, offset.partition});
-    // Its topic was deleted meanwhile.
-    if (at == entry->offsets.end() || at->second.topic != call.topics[i]) continue;
-    Entry::Place& place = at->second;
-    --place.onTheirWay;
-    if (result) {
-      place.committed = OffsetState{offset.offset, offset.leaderEpoch, call.nowMs,
-                                    std::move(offset.metadata)};
-    } else if (!place.committed && place.onTheirWay == 0) {
-      // What an earlier group or topic of the name has left may have been spared for this.
-      nothing.push_back({storage::StateTable::kGroupOffset,
-                         groupOffsetKey(call.name, offset.topic, offset.partition), std::nullopt});
-      entry->offsets.erase(at);
-    }
-  }
-  if (!nothing.empty()) deleteEventually(owned, std::move(nothing));
-  if (entry != nullptr) forgetIfNew(owned, call.name);
-  call.done(std::move(call.results));
-}
-
-std::vector<GroupOffset> GroupCoordinator::offsetsOf(const Entry& entry) {
-  std::vector<GroupOffset> offsets;
-  for (const auto& [key, place] : entry.offsets) {
-    const auto& state = place.committed;
-    if (!state) continue;
-    offsets.push_back({key.first, key.second, state->offset, state->leaderEpoch, state->metadata});
-  }
-  return offsets;
-}
-
-void GroupCoordinator::fetchOffsets(
-    std::string group, std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
-    Done<Result<std::vector<GroupOffset>>> done) {
-  std::string name = group;
-  onOwner(name, [this, group = std::move(group), partitions = std::move(partitions),
-                 done = backHere(std::move(done))](Owned& owned) mutable {
-    Entry* entry = find(owned, group);
-    std::vector<GroupOffset> offsets;
-    if (!partitions) {
-      if (entry != nullptr) offsets = offsetsOf(*entry);
-      return done(std::move(offsets));
-    }
-    for (auto& [topic, partition] : *partitions) {
-      GroupOffset& offset = offsets.emplace_back();
-      if (entry != nullptr) {
-        auto at = entry->offsets.find({topic, partition});
-        if (at != entry->offsets.end() && at->second.committed) {
-          const OffsetState& committed = *at->second.committed;
-          offset.offset = committed.offset;
-          offset.leaderEpoch = committed.leaderEpoch;
-          offset.metadata = committed.metadata;
-        }
-      }
-      offset.topic = std::move(topic);
-      offset.partition = partition;
-    }
-    done(std::move(offsets));
   });
 }
 
@@ -556,42 +337,6 @@ void GroupCoordinator::deleteEventually(Owned& owned, std::vector<storage::State
                            std::erase_if(changes, superseded);
                            append();
                          });
-}
-
-void GroupCoordinator::topicDeleted(std::string topic, Task done) {
-  struct Gather {
-    std::atomic<size_t> left;
-    Task done;
-  };
-  auto gather = std::make_shared<Gather>();
-  gather->left = owned_.size();
-  gather->done = std::move(done);
-  Worker& caller = core_.here();
-  for (auto& owned : owned_) {
-    owned->worker.post([this, gather, topic, &caller, &mine = *owned] {
-      dropTopic(mine, topic);
-      if (--gather->left == 0) caller.post([gather] { gather->done(); });
-    });
-  }
-}
-
-void GroupCoordinator::dropTopic(Owned& owned, const std::string& topic) {
-  // One that has taken its place has offsets of its own.
-  TopicRef now = core_.catalogue->find(topic);
-  std::vector<storage::StateChange> state;
-  for (auto& [name, entry] : owned.groups) {
-    auto at = entry.offsets.lower_bound({topic, INT32_MIN});
-    while (at != entry.offsets.end() && at->first.first == topic) {
-      if (now && at->second.topic == now->id) {
-        ++at;
-        continue;
-      }
-      state.push_back({storage::StateTable::kGroupOffset,
-                       groupOffsetKey(name, topic, at->first.second), std::nullopt});
-      at = entry.offsets.erase(at);
-    }
-  }
-  if (!state.empty()) deleteEventually(owned, std::move(state));
 }
 
 void GroupCoordinator::dropOld(Owned& owned) {

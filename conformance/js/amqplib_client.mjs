@@ -8,6 +8,8 @@ import amqp from "amqplib";
 
 const [, , verb, port] = process.argv;
 const connect = () => amqp.connect(`amqp://guest:guest@127.0.0.1:${port}?heartbeat=0`);
+// Whole before we exit, also into a pipe that is full for a while.
+const print = (value) => new Promise((resolve) => process.stdout.write(JSON.stringify(value), resolve));
 const input = () => JSON.parse(readFileSync(0));
 
 function plain(value) {
@@ -48,7 +50,7 @@ async function consume() {
   const messages = [];
   await channel.prefetch(10);
   await new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error(`only ${messages.length} of ${count} messages`)), Number(process.env.LIMIT ?? 60000)).unref();
+    setTimeout(() => reject(new Error(`only ${messages.length} of ${count} messages`)), 60000).unref();
     channel.on("error", reject);
     channel.consume(queue, (message) => {
       messages.push(seen(message));
@@ -57,7 +59,7 @@ async function consume() {
     }, stream === undefined ? {} : { arguments: { "x-stream-offset": stream } }).catch(reject);
   });
   await connection.close();
-  process.stdout.write(JSON.stringify(messages));
+  await print(messages);
 }
 
 // Every type of a table that amqplib can be told to write.
@@ -131,7 +133,7 @@ async function scenario() {
   await refused("another type", (other) => other.assertExchange("amq.topic", "fanout"));
   await refused("unknown tag", (other) => other.ack({ fields: { deliveryTag: 9 } }));
   await connection.close();
-  process.stdout.write(JSON.stringify(saw));
+  await print(saw);
 }
 
 await { publish, consume, scenario }[verb]();

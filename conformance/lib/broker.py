@@ -19,7 +19,6 @@ class Broker:
     The ports stay the same over restarts, as a client expects of an address.
     """
 
-    # Until the binary speaks AMQP: AMQP=1 asks for it.
     PROTOCOLS = ("mqtt", "kafka", "amqp", "admin")
 
     def __init__(self, settings=(), data=None):

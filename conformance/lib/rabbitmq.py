@@ -35,6 +35,7 @@ class RabbitMQ:
         self.distribution_port = free_port()
         self.process = None
         self.epmd = None
+        self.watchers = []
 
     def __enter__(self):
         return self.start()
@@ -80,10 +81,19 @@ class RabbitMQ:
                 # In the foreground, so that it is ours to end.
                 self.epmd = subprocess.Popen(
                     ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"], **options)
+                self._outlived_by(self.epmd)
                 self._connected(self.epmd_port, self.epmd, time.monotonic() + 10)
             self.process = subprocess.Popen([SERVER], **options)
+            self._outlived_by(self.process)
         self._connected(self.amqp, self.process, time.monotonic() + timeout)
         return self
+
+    def _outlived_by(self, process):
+        """Sees to it that the process goes with this one, however that ends: when our end of a pipe
+        is closed its reader kills."""
+        self.watchers.append(subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -9 "$0"', str(process.pid)], stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True))
 
     def _connected(self, port, process, deadline):
         """Waits until the port accepts. (Outside processes send no event that one could wait for.)"""
@@ -111,6 +121,11 @@ class RabbitMQ:
         if self.epmd:
             end_session(self.epmd)
             self.epmd = None
+        for watcher in self.watchers:
+            watcher.kill()
+            watcher.wait()
+            watcher.stdin.close()
+        self.watchers.clear()
 
     def stop(self, timeout=60):
         """SIGTERM, and the exit status."""

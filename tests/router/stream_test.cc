@@ -279,12 +279,16 @@ TEST_F(StreamTest, ListenersThatLeaveAsTheirStreamGoesHearNothing) {
   startDelete("s");
   run();
   store_->commit();
-  // The reader learns it in a task, and would tell its listener in the next.
-  while (loops_[0]->runRound() > 0) {
-    if (consumer.handle && store_->watches() == 0) drop(consumer);
-  }
+  // The reader learns it in one task and would tell its listener in another: it leaves in between.
+  int left = 20;
+  std::function<void()> leave = [&] {
+    if (store_->watches() == 0) consumer.handle = nullptr;
+    if (--left > 0) loops_[0]->defer(leave);
+  };
+  on(0, [&] { loops_[0]->defer(leave); });
   settle();
   EXPECT_FALSE(consumer.handle);
+  EXPECT_EQ(consumer.cancelled, 0);
 }
 
 // ---------------------------------------------------------------- bindings

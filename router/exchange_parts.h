@@ -1,0 +1,50 @@
+// What exchange_table.cc (looking up) and exchange_changes.cc (declaring, binding, deleting) share.
+// For those alone.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "core/model/topic.h"
+#include "router/exchange_table.h"
+
+namespace polylog::router {
+
+/// The words of a routing key or pattern; none of an empty one. Views into it.
+void wordsOf(BytesView routingKey, std::vector<BytesView>& out);
+
+struct ExchangeTable::Binding : BindingEnd {
+  BindingSpec spec;
+  std::string key;
+  uint32_t number = 0;
+  bool durable = false;
+  TopicId streamId{};  ///< of the topic that it leads to
+  /// Appends of it that did not fail: one that does takes nothing away from another.
+  int64_t standing = 0;
+  SubscriptionTrie* trie = nullptr;  ///< that it hangs in, if any
+  SubscriptionTrie::Place place = nullptr;
+};
+
+struct ExchangeTable::Exchange {
+  ExchangeSpec spec;
+  uint32_t number = 0;
+  int64_t standing = 0;  ///< as a binding's
+  std::vector<Binding*> all;
+  std::unordered_map<std::string, std::vector<Binding*>, TextHash, std::equal_to<>>
+      byKey;                                   ///< direct
+  std::unique_ptr<SubscriptionTrie> patterns;  ///< topic, but for amq.topic
+};
+
+/// One walk from exchange to exchange.
+struct ExchangeTable::Search {
+  RouteImpl& out;
+  const RoutingHeaders* headers;
+  std::unordered_set<const Exchange*> seen;
+  std::unordered_set<const Queue*> queues;  ///< those in `out`
+  std::vector<const Exchange*> ahead;
+};
+
+}  // namespace polylog::router

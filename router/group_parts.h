@@ -1,0 +1,88 @@
+// What group_coordinator.cc (memberships, listing, deleting) and group_offsets.cc share. For those
+// alone.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/model/topic.h"
+#include "router/group_coordinator.h"
+#include "router/state_codec.h"
+
+namespace polylog::router {
+
+inline std::unexpected<Error> noGroup(const std::string& name) {
+  return fail(ErrorKind::kNotFound, "no group '" + name + "'");
+}
+inline Error unknownGroup(const std::string& name) {
+  return {ErrorKind::kUnknownMember, "no group '" + name + "'"};
+}
+
+/// A group and its offsets.
+struct GroupCoordinator::Entry {
+  /// What is committed for a partition: nothing yet while the first commit is on its way to the disk.
+  struct Place {
+    std::optional<OffsetState> committed;
+    TopicId topic{};  ///< there may have been another of its name
+    int onTheirWay = 0;
+  };
+  using Key = std::pair<std::string, int32_t>;
+
+  std::shared_ptr<Group> group;
+  int64_t lastCommitMs = 0;
+  bool journaled = false;  ///< its membership
+  std::map<Key, Place> offsets;
+};
+
+class GroupCoordinator::Host final : public GroupHost {
+ public:
+  Host(Core& core, Owned& owned, Worker& worker) : core_(core), owned_(owned), worker_(worker) {}
+  std::unique_ptr<Timer> makeTimer(Task onFire) override {
+    return worker_.dispatcher.makeTimer(std::move(onFire));
+  }
+  void later(Task task) override { worker_.later(std::move(task)); }
+  std::string randomName() override { return randomHex(core_.random, 16); }
+  int64_t wallMillis() override { return core_.clock.wallMillis(); }
+  void persist(const std::string& group, const GroupState& state,
+               std::move_only_function<void(Result<>)> done) override;
+
+ private:
+  Core& core_;
+  Owned& owned_;
+  Worker& worker_;
+};
+
+struct GroupCoordinator::Owned {
+  Owned(Core& core, Worker& itsWorker) : worker(itsWorker), host(core, *this, itsWorker) {}
+  Worker& worker;
+  Host host;
+  std::unordered_map<std::string, Entry> groups;
+  std::unique_ptr<Timer> cleaning;
+};
+
+struct GroupCoordinator::CommitCall {
+  std::string name;
+  std::shared_ptr<Group> group;
+  std::vector<GroupOffset> offsets;
+  std::vector<TopicId> topics;  ///< of the offsets
+  std::vector<Result<>> results;
+  Done<Result<std::vector<Result<>>>> done;
+  int64_t nowMs = 0;
+};
+
+template <class T>
+Done<T> GroupCoordinator::backHere(Done<T> done) const {
+  Worker& caller = core_.here();
+  return [&caller, done = std::move(done)](T value) mutable {
+    caller.post([done = std::move(done), value = std::move(value)]() mutable {
+      done(std::move(value));
+    });
+  };
+}
+
+}  // namespace polylog::router

@@ -1,0 +1,202 @@
+// What goes where: a publish's topic, subscribers, queues and streams.
+#include <algorithm>
+#include <utility>
+
+#include "router/catalogue.h"
+#include "router/publish_call.h"
+#include "router/queue.h"
+#include "router/session.h"
+
+namespace polylog::router {
+namespace {
+
+DeliveryGuarantee effectiveGuarantee(DeliveryGuarantee published) {
+  return published == DeliveryGuarantee::kUnspecified ? DeliveryGuarantee::kAtLeastOnce : published;
+}
+
+}  // namespace
+
+void Publisher::prepare(Call& call) {
+  Scratch& scratch = call.scratch;
+  scratch.prepared.clear();
+  call.anyInbox = call.anyStored = false;
+  matcher_.begin(call.worker);
+  for (size_t i = 0; i < call.records.size(); ++i) {
+    const Publish& in = call.records[i];
+    // What an attempt before found need not be there any more.
+    if (call.outcome) call.outcome->results[call.firstResult + i] = {};
+    if (in.route) {
+      prepareRouted(call, i);
+      continue;
+    }
+    Prepared& prepared = scratch.prepared.emplace_back();
+    if (prepareOne(call, i, prepared)) {
+      settlePrepared(call, prepared);
+    } else {
+      scratch.prepared.pop_back();
+    }
+  }
+}
+
+bool Publisher::leadsToQueues(const Prepared& prepared) {
+  if (!prepared.stored) return false;
+  if (prepared.route && !prepared.route->queues.empty()) return true;
+  return prepared.match != nullptr && !prepared.onlySubscribers && !prepared.match->queues.empty();
+}
+
+/// What the whole call has to know of it.
+void Publisher::settlePrepared(Call& call, Prepared& prepared) {
+  const MatchResult* match = prepared.match;
+  bool toQueues = leadsToQueues(prepared);
+  if (call.outcome) {
+    bool toStreams =
+        prepared.onlySubscribers || (prepared.route && !prepared.route->streams.empty());
+    bool subscribed = !prepared.in->route && match != nullptr && !match->recipients.empty();
+    if (toQueues || toStreams || subscribed) call.outcome->results[prepared.result].matched = true;
+  }
+  if (!prepared.stored) return;
+  call.anyStored = true;
+  if (toQueues) call.anyInbox = true;
+  if (match != nullptr && match->anyInbox &&
+      prepared.guarantee >= DeliveryGuarantee::kAtLeastOnce) {
+    call.anyInbox = true;
+  }
+}
+
+/// A publish to an exchange: to the queues that it leads to, to the topic of its address if it
+/// reaches amq.topic, and to each stream. What a binding led to is matched against subscriptions,
+/// but not against bindings again.
+void Publisher::prepareRouted(Call& call, size_t index) {
+  Scratch& scratch = call.scratch;
+  const Publish& in = call.records[index];
+  const Prepared* before = scratch.prepared.empty() ? nullptr : &scratch.prepared.back();
+  RouteImplRef route;
+  if (call.routeAgain) {
+    // One of a burst has mostly the route of the one before.
+    bool same = before != nullptr && before->in->route == in.route && before->route;
+    route = same ? before->route
+                 : core_.exchanges->routeAgain(static_cast<const RouteImpl&>(*in.route));
+  } else {
+    route = std::static_pointer_cast<const RouteImpl>(in.route);
+  }
+  size_t first = scratch.prepared.size();
+  std::string_view own;
+  if (route->amqTopic) {
+    Prepared& prepared = scratch.prepared.emplace_back();
+    if (!prepareOne(call, index, prepared)) {
+      scratch.prepared.pop_back();
+      return;
+    }
+    if (prepared.topic) own = prepared.topic->name;
+  }
+  for (const std::string& stream : route->streams) {
+    if (stream == own) continue;
+    Prepared& prepared = scratch.prepared.emplace_back();
+    if (!prepareStream(call, index, stream, prepared)) scratch.prepared.pop_back();
+  }
+  // One that is stored takes the queues along.
+  auto carrier = std::find_if(scratch.prepared.begin() + static_cast<std::ptrdiff_t>(first),
+                              scratch.prepared.end(), [](const Prepared& p) { return p.stored; });
+  if (carrier != scratch.prepared.end()) {
+    carrier->route = route;
+  } else if (!route->queues.empty()) {
+    Prepared& prepared = scratch.prepared.emplace_back();
+    prepared.in = &in;
+    prepared.result = call.firstResult + index;
+    prepared.guarantee = DeliveryGuarantee::kAtLeastOnce;
+    prepared.key = in.record.key;
+    prepared.stored = true;
+    prepared.route = route;
+    if (!fitsLimit(call, prepared, core_.options.maxMessageBytes)) scratch.prepared.pop_back();
+  }
+  for (size_t i = first; i < scratch.prepared.size(); ++i) {
+    settlePrepared(call, scratch.prepared[i]);
+  }
+}
+
+bool Publisher::refuse(Call& call, const Prepared& prepared, Error error) {
+  if (call.outcome) call.outcome->results[prepared.result].error = std::move(error);
+  return false;
+}
+
+bool Publisher::fitsLimit(Call& call, const Prepared& prepared, int64_t limit) {
+  if (static_cast<int64_t>(sizeOf(prepared.in->record)) <= limit) return true;
+  return refuse(call, prepared,
+                {ErrorKind::kTooLarge, "a record larger than " + std::to_string(limit) +
+                                           " octets (limits.max_message_bytes)"});
+}
+
+/// A stream that a binding led to: its topic, under the key that the codec gave for it.
+bool Publisher::prepareStream(Call& call, size_t index, const std::string& stream, Prepared& out) {
+  const Publish& in = call.records[index];
+  out.in = &in;
+  out.result = call.firstResult + index;
+  out.guarantee = effectiveGuarantee(in.record.guarantee);
+  Resource resource{ResourceKind::kTopic, stream};
+  if (!core_.authorizer.permits(call.principal, Operation::kWrite, resource)) {
+    return refuse(call, out, notPermitted(resource));
+  }
+  out.topic = core_.catalogue->find(stream);
+  if (!out.topic) return false;  // deleted since: the queue that it was is gone
+  const std::vector<PartitionId>& partitions = out.topic->partitions;
+  out.partition = partitions[in.partitionHash % partitions.size()];
+  out.key = in.streamKey;
+  out.address = {out.topic->name, in.streamKey};
+  MatchResult& match = matcher_.match(call.worker, out.address);
+  // Queues bound to amq.topic don't get what a binding put here.
+  out.match = &match;
+  out.onlySubscribers = true;
+  out.stored = true;
+  return fitsLimit(call, out, core_.options.maxMessageBytes);
+}
+
+bool Publisher::prepareOne(Call& call, size_t index, Prepared& out) {
+  const Publish& in = call.records[index];
+  Scratch& scratch = call.scratch;
+  out.in = &in;
+  out.result = call.firstResult + index;
+  out.guarantee = effectiveGuarantee(in.record.guarantee);
+  out.address = in.address;
+  out.key = in.record.key;
+  out.stored = !in.ephemeral;
+  Resource resource{ResourceKind::kTopic, in.topic};
+  if (!core_.authorizer.permits(call.principal, Operation::kWrite, resource)) {
+    return refuse(call, out, notPermitted(resource));
+  }
+  if (in.address.topic.starts_with('$')) {
+    return refuse(call, out,
+                  {ErrorKind::kInvalid, "names that begin with '$' are the broker's own"});
+  }
+  // Bursts mostly go to one topic and one address.
+  const Prepared* before = scratch.prepared.size() > 1 ? &scratch.prepared.end()[-2] : nullptr;
+  if (before != nullptr && (before->onlySubscribers || before->match == nullptr)) before = nullptr;
+  if (before != nullptr && before->in->address.topic == in.address.topic &&
+      sameText(before->in->address.key, in.address.key)) {
+    out.match = before->match;
+  } else {
+    out.match = &matcher_.match(call.worker, in.address);
+  }
+  int64_t limit = core_.options.maxMessageBytes;
+  if (!in.ephemeral) {
+    if (before != nullptr && before->topic && before->in->topic == in.topic) {
+      out.topic = before->topic;
+      out.overflowed = before->overflowed;
+    } else {
+      auto topic = core_.catalogue->forPublish(call.worker, in.topic, call.principal->protocol,
+                                               out.overflowed);
+      if (!topic) return refuse(call, out, topic.error());
+      out.topic = std::move(*topic);
+    }
+    const std::vector<PartitionId>& partitions = out.topic->partitions;
+    out.partition = partitions[in.partitionHash % partitions.size()];
+    if (out.topic->config.maxBatchBytes >= 0) {
+      limit = std::min<int64_t>(limit, out.topic->config.maxBatchBytes);
+    }
+  }
+  if (!fitsLimit(call, out, limit)) return false;
+  out.needsHeader =
+      out.overflowed || in.address.topic != in.topic || !sameText(in.address.key, in.record.key);
+  return true;
+}
+
+}  // namespace polylog::router
