@@ -26,10 +26,10 @@ bool hasWildcard(BytesView name) {
   return name.find_first_of("*#") != BytesView::npos;
 }
 
-/// Whether a topic or key has to be marked to stand in a routing key: binding keys couldn't name
-/// it.
+/// Whether a topic or key has to be marked to stand in a routing key: binding keys couldn't name it,
+/// or clients that take routing keys for text couldn't read it.
 bool needsAmqpMark(BytesView part) {
-  return isMarked(part) || hasWildcard(part);
+  return isMarked(part) || hasWildcard(part) || !isUtf8(part);
 }
 
 /// Routing keys are divided at '.', addresses at '/'; what the other divides at is a plain letter.

@@ -106,7 +106,7 @@ constexpr LossRow kLosses[] = {
      "`timestamp` in seconds, and header `timestamp_in_ms`, the last one"},
     {"Kafka", "AMQP", "header value that is not UTF-8", "octets (`x`)"},
     {"Kafka", "AMQP", "key that is not UTF-8",
-     "routing key of the same octets, which some clients don't take"},
+     "marked: `enc--` and base64url"},
     {"Kafka", "AMQP", "null header value", "void (`V`)"},
     {"Kafka", "AMQP", "header name, or property's value, that is not text",
      "marked: `enc--` and base64url"},

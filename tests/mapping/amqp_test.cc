@@ -83,7 +83,7 @@ TEST(AmqpMapping, FirstWordIsTheTopicTheRestTheKey) {
         Case{"", {"", std::nullopt}}, Case{".", {"", ""}}, Case{"..", {"", "/"}},
         Case{".a", {"", "a"}}, Case{"a/b.c", {"a.b", "c"}}, Case{"a.b/c", {"a", "b.c"}},
         Case{"/", {".", std::nullopt}}, Case{"a./", {"a", "."}}, Case{"a.$x", {"a", "$x"}},
-        Case{"a.b.enc--", {"a", "b/enc--"}}, Case{"gr\xfcn.\xff", {"gr\xfcn", "\xff"}},
+        Case{"a.b.enc--", {"a", "b/enc--"}}, Case{"gr\xc3\xbcn.a", {"gr\xc3\xbcn", "a"}},
         Case{"a+.b+", {"a+", "b+"}}}) {
     std::string scratch;
     Result<Address> got = addressFromRoutingKey(c.routingKey, scratch);
@@ -188,7 +188,7 @@ TEST(AmqpMapping, EveryAddressComesBack) {
 
 TEST(AmqpMapping, EveryRoutingKeyWithoutWildcardsComesBack) {
   std::mt19937 random(4);
-  const std::string letters("ab./$_\0\xff enc--Kg", 17);
+  const std::string letters("ab./$_\0 enc--Kg", 16);
   std::string scratch;
   for (int i = 0; i < 40000; ++i) {
     std::string key;

@@ -820,10 +820,8 @@ class QueuePowerFailureTest : public ::testing::TestWithParam<uint64_t> {
   }
   void settleAfterStop() {
     broker_ = nullptr;
-    for (size_t i = 0; i < answers_.size(); ++i) {
-      ASSERT_TRUE(answers_[i]->done || !model_.pending[i].synced);
-      ASSERT_EQ(answers_[i]->error, "");
-    }
+    // Nobody was left to be told, but the store's end brings all to the disk.
+    for (const AnswerRef& answer : answers_) ASSERT_EQ(answer->error, "");
     arrived(answers_.size());
     update([&] {
       model_.durable.restart();
