@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import kafka
+import pika
 
 from lib.broker import BINARY, Broker
 from lib.cases import Suite, equal
@@ -43,6 +44,44 @@ def health():
         equal(values['polylog_records_in_total{protocol="mqtt"}'], "7", "records in")
         assert int(values["polylog_journal_bytes_total"]) > 0
         client.close()
+
+
+@suite.case("queue and exchange create, list, describe, delete; what AMQP clients made is there")
+def queues():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        polylog("queue", "create", "jobs", *admin)
+        polylog("queue", "create", "log", "--type", "stream", *admin)
+        polylog("exchange", "create", "orders", "--type", "topic", *admin)
+        assert "already" in polylog("queue", "create", "jobs", *admin, status=1)
+        assert "already" in polylog("exchange", "create", "orders", *admin, status=1)
+        assert "amq." in polylog("queue", "create", "amq.mine", *admin, status=1)
+        connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.amqp))
+        channel = connection.channel()
+        equal(channel.queue_declare("log", passive=True).method.message_count, 0, "the stream")
+        channel.queue_bind("jobs", "orders", "new.*")
+        channel.confirm_delivery()
+        for number in range(5):
+            channel.basic_publish("orders", "new.one", b"%d" % number)
+        equal(channel.basic_get("jobs")[2], b"0", "the first")
+        described = json.loads(polylog("queue", "describe", "jobs", "--json", *admin))
+        equal([described[name] for name in ("ready", "unacknowledged", "consumers", "durable")],
+              [4, 1, 0, True], "the queue")
+        equal(described["bindings"], [{"source": "orders", "routing_key": "new.*"}], "its bindings")
+        exchange = json.loads(polylog("exchange", "describe", "orders", "--json", *admin))
+        equal(exchange["bindings"][0]["destination"], "jobs", "the exchange's binding")
+        assert "jobs" in polylog("queue", "list", *admin)
+        assert "orders" in polylog("exchange", "list", *admin)
+        values = dict(line.rsplit(" ", 1) for line in get(broker, "/metrics").splitlines()
+                      if line and not line.startswith("#"))
+        equal(values['polylog_records_in_total{protocol="amqp"}'], "5", "records in")
+        equal(values['polylog_records_out_total{protocol="amqp"}'], "1", "records out")
+        connection.close()
+        polylog("queue", "delete", "jobs", *admin)
+        polylog("exchange", "delete", "orders", *admin)
+        assert "jobs" in polylog("queue", "describe", "jobs", *admin, status=1)
+        assert "orders" in polylog("exchange", "describe", "orders", *admin, status=1)
+        assert "stay" in polylog("exchange", "delete", "amq.direct", *admin, status=1)
 
 
 @suite.case("topic create, list, describe, delete")

@@ -82,6 +82,10 @@ Outcome Publishing::publish(const std::shared_ptr<Channel>& channel, const Conte
                             std::string& keptBody) {
   auto parsed = parse(content);
   if (!parsed) return std::move(parsed.error());
+  // RabbitMQ adds their routing keys; passing them over would lose messages in silence.
+  if (find(parsed->headers, "CC") != nullptr || find(parsed->headers, "BCC") != nullptr) {
+    return notBuilt("the headers CC and BCC are not supported");
+  }
   if (auto problem = findRoute(content, parsed->headers)) return problem;
   if (auto problem = check(*parsed)) return problem;
 

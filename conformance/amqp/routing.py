@@ -238,7 +238,11 @@ def copies(broker, see):
     peer = Peer(broker)
     for name in ("r.c1", "r.c2", "r.c3"):
         queue(peer, name)
-    confirmed(peer, "", [("r.c1", b"x")], headers={"CC": ["r.c2"], "BCC": ["r.c3"], "other": 1})
+    sender = Peer(broker)
+    if see("CC and BCC", sender.attempt(lambda channel: confirmed(
+            sender, "", [("r.c1", b"x")], channel,
+            headers={"CC": ["r.c2"], "BCC": ["r.c3"], "other": 1}))) != "fine":
+        return
     for name in ("r.c1", "r.c2", "r.c3"):
         method, properties, body = peer.channel.basic_get(name, True)
         see(name, body)
@@ -246,6 +250,7 @@ def copies(broker, see):
             see(f"{name}: key and headers", [method.routing_key, sorted(properties.headers)])
     see("CC that is no array", peer.attempt(lambda channel: confirmed(
         peer, "", [("r.c1", b"x")], channel, headers={"CC": "r.c2"})))
+    sender.close()
     peer.close()
 
 

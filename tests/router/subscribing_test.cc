@@ -111,8 +111,10 @@ TEST_F(SubscribingTest, RetainedRecordsThatWaitInMemoryAreBoundedByOctets) {
   for (uint32_t expiry : {0U, 60U}) {
     TestClient& client = connect("c" + std::to_string(expiry), expiry);
     subscribe(client, {subscription("t/#", kQos1)});
-    EXPECT_LE(take(client).size(), 3U);
-    EXPECT_GE(takeAll(client, 100).size(), 37U);
+    auto first = take(client);
+    EXPECT_LE(first.size(), 3U);
+    settle();
+    EXPECT_EQ(first.size() + takeAll(client, 100).size(), addresses.size());
     EXPECT_EQ(info(client.id).dropped, 0);
   }
 }
@@ -121,6 +123,7 @@ TEST_F(SubscribingTest, RetainedRecordsGoToAnInboxInBoundedEntries) {
   begin();
   std::vector<std::string> addresses = numbered("t/", 2500);
   retain(addresses);
+  subscribe(connect("before", 60), "t/0", kQos1);
   TestClient& client = connect("c", 60);
   bool granted = false;
   on(0, [&] {
