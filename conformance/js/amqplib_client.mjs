@@ -99,7 +99,7 @@ async function scenario() {
   channel.on("return", (message) => returned.push(message.fields.replyText));
   channel.publish("a.js.x", "a.b", Buffer.from("1"), { persistent: true, messageId: "m", timestamp: 1600000000, headers: TYPED });
   channel.publish("a.js.x", "a.c", Buffer.from("lost"), { mandatory: true });
-  channel.sendToQueue("a.js", Buffer.alloc(1 << 20, 7), { expiration: 60000, priority: 3, CC: ["a.js"] });
+  channel.sendToQueue("a.js", Buffer.alloc(1 << 20, 7), { expiration: 60000, priority: 3 });
   channel.sendToQueue("a.js", Buffer.alloc(0));
   await channel.waitForConfirms();
   see("returned", returned);
