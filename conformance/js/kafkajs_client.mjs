@@ -1,7 +1,7 @@
 // kafkajs behind a command line: records go in and come out as JSON, octets in base64.
 //   node kafkajs_client.mjs produce HOST:PORT TOPIC COMPRESSION < messages.json
 //   node kafkajs_client.mjs consume HOST:PORT TOPIC COUNT > messages.json
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import kafkajs from "kafkajs";
 
 const { Kafka, CompressionTypes, logLevel } = kafkajs;
@@ -47,7 +47,8 @@ async function consume() {
       },
     });
   });
-  writeFileSync(1, JSON.stringify(seen));  // whole before we exit, also into a pipe
+  // Whole before we exit, also into a pipe.
+  await new Promise((resolve) => process.stdout.write(JSON.stringify(seen), resolve));
   await consumer.disconnect();
 }
 

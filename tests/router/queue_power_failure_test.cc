@@ -258,6 +258,7 @@ class RunningBroker {
   /// kill -9: the disk takes nothing any more.
   void lose() {
     disk_.onBoundary(nullptr);
+    store_->runOnce();  // else it complains of what it can't write
     disk_.powerOffAt(disk_.boundaries());
     leave();
     store_->close();
@@ -1100,7 +1101,7 @@ TEST_P(QueuePowerFailureTest, EveryBoundaryOfATraceRecovers) {
   stopAndStart();
   checkImages();
   RecordProperty("recoveries", static_cast<int>(taken_));
-  EXPECT_GT(taken_, 50U);
+  EXPECT_GT(taken_, 80U);
 }
 
 std::vector<uint64_t> seeds() {

@@ -36,7 +36,7 @@ TEST(ConfigTest, anEmptyFileLeavesTheDefaults) {
   Config config;
   EXPECT_EQ(load("", config), "");
   EXPECT_EQ(load("# nothing\n", config), "");
-  ASSERT_EQ(config.listeners.size(), 3U);
+  ASSERT_EQ(config.listeners.size(), 4U);
   EXPECT_EQ(config.listeners[0].protocol, "mqtt");
   EXPECT_EQ(config.listeners[0].address.port, 1883);
   EXPECT_EQ(config.topicPartitions, 1);
