@@ -353,7 +353,9 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
       erasePartition(*partition);
     } else {
       partition->logStart = std::max(partition->logStart, change.logStart);
-      partition->end = std::max(partition->end, partition->logStart);
+      // Not to the log start that the view may know already: batches up to there are still to come
+      // in the replay, and the last of them may reach beyond it.
+      partition->end = std::max(partition->end, change.logStart);
     }
   }
   if (entry.header.position < replayApplied_) return;
