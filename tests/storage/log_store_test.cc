@@ -54,6 +54,25 @@ TEST_F(LogStoreTest, ReadsBackAfterReopening) {
   EXPECT_EQ(store_->recovery().damagedEntries, 0U);
 }
 
+TEST_F(LogStoreTest, TheRestOfABatchThatIsUsedUpInPartOutlivesAReplay) {
+  ASSERT_TRUE(make(1));
+  auto usedUpTo = [&](int64_t offset) {
+    AppendRequest request;
+    request.state.push_back(logStartMoved(PartitionId(1), Offset(offset)));
+    ASSERT_TRUE(store_->append(std::move(request)));
+    store_->runOnce();
+  };
+  ASSERT_TRUE(put(1, {"a"}));
+  usedUpTo(1);
+  ASSERT_TRUE(put(1, {"b", "c", "d"}));
+  usedUpTo(3);
+  // The view knows the last log start, the replay begins before the first.
+  ASSERT_TRUE(store_->checkpoint());
+  crash();
+  open();
+  EXPECT_THAT(contents(1, 3), testing::Contains("d"));
+}
+
 TEST_F(LogStoreTest, SharesOneBatchBetweenManyPartitions) {
   AppendRequest made;
   for (uint64_t id = 1; id <= 1000; ++id) {
