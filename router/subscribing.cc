@@ -175,7 +175,9 @@ void Session::startRetained(std::list<RetainedWalk> walks) {
   for (const RetainedWalk& walk : walks) texts.insert(walk.text);
   walks_.remove_if([&](const RetainedWalk& walk) { return texts.contains(walk.text); });
   walks_.splice(walks_.end(), walks);
-  goOnRetained();
+  // At once, if it can be: what is published once the client knows of its subscription shall not
+  // come a second time as a retained record.
+  if (!walking_) walkRetained();
 }
 
 void Session::goOnRetained() {

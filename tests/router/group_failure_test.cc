@@ -21,6 +21,15 @@ class GroupFailureTest : public GroupTest {
   void beat(const GroupJoined& as) {
     router_->heartbeat(who_, {"g", as.memberId, std::nullopt, as.generation}, [](Result<>) {});
   }
+  /// It is tried again after a second.
+  Result<> failToDelete() {
+    Result<> deleted;
+    on(0, [&] { router_->deleteGroup(who_, "g", [&](Result<> result) { deleted = result; }); });
+    run();
+    failWrites();  // and it is tried again at once
+    failWrites();
+    return deleted;
+  }
   Result<> removeTopic(const std::string& name) {
     Result<> answer = fail(ErrorKind::kInternal, "not called");
     on(0, [&] { router_->deleteTopic(who_, name, [&](Result<> result) { answer = result; }); });
@@ -98,11 +107,7 @@ TEST_F(GroupFailureTest, AnEmptyGroupWithoutOffsetsIsForgottenSoon) {
 
 TEST_F(GroupFailureTest, ADeletionThatFailedSparesWhatIsCommittedSince) {
   commit({{"t", 0, 5, -1, ""}, {"t", 1, 6, -1, ""}});
-  Result<> deleted;
-  on(0, [&] { router_->deleteGroup(who_, "g", [&](Result<> result) { deleted = result; }); });
-  run();
-  failWrites();
-  EXPECT_FALSE(deleted.has_value());
+  EXPECT_FALSE(failToDelete().has_value());
   ASSERT_TRUE(commit({{"t", 0, 9, -1, ""}})->at(0).has_value());
   advance(3'000);  // the deletion has been tried again
   EXPECT_EQ(offset("t", 0), 9);
@@ -113,9 +118,7 @@ TEST_F(GroupFailureTest, ADeletionThatFailedSparesWhatIsCommittedSince) {
 
 TEST_F(GroupFailureTest, ADeletionSparedForACommitThatFailedIsMadeUpFor) {
   commit({{"t", 0, 5, -1, ""}});
-  on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) {}); });
-  run();
-  failWrites();
+  EXPECT_FALSE(failToDelete().has_value());
   clock_.advance(990'000);
   on(owner(), [&] {
     GroupCommit asked;

@@ -14,12 +14,13 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
-#include <tuple>
 
 #include "core/base/log.h"
 #include "router/ack_set.h"
@@ -768,7 +769,9 @@ class QueuePowerFailureTest : public ::testing::TestWithParam<uint64_t> {
       Operation& one = model_.pending[i];
       if (!answers_[i]->done || one.answered) continue;
       ASSERT_EQ(answers_[i]->error, "");
-      if (one.kind == Kind::kPurge) ASSERT_EQ(answers_[i]->number, one.count);
+      if (one.kind == Kind::kPurge) {
+        ASSERT_EQ(answers_[i]->number, one.count);
+      }
       update([&] { one.answered = true; });
       if (one.synced) durable = i + 1;
     }
@@ -899,16 +902,21 @@ class QueuePowerFailureTest : public ::testing::TestWithParam<uint64_t> {
         return bind({exchange, anyQueue(), any(kKeys)}, true);
       }
       bind(Bound(any(live_.bindings)), false);
-    } else if (choice < 92) {
+    } else if (choice < 91) {
       declareQueue(random(8) == 0 ? kTransient : "q" + std::to_string(random(5)));
     } else if (choice < 94 && live_.queues.size() > 2) {
-      if (std::string name = anyQueue(); name != kDeep) deleteQueue(name);
-    } else if (choice < 96) {
+      std::string name = anyQueue();
+      if (name == kDeep) return;
+      deleteQueue(name);
+      if (random(2) == 0) declareQueue(name);
+    } else if (choice < 95) {
       size_t number = random(3);
       declareExchange("x" + std::to_string(number),
                       number == 2 ? ExchangeType::kDirect : ExchangeType::kFanout);
     } else if (choice < 97 && !exchange.empty()) {
+      ExchangeType type = live_.exchanges.at(exchange);
       deleteExchange(exchange);
+      if (random(2) == 0) declareExchange(exchange, type);
     } else if (choice < 98) {
       purge(anyQueue());
     } else if (choice < 99) {
@@ -946,6 +954,9 @@ class QueuePowerFailureTest : public ::testing::TestWithParam<uint64_t> {
     auto opened = broker_->open();
     ASSERT_TRUE(opened) << opened.error().text;
     ASSERT_EQ(broker_->store().recovery().damagedEntries, 0U);
+    // Until its start is in the journal a run leaves no trace: if it followed a clean stop and the
+    // power failed now, what it has delivered would come back unmarked.
+    broker_->commit();
   }
   void hookUp() {
     disk_->onBoundary([this](uint64_t boundary, const test::DiskCall& call) {
@@ -1093,7 +1104,7 @@ TEST_P(QueuePowerFailureTest, EveryBoundaryOfATraceRecovers) {
       stopAndStart();
     } else {
       step();
-      if (!HasFatalFailure() && random(3) == 0) commit();
+      if (!HasFatalFailure() && random(5) < 2) commit();
     }
     checkImages();
     ASSERT_FALSE(HasFailure()) << trace(log_.size());

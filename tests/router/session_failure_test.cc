@@ -180,29 +180,6 @@ TEST_F(SessionFailureTest, AcceptingEndsWithTheSession) {
   EXPECT_EQ(stateOf(StateTable::kInbox), 0U) << "nothing is journaled for it any more";
 }
 
-TEST_F(SessionFailureTest, WhatAWorkerHandsOnFindsTheSessionAlive) {
-  begin(2);
-  TestClient& client = connect("c", 3600, 0);
-  auto deliveries = takeTwo(client);
-  TestClient& moved = connect("c", 3600, 1);
-  take(moved);
-  for (const Delivery& delivery : deliveries) acknowledge(moved, delivery.id);
-  // Back to worker 0: the acknowledgements complete on worker 1, which hands the rest on.
-  TestClient& back = newClient("c", 0);
-  open(back, 3600);
-  loops_[1]->runAll();
-  loops_[0]->runAll();
-  store_->commit();
-  loops_[0]->runAll();
-  loops_[1]->runAll();
-  loops_[0]->runAll();
-  acknowledge(back, deliveries.at(0).id);
-  connect("c", 3600, 1);
-  remove("c");
-  settle();
-  EXPECT_THAT(list(), IsEmpty());
-}
-
 // ---------------------------------------------------------------- ending
 
 TEST_F(SessionFailureTest, ADeletionThatFailedSparesTheNextOfItsName) {
