@@ -18,7 +18,6 @@
 namespace polylog::router {
 namespace {
 
-constexpr const char* kRoutedPosition = "routed_position";
 /// Batches routed in one go, before the worker's other work has its turn.
 constexpr size_t kBatchesAtATime = 64;
 constexpr size_t kBytesAtATime = 4U << 20;

@@ -52,6 +52,10 @@ Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vecto
         state_.acknowledged.raiseFloor(cursor_);
         changed();
         break;
+      case Found::kGap:
+        while (cursor_ < reader_->gapEnd()) state_.acknowledged.add(cursor_++);
+        changed();
+        break;
       case Found::kDamaged:
         logError(fmt::format("session '{}': messages {} to {} are damaged and dropped: {}",
                              session_.clientId(), cursor_, reader_->damagedEnd() - 1,

@@ -1,5 +1,6 @@
 #include "router/partition_reader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "router/address_tags.h"
@@ -25,8 +26,15 @@ PartitionReader::Found PartitionReader::find(Worker& worker, int64_t id) {
   const storage::ReadBatch& front = ahead_.front();
   damagedEnd_ = front.baseOffset.value() + front.count;
   if (!open(worker)) return Found::kDamaged;
-  index_ = front.firstRecord + static_cast<size_t>(id - front.baseOffset.value());
+  auto delta = static_cast<int32_t>(front.firstRecord + (id - front.baseOffset.value()));
+  index_ = block_->indexOf(delta);
+  if (index_ < block_->records.size() && block_->deltaOf(index_) > delta) {
+    damagedEnd_ = std::min(damagedEnd_, id + (block_->deltaOf(index_) - delta));
+    return Found::kGap;
+  }
   if (index_ >= block_->records.size()) {
+    // A compacted batch keeps its last offset, though not its last record.
+    if (block_->compacted()) return Found::kGap;
     damagedEnd_ = id + 1;
     error_ = {ErrorKind::kCorrupt, "a batch with fewer records than its targets name"};
     return Found::kDamaged;
@@ -43,10 +51,8 @@ PartitionReader::Found PartitionReader::load(int64_t id) {
     for (auto& batch : *read) ahead_.push_back(std::move(batch));
     int64_t first = ahead_.front().baseOffset.value();
     if (first <= id) return Found::kRecord;
-    // Never ahead of what was asked for, but a gap must not hold anybody up.
     damagedEnd_ = first;
-    error_ = {ErrorKind::kCorrupt, "a gap"};
-    return Found::kDamaged;
+    return Found::kGap;
   }
   error_ = read.error();
   switch (error_.kind) {

@@ -27,6 +27,7 @@ class PartitionReader {
     kRecord,
     kEnd,      ///< nothing visible there yet
     kGone,     ///< below the log start: go on at logStart()
+    kGap,      ///< compacted away or used up: go on at gapEnd()
     kDamaged,  ///< goes on at damagedEnd(); error() says what it is
     kDeleted,  ///< the partition is no more, or the store closes
     kFailed,   ///< the disk did not give it: try again later
@@ -39,6 +40,7 @@ class PartitionReader {
   uint32_t attributes() const { return ahead_.front().attributes; }
   uint32_t subscriptionId() const { return subscriptionId_; }
   int64_t logStart() const { return logStart_; }
+  int64_t gapEnd() const { return damagedEnd_; }
   int64_t damagedEnd() const { return damagedEnd_; }
   const Error& error() const { return error_; }
 

@@ -232,6 +232,16 @@ bool Queue::findNext(Next& next) {
         returned_.erase(returned_.begin(), returned_.lower_bound(acks_.floor()));
         changed();
         break;
+      case PartitionReader::Found::kGap: {
+        // Used up: journaled as such before it went.
+        int64_t end = next.fromReturned ? next.id + 1 : next.reader->gapEnd();
+        for (int64_t id = next.id; id < end; ++id) {
+          acks_.add(id);
+          returned_.erase(id);
+        }
+        changed();
+        break;
+      }
       case PartitionReader::Found::kDamaged:
         skip(next, std::max(next.id + 1, next.reader->damagedEnd()),
              next.reader->error().text.c_str());

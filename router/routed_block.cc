@@ -60,6 +60,9 @@ Result<RoutedBlockRef> openBlock(const SharedBytes& batch, BlockSource source,
   auto block = std::make_shared<RoutedBlock>();
   block->bytes = bytes->body.size() + decoded->records.size() * sizeof(RoutedRecord);
   block->source = std::move(source);
+  if (decoded->header.offsetCount() != static_cast<int32_t>(decoded->records.size())) {
+    block->offsetDeltas = std::move(decoded->offsetDeltas);
+  }
   block->records.resize(decoded->records.size());
   SharedBytes owner(bytes, bytes->body.view());
   for (size_t i = 0; i < block->records.size(); ++i) {

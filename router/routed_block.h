@@ -2,6 +2,7 @@
 // made; any thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -29,6 +30,19 @@ struct RoutedBlock {
   BlockSource source;
   std::vector<RoutedRecord> records;
   size_t bytes = 0;  ///< of memory that one record of it keeps alive
+  /// Of each record, where compaction has left gaps; empty if record i is at offset i.
+  std::vector<int32_t> offsetDeltas;
+
+  bool compacted() const { return !offsetDeltas.empty(); }
+  int32_t deltaOf(size_t index) const {
+    return compacted() ? offsetDeltas[index] : static_cast<int32_t>(index);
+  }
+  /// The first record at or above an offset of the batch; records.size() if there is none.
+  size_t indexOf(int32_t delta) const {
+    if (!compacted()) return std::min(static_cast<size_t>(delta), records.size());
+    return static_cast<size_t>(
+        std::lower_bound(offsetDeltas.begin(), offsetDeltas.end(), delta) - offsetDeltas.begin());
+  }
 };
 
 using RoutedBlockRef = std::shared_ptr<const RoutedBlock>;

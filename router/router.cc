@@ -12,6 +12,7 @@
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
 #include "router/live_fanout.h"
+#include "router/liveness.h"
 #include "router/log_access.h"
 #include "router/publisher.h"
 #include "router/queue_client.h"
@@ -275,6 +276,7 @@ class RouterImpl final : public Router {
   }
 
   Core core_;
+  DurableLiveness liveness_{core_.store};
   LogAccess logs_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;

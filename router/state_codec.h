@@ -44,6 +44,7 @@ inline std::string getText(ByteReader& in) {
   return std::string(in.bytes(in.varuint32()));
 }
 
+inline constexpr const char* kRoutedPosition = "routed_position";
 /// kMeta values.
 std::string encodeNumber(uint64_t value);
 Result<uint64_t> decodeNumber(BytesView value, const char* what);

@@ -134,6 +134,7 @@ bool StreamConsumer::advance(size_t at, std::vector<QueueDelivery>& out, bool& b
     case PartitionReader::Found::kRecord: break;
     case PartitionReader::Found::kEnd: watch(at); return false;
     case PartitionReader::Found::kGone: source.next = source.reader->logStart(); return true;
+    case PartitionReader::Found::kGap: source.next = source.reader->gapEnd(); return true;
     case PartitionReader::Found::kDamaged:
       logError(fmt::format("topic '{}': offsets {} to {} can't be read and are skipped: {}",
                            topic_->name, source.next, source.reader->damagedEnd() - 1,

@@ -91,7 +91,21 @@ Position EntryBuffer::addMessages(uint8_t flags, std::span<const PlacedTarget> t
   size_t lengthAt = beginPart(PartType::kMessages, flags);
   meta_.u32(static_cast<uint32_t>(batch.size()));
   putTargets(targets);
-  Position place = openPosition_ + (meta_.size() - open_.from + openReferred_);
+  return openPosition_ + putBatch(lengthAt, batch);
+}
+
+size_t EntryBuffer::addKept(uint8_t flags, Position position,
+                            std::span<const PlacedTarget> targets, const SharedBytes& batch) {
+  size_t lengthAt = beginPart(PartType::kKept, flags);
+  meta_.u64(position.value());
+  meta_.u32(static_cast<uint32_t>(batch.size()));
+  putTargets(targets);
+  return putBatch(lengthAt, batch);
+}
+
+/// Ends the part with the batch. Returns where that is, from the entry's first octet.
+size_t EntryBuffer::putBatch(size_t lengthAt, const SharedBytes& batch) {
+  size_t at = meta_.size() - open_.from + openReferred_;
   if (batch.size() <= kCopiedBatch) {
     splices_.push_back({meta_.size(), batch.size(), {}});
     meta_.bytes(batch.view());
@@ -101,7 +115,7 @@ Position EntryBuffer::addMessages(uint8_t flags, std::span<const PlacedTarget> t
     openReferred_ += batch.size();
     endPart(lengthAt, batch.size());
   }
-  return place;
+  return at;
 }
 
 void EntryBuffer::addLink(BatchPlace batch, int64_t maxTimestamp,
@@ -215,13 +229,15 @@ bool decodePart(ByteReader& in, BytesView entry, Position position, size_t& hash
     part.list = fields.rest();
     return fields.ok();
   }
-  if (part.type != PartType::kMessages) return false;
+  bool kept = part.type == PartType::kKept;
+  if (!kept && part.type != PartType::kMessages) return false;
+  Position given(kept ? fields.u64() : 0);
   size_t length = fields.u32();
   if (!fields.ok() || length < kRecordBatchHeaderSize || length > fields.remaining()) return false;
   part.list = fields.rest().substr(0, fields.remaining() - length);
   part.batch = fields.rest().substr(fields.remaining() - length);
   auto at = static_cast<size_t>(part.batch.data() - entry.data());
-  part.place = {position + at, static_cast<uint32_t>(length)};
+  part.place = {kept ? given : position + at, static_cast<uint32_t>(length)};
   crc = crc32c(entry.substr(hashedTo, at + kRecordBatchUncheckedSize - hashedTo), crc);
   hashedTo = at + length;
   return true;

@@ -29,7 +29,12 @@ enum EntryFlag : uint16_t {
   kChainContinuation = 2,  ///< this entry belongs to the one before
 };
 
-enum class PartType : uint8_t { kMessages = 1, kLink = 2, kState = 3 };
+enum class PartType : uint8_t {
+  kMessages = 1,
+  kLink = 2,
+  kState = 3,
+  kKept = 4,  ///< only in rewritten segments: a batch under the position that it had before
+};
 
 enum PartFlag : uint8_t {
   kRouteAfterCommit = 1,
@@ -58,6 +63,9 @@ class EntryBuffer {
   Position addMessages(uint8_t flags, std::span<const PlacedTarget> targets,
                        const SharedBytes& batch);
   void addLink(BatchPlace batch, int64_t maxTimestamp, std::span<const PlacedTarget> targets);
+  /// In a rewritten segment. Returns where the batch is, counted from the entry's first octet.
+  size_t addKept(uint8_t flags, Position position, std::span<const PlacedTarget> targets,
+                 const SharedBytes& batch);
   /// Ends the entry; returns its size, a multiple of kEntryAlignment.
   size_t finish(bool chainContinues);
 
@@ -88,6 +96,7 @@ class EntryBuffer {
   size_t beginPart(PartType type, uint8_t flags);
   void endPart(size_t lengthAt, size_t referred);
   void putTargets(std::span<const PlacedTarget> targets);
+  size_t putBatch(size_t lengthAt, const SharedBytes& batch);
   uint32_t checksum(const Mark& mark) const;
 
   ByteWriter meta_;
@@ -117,8 +126,8 @@ struct EntryPart {
   PartType type = PartType::kState;
   uint8_t flags = 0;
   BytesView list;        ///< targets or state changes, for decodeTargets() / decodeState()
-  BytesView batch;       ///< kMessages
-  BatchPlace place;      ///< kMessages, kLink
+  BytesView batch;       ///< kMessages, kKept
+  BatchPlace place;      ///< kMessages, kLink, kKept
   int64_t maxTimestamp = -1;  ///< kLink
 };
 

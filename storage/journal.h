@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/strong.h"
 #include "storage/file.h"
+#include "storage/place_map.h"
 #include "storage/segment.h"
 
 namespace polylog::storage {
@@ -24,6 +25,8 @@ class Journal {
   const std::vector<std::shared_ptr<Segment>>& segments() const { return segments_; }
   void add(std::shared_ptr<Segment> segment) { segments_.push_back(std::move(segment)); }
   void remove(uint64_t id);
+  /// Puts it in the place of the segment with the same id.
+  void replace(std::shared_ptr<Segment> segment);
   /// The segment that holds `position`, or null.
   std::shared_ptr<Segment> at(Position position) const;
   std::shared_ptr<Segment> byId(uint64_t id) const;
@@ -37,6 +40,11 @@ class Journal {
   Result<std::shared_ptr<File>> file(Segment& segment);
   void setFile(Segment& segment, std::shared_ptr<File> file);
   void closeFile(Segment& segment);
+  /// The segment's file will be removed while readers may still come by this object: it stays open
+  /// as long as they hold it.
+  Result<> keepOpen(Segment& segment);
+  /// Of a rewritten segment: read when first needed, from its entries if its footer is damaged.
+  Result<std::shared_ptr<const PlaceMap>> places(Segment& segment);
 
  private:
   static constexpr size_t kOpenFiles = 256;

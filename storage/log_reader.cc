@@ -15,6 +15,7 @@ constexpr size_t kMaxBatches = 8192;
 constexpr size_t kMaxExtent = 1U << 20;
 /// Octets between two batches that it is cheaper to read than to skip.
 constexpr size_t kMaxGap = 4096;
+constexpr int kMostAttempts = 5;
 
 std::unexpected<Error> damagedAt(PartitionId partition, Offset offset) {
   return fail(ErrorKind::kCorrupt, fmt::format("partition {}: offset {} was damaged on disk",
@@ -29,10 +30,38 @@ struct LogStoreImpl::ChunkCopy {
   std::shared_ptr<Segment> segment;
 };
 
+namespace {
+
+std::shared_ptr<const IndexRun> emptyRun(const Chunk& chunk) {
+  auto run = std::make_shared<IndexRun>(chunk.first, chunk.base);
+  run->setSparse();
+  return run;
+}
+
+Result<std::shared_ptr<const IndexRun>> readRun(const File& file, const SegmentInfo& info,
+                                                PartitionId partition, const Chunk& chunk) {
+  if (!info.rewritten) {
+    auto read = readFooterRun(file, info, info.place(info.end), partition, chunk.footerAt,
+                              chunk.footerLength);
+    if (read && read->first != chunk.first) return fail(ErrorKind::kCorrupt, "another run");
+    if (!read) return std::unexpected(read.error());
+    return std::move(read->run);
+  }
+  auto layout = readFooterLayout(file, info);
+  if (!layout) return std::unexpected(layout.error());
+  auto read = readFooterRun(file, info, layout->begin, partition, chunk.footerAt,
+                            chunk.footerLength);
+  if (read) return std::move(read->run);
+  // After a crash the chunk may be as it was before the segment was rewritten.
+  auto found = findFooterRun(file, info, *layout, partition);
+  if (!found) return std::unexpected(found.error());
+  return *found ? std::move((*found)->run) : emptyRun(chunk);
+}
+
+}  // namespace
+
 Result<std::shared_ptr<const IndexRun>> LogStoreImpl::runOf(PartitionId partition,
                                                             const Chunk& chunk) {
-  RunCache::Key key{chunk.segment, partition};
-  if (auto run = runs_.find(key)) return run;
   std::shared_ptr<Segment> segment;
   SegmentInfo info;
   {
@@ -41,14 +70,15 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::runOf(PartitionId partitio
     if (segment) info = segment->info;
   }
   if (!segment) return fail(ErrorKind::kOutOfRange, "its segment was removed");
+  RunCache::Key key{info.id, info.incarnation, partition};
+  if (auto run = runs_.find(key)) return run;
   auto file = journal_.file(*segment);
   if (!file) return std::unexpected(file.error());
-  auto read = readFooterRun(**file, info, partition, chunk.footerAt, chunk.footerLength);
-  if (read && read->first != chunk.first) read = fail(ErrorKind::kCorrupt, "another run");
+  auto read = readRun(**file, info, partition, chunk);
   if (!read && read.error().kind != ErrorKind::kCorrupt) return std::unexpected(read.error());
   std::shared_ptr<const IndexRun> run;
   if (read) {
-    run = read->run;
+    run = std::move(*read);
   } else {
     logWarning(fmt::format("{}; reading the segment instead", read.error().text));
     auto rebuilt = rebuildRun(partition, segment);
@@ -69,9 +99,15 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
   }
   auto file = journal_.file(*segment);
   if (!file) return std::unexpected(file.error());
-  std::shared_ptr<IndexRun> run;
+  Position to = info.end;
+  if (info.rewritten) {
+    auto size = (*file)->size();
+    if (!size) return std::unexpected(size.error());
+    to = info.base + (*size - kSegmentHeaderSize);
+  }
+  std::vector<IndexEntry> entries;
   std::vector<PlacedTarget> targets;
-  EntryScanner scanner(**file, info, info.base, info.end);
+  EntryScanner scanner(**file, info, info.base, to);
   while (true) {
     auto step = scanner.step();
     if (!step) return std::unexpected(step.error());
@@ -82,19 +118,28 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
       targets.clear();
       if (!decodeTargets(part.list, targets)) continue;
       int64_t maxTimestamp = part.maxTimestamp;
-      if (part.type == PartType::kMessages) {
+      if (part.type != PartType::kLink) {
         auto header = parseRecordBatchHeader(part.batch);
         if (header) maxTimestamp = header->maxTimestamp;
       }
       for (const PlacedTarget& target : targets) {
-        if (target.partition != partition || (run && target.base < run->end())) continue;
-        if (!run) run = std::make_shared<IndexRun>(target.base, info.base);
-        run->append({target.base, target.count, part.place.position, part.place.length,
-                     target.firstRecord, target.attributes, maxTimestamp});
+        if (target.partition != partition) continue;
+        entries.push_back({target.base, target.count, part.place.position, part.place.length,
+                           target.firstRecord, target.attributes, maxTimestamp});
       }
     }
   }
-  if (!run) return fail(ErrorKind::kCorrupt, info.file + " has lost its index and its entries");
+  if (entries.empty()) {
+    return fail(ErrorKind::kCorrupt, info.file + " has lost its index and its entries");
+  }
+  // In a rewritten segment they follow another order than the partition's.
+  std::sort(entries.begin(), entries.end(),
+            [](const IndexEntry& a, const IndexEntry& b) { return a.base < b.base; });
+  auto run = std::make_shared<IndexRun>(entries[0].base, info.base);
+  if (info.rewritten) run->setSparse();
+  for (const IndexEntry& entry : entries) {
+    if (entry.base >= run->end()) run->append(entry);
+  }
   return run;
 }
 
@@ -108,7 +153,7 @@ Result<bool> LogStoreImpl::collect(const IndexRun& run, Offset& next, Offset lim
   std::shared_ptr<Segment> segment = out.empty() ? nullptr : out.back().segment;
   IndexRun::Cursor cursor = run.seek(next);
   for (IndexEntry entry; cursor.next(entry);) {
-    if (entry.base >= limit || entry.base > next) return false;
+    if (entry.base >= limit || (entry.base > next && !run.sparse())) return false;
     if (!out.empty() && (bytes + entry.length > maxBytes || out.size() >= kMaxBatches)) {
       return false;
     }
@@ -148,9 +193,16 @@ Result<std::vector<LogStoreImpl::Located>> LogStoreImpl::locate(PartitionId id, 
                                 partition->logStart.value(), limit.value()));
       }
       size_t at = partition->chunkAt(next);
-      while (at < partition->chunks.size() && partition->chunks[at].run && next < limit) {
-        auto more = collect(*partition->chunks[at].run, next, limit, maxBytes, bytes, located, true);
-        if (!more || !*more) return located;
+      while (at < partition->chunks.size() && next < limit) {
+        const Chunk& chunk = partition->chunks[at];
+        if (chunk.dead) {
+          next = std::max(next, chunk.end);
+        } else if (chunk.run) {
+          auto more = collect(*chunk.run, next, limit, maxBytes, bytes, located, true);
+          if (!more || !*more) return located;
+        } else {
+          break;
+        }
         at = partition->chunkAt(next);
       }
       if (next >= limit || at >= partition->chunks.size()) return located;
@@ -164,12 +216,23 @@ Result<std::vector<LogStoreImpl::Located>> LogStoreImpl::locate(PartitionId id, 
     }
     Offset before = next;
     auto more = collect(**run, next, limit, maxBytes, bytes, located, false);
+    if (more && *more && (*run)->sparse()) next = std::max(next, sealed.end);
     if (!more || !*more || next == before) return located;
   }
 }
 
 Result<std::vector<ReadBatch>> LogStoreImpl::read(PartitionId partition, Offset from,
                                                   size_t maxBytes) {
+  // A segment may be rewritten between looking up and reading: then it is looked up again.
+  for (int attempt = 0;; ++attempt) {
+    bool moved = false;
+    auto batches = readOnce(partition, from, maxBytes, moved);
+    if (batches || !moved || attempt == kMostAttempts) return batches;
+  }
+}
+
+Result<std::vector<ReadBatch>> LogStoreImpl::readOnce(PartitionId partition, Offset from,
+                                                      size_t maxBytes, bool& moved) {
   Offset limit;
   auto located = locate(partition, from, maxBytes, limit);
   if (!located) return std::unexpected(located.error());
@@ -188,6 +251,11 @@ Result<std::vector<ReadBatch>> LogStoreImpl::read(PartitionId partition, Offset 
     if (done) continue;
     // What was read before it is good; the next read meets the error again.
     if (!batches.empty()) break;
+    moved = done.error().kind == ErrorKind::kNotFound;
+    if (moved) {
+      return fail(ErrorKind::kCorrupt, fmt::format("partition {}: offset {} has lost its batch",
+                                                   partition.value(), from.value()));
+    }
     return std::unexpected(done.error());
   }
   return batches;
@@ -207,21 +275,26 @@ Result<size_t> LogStoreImpl::fetchExtent(std::span<const Located> located,
   }
   // How far one pread goes: the same segment, ascending, near, and not in the cache already.
   Segment& segment = *located[0].segment;
-  Position end = first.position + first.length;
+  auto file = journal_.file(segment);
+  if (!file) return std::unexpected(file.error());
+  auto place = placeOf(segment, **file, first.position);
+  if (!place) return std::unexpected(place.error());
+  std::vector<uint64_t> places{*place};
+  uint64_t end = *place + first.length;
   size_t count = 1;
   for (; count < located.size(); ++count) {
     const IndexEntry& next = located[count].entry;
+    if (located[count].segment.get() != &segment) break;
     bool again = next.position == located[count - 1].entry.position;
-    bool near = next.position >= end && next.position - end <= kMaxGap;
-    if (located[count].segment.get() != &segment || (!again && !near)) break;
-    if (next.position + next.length - first.position > kMaxExtent) break;
-    end = std::max(end, next.position + next.length);
+    auto there = again ? places.back() : placeOf(segment, **file, next.position);
+    if (!there || (!again && (*there < end || *there - end > kMaxGap))) break;
+    if (*there + next.length - *place > kMaxExtent) break;
+    end = std::max(end, *there + next.length);
+    places.push_back(*there);
   }
-  size_t size = static_cast<size_t>(end - first.position);
-  auto file = journal_.file(segment);
-  if (!file) return std::unexpected(file.error());
+  auto size = static_cast<size_t>(end - *place);
   auto buffer = std::make_shared_for_overwrite<char[]>(size);
-  auto got = (*file)->read(segment.info.place(first.position), buffer.get(), size);
+  auto got = (*file)->read(*place, buffer.get(), size);
   if (!got) return std::unexpected(got.error());
   BytesView octets(buffer.get(), *got);
   std::shared_ptr<const void> owner(buffer, buffer.get());
@@ -235,7 +308,7 @@ Result<size_t> LogStoreImpl::fetchExtent(std::span<const Located> located,
       hand(located[done], out.back().batch);
       continue;
     }
-    auto at = static_cast<size_t>(entry.position - first.position);
+    auto at = static_cast<size_t>(places[done] - *place);
     bool whole = at <= octets.size() && entry.length <= octets.size() - at;
     SharedBytes batch = whole ? SharedBytes(owner, octets.substr(at, entry.length)) : SharedBytes();
     auto valid = validateRecordBatch(batch.view());
@@ -253,12 +326,28 @@ Result<size_t> LogStoreImpl::fetchExtent(std::span<const Located> located,
   return done;
 }
 
-Result<SharedBytes> LogStoreImpl::fetchOne(Segment& segment, BatchPlace place) {
-  if (auto cached = cache_.find(place.position, place.length)) return std::move(*cached);
-  auto file = journal_.file(segment);
-  if (!file) return std::unexpected(file.error());
+Result<uint64_t> LogStoreImpl::placeOf(Segment& segment, const File& file, Position position) {
+  if (!segment.info.rewritten) return segment.info.place(position);
+  auto places = journal_.places(segment);
+  if (!places) return std::unexpected(places.error());
+  auto place = (*places)->find(file, position);
+  if (!place) return std::unexpected(place.error());
+  if (!*place) {
+    return fail(ErrorKind::kNotFound, fmt::format("no batch at position {}", position.value()));
+  }
+  if (**place == kDamagedPlace) {
+    return fail(ErrorKind::kCorrupt, fmt::format("the batch at position {} was damaged on disk",
+                                                 position.value()));
+  }
+  return **place;
+}
+
+Result<SharedBytes> LogStoreImpl::readUncached(Segment& segment, const File& file,
+                                               BatchPlace place) {
+  auto at = placeOf(segment, file, place.position);
+  if (!at) return std::unexpected(at.error());
   auto buffer = std::make_shared_for_overwrite<char[]>(place.length);
-  auto got = (*file)->read(segment.info.place(place.position), buffer.get(), place.length);
+  auto got = file.read(*at, buffer.get(), place.length);
   if (!got) return std::unexpected(got.error());
   SharedBytes batch(std::shared_ptr<const void>(buffer, buffer.get()),
                     BytesView(buffer.get(), *got));
@@ -267,15 +356,30 @@ Result<SharedBytes> LogStoreImpl::fetchOne(Segment& segment, BatchPlace place) {
     return fail(ErrorKind::kCorrupt, fmt::format("the batch at position {} is damaged on disk: {}",
                                                  place.position.value(), valid.error().text));
   }
-  cache_.insert({{place.position, batch}}, place.length);
+  return batch;
+}
+
+Result<SharedBytes> LogStoreImpl::fetchOne(Segment& segment, BatchPlace place) {
+  // What has been rewritten away may be in the cache still; nothing may come to rely on it again.
+  auto cached = segment.info.rewritten ? std::nullopt : cache_.find(place.position, place.length);
+  if (cached) return std::move(*cached);
+  auto file = journal_.file(segment);
+  if (!file) return std::unexpected(file.error());
+  auto batch = readUncached(segment, **file, place);
+  if (batch) cache_.insert({{place.position, *batch}}, place.length);
   return batch;
 }
 
 Result<SharedBytes> LogStoreImpl::readAt(BatchPlace place) {
   std::shared_ptr<Segment> segment;
+  return readAt(place, segment);
+}
+
+Result<SharedBytes> LogStoreImpl::readAt(BatchPlace place, std::shared_ptr<Segment>& segment) {
   {
     Lock lock(mutex_);
     // Nothing but what is written can be at a place; the length is the caller's word.
+    segment = nullptr;
     if (place.position < visibleEnd_ && place.length <= visibleEnd_ - place.position &&
         place.length <= kMaxEntrySize) {
       segment = journal_.at(place.position);
@@ -312,7 +416,8 @@ Result<std::optional<Offset>> LogStoreImpl::offsetAt(PartitionId id, int64_t tim
       start = partition->logStart;
       auto at = std::find_if(partition->chunks.begin(), partition->chunks.end(),
                              [&](const Chunk& c) {
-                               return c.end > std::max(from, start) && c.maxTimestamp >= timestampMs;
+                               return !c.dead && c.end > std::max(from, start) &&
+                                      c.maxTimestamp >= timestampMs;
                              });
       if (at == partition->chunks.end() || at->first >= limit) return std::nullopt;
       if (at->run) search(*at->run);
@@ -354,7 +459,8 @@ Result<std::optional<Offset>> LogStoreImpl::offsetOfMaxTimestamp(PartitionId id)
       start = partition->logStart;
       auto at = std::find_if(
           partition->chunks.begin(), partition->chunks.end(), [&](const Chunk& c) {
-            return c.end > std::max(from, start) && (!best || c.maxTimestamp > bestTimestamp);
+            return !c.dead && c.end > std::max(from, start) &&
+                   (!best || c.maxTimestamp > bestTimestamp);
           });
       if (at == partition->chunks.end() || at->first >= limit) return best;
       if (at->run) search(*at->run);
@@ -417,6 +523,10 @@ Result<Position> LogStoreImpl::scanRouted(
       }
     }
     if (!segment) return reached;
+    if (info.rewritten) {  // below routedUpTo()
+      reached = to;
+      continue;
+    }
     auto file = journal_.file(*segment);
     if (!file) return std::unexpected(file.error());
     reached = std::max(reached, info.base);

@@ -132,7 +132,7 @@ void LogStoreImpl::erasePartition(Partition& partition) {
 void LogStoreImpl::dropChunks(Partition& partition, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const Chunk& chunk = partition.chunks[i];
-    releaseChunk(chunk.segment);
+    if (!chunk.dead) releaseChunk(chunk.segment);
     partition.bytes -= chunk.bytes;
     if (chunk.minLink != UINT64_MAX) --linkedChunks_;
   }
@@ -200,6 +200,11 @@ void LogStoreImpl::unwatch(PartitionId id, WatchId watchId) {
 void LogStoreImpl::setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) {
   Lock lock(mutex_);
   feed_ = std::move(feed);
+}
+
+void LogStoreImpl::setLiveness(const Liveness* liveness) {
+  std::lock_guard maintenance(maintenanceMutex_);
+  liveness_ = liveness;
 }
 
 Position LogStoreImpl::durableEnd() const {

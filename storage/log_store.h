@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/bytes.h"
@@ -142,6 +143,9 @@ struct ReadBatch {
   uint32_t attributes = 0;
 };
 
+/// Offsets [first, second).
+using OffsetRange = std::pair<Offset, Offset>;
+
 struct PartitionEnds {
   Offset logStart;
   Offset highWatermark;  ///< one past the last visible record
@@ -153,6 +157,18 @@ struct PartitionEnds {
 struct CommittedBatch {
   PartitionId partition;
   ReadBatch batch;
+};
+
+/// What the writer of state knows of who will read again, as far as that is durable: the space of
+/// the rest is given back. Called on the maintenance thread; may read the store's state.
+class Liveness {
+ public:
+  virtual ~Liveness() = default;
+  /// Records above a partition's log start that nobody will read again, ascending; reads pass over
+  /// those that are gone.
+  virtual std::vector<OffsetRange> usedUp(PartitionId partition) const = 0;
+  /// scanRouted() won't be asked for anything below again.
+  virtual Position routedUpTo() const = 0;
 };
 
 /// What recovery found, for the start-up log and for tests.
@@ -186,7 +202,8 @@ class LogStore {
   virtual Result<Appended> append(AppendRequest request) = 0;
 
   /// Batches from the one that holds `from` on, below the high watermark, until `maxBytes` is
-  /// passed (always at least one if there is one). Empty at the high watermark. kOutOfRange below
+  /// passed (always at least one if there is one). The first may begin above `from`: what is between
+  /// was compacted away or used up. Empty at the high watermark. kOutOfRange below
   /// the log start or above the high watermark, kNotFound, kCorrupt (damaged there), kIo.
   virtual Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from,
                                               size_t maxBytes) = 0;
@@ -214,6 +231,9 @@ class LogStore {
   /// had not delivered at a crash. Until `visit` returns false. Returns the position reached.
   virtual Result<Position> scanRouted(
       Position from, const std::function<bool(const CommittedBatch&)>& visit) = 0;
+  /// Set once, before the first append; outlives the store's last maintenance. Without it, what is
+  /// above the log starts counts as alive and all as routed.
+  virtual void setLiveness(const Liveness* liveness) = 0;
   /// One past the last durable entry.
   virtual Position durableEnd() const = 0;
 
@@ -222,8 +242,8 @@ class LogStore {
                          const std::function<bool(BytesView key, BytesView value)>& visit) const = 0;
   virtual std::optional<std::string> getState(StateTable table, BytesView key) const = 0;
 
-  /// Applies retention and drops dead segments now (also runs by itself every
-  /// retentionCheckMillis). Returns how many segments went.
+  /// Applies retention, rewrites segments of which little is alive and drops dead ones now (also
+  /// runs by itself every retentionCheckMillis). Returns how many segments went.
   virtual Result<size_t> runRetention() = 0;
   /// Checkpoints the state view now.
   virtual Result<> checkpoint() = 0;

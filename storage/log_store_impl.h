@@ -5,6 +5,7 @@
 //   recovery.cc        opening: torn tail, damage, replay
 //   maintenance.cc     the maintenance thread: footers, checkpoints
 //   retention.cc       log starts, dead segments
+//   rewriting.cc       segments of which little is alive
 //   log_store.cc       partitions' state changes, watches, state reads, life cycle
 //
 // Locks, in the order in which one thread may take them:
@@ -80,6 +81,7 @@ class LogStoreImpl final : public LogStore {
   void setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) override;
   Result<Position> scanRouted(Position from,
                               const std::function<bool(const CommittedBatch&)>& visit) override;
+  void setLiveness(const Liveness* liveness) override;
   Position durableEnd() const override;
   void scanState(StateTable table, BytesView keyPrefix,
                  const std::function<bool(BytesView key, BytesView value)>& visit) const override;
@@ -109,13 +111,14 @@ class LogStoreImpl final : public LogStore {
   Result<> prepareState(const AppendRequest& request, Prepared& prepared) const;
   Result<> admit(const AppendRequest& request) const;
   Result<> applyBefore(const Prepared& prepared, std::vector<PartitionEffect>& effects);
-  Result<> resolve(const AppendRequest& request);
+  Result<> resolve(const AppendRequest& request, const Prepared& prepared, bool& moved);
   Result<> checkLogStarts(const AppendRequest& request, const Prepared& prepared) const;
   Result<std::optional<ProducerBatch>> checkProducers(const AppendRequest& request,
                                                       const Prepared& prepared) const;
   void applyAfter(const Prepared& prepared, CommitGroup& group);
   void undo(const PartitionEffect& effect);
-  Result<Appended> sequence(AppendRequest& request, Prepared& prepared, bool& wake);
+  /// `moved`: a link's batch was in a segment that has been or is being rewritten: prepare again.
+  Result<Appended> sequence(AppendRequest& request, Prepared& prepared, bool& wake, bool& moved);
   Appended sequenceRepeat(AppendRequest& request, const ProducerBatch& original, bool& wake);
   CommitGroup& groupFor(size_t bound);
   CommitGroup& newGroup();
@@ -171,6 +174,8 @@ class LogStoreImpl final : public LogStore {
     IndexEntry entry;
     std::shared_ptr<Segment> segment;
   };
+  Result<std::vector<ReadBatch>> readOnce(PartitionId partition, Offset from, size_t maxBytes,
+                                          bool& moved);
   /// `limit` becomes the high watermark that it went by.
   Result<std::vector<Located>> locate(PartitionId partition, Offset from, size_t maxBytes,
                                       Offset& limit);
@@ -179,9 +184,14 @@ class LogStoreImpl final : public LogStore {
   Result<std::shared_ptr<const IndexRun>> runOf(PartitionId partition, const Chunk& chunk);
   Result<std::shared_ptr<const IndexRun>> rebuildRun(PartitionId partition,
                                                      const std::shared_ptr<Segment>& segment);
+  /// Where the batch is in the segment's file. kNotFound: it isn't in there any more; kCorrupt.
+  Result<uint64_t> placeOf(Segment& segment, const File& file, Position position);
   /// Reads located batches from `first` on that stand close together in one go.
   Result<size_t> fetchExtent(std::span<const Located> located, std::vector<ReadBatch>& out);
   Result<SharedBytes> fetchOne(Segment& segment, BatchPlace place);
+  Result<SharedBytes> readUncached(Segment& segment, const File& file, BatchPlace place);
+  /// Also where it was found.
+  Result<SharedBytes> readAt(BatchPlace place, std::shared_ptr<Segment>& segment);
   Result<bool> scanSegment(const SegmentInfo& info, const File& file, Position from, Position to,
                            const std::function<bool(const CommittedBatch&)>& visit,
                            Position& reached);
@@ -218,7 +228,21 @@ class LogStoreImpl final : public LogStore {
   Result<> appendChanges(std::vector<StateChange> changes);
   Result<size_t> dropDeadSegments();
   std::vector<std::shared_ptr<Segment>> deadSegments(Position below) const;
-  Result<> secureCheckpoints();
+  Result<> secureCheckpoints(const std::vector<std::shared_ptr<Segment>>& scattered);
+  /// Segments wholly below this one are needed by no checkpoint.
+  Position securedEnd() const;
+
+  // ---- rewriting.cc
+  struct Rewriting;
+  std::vector<std::shared_ptr<Segment>> scatteredSegments();
+  Result<> rewriteScattered(const std::vector<std::shared_ptr<Segment>>& scattered);
+  Result<> rewriteSegment(const std::shared_ptr<Segment>& segment);
+  Result<> gatherAlive(Rewriting& rewriting);
+  Result<> gatherFrom(Rewriting& rewriting, PartitionId partition, const Chunk& chunk);
+  Result<> writeRewritten(Rewriting& rewriting);
+  Result<bool> swapRewritten(Rewriting& rewriting);
+  void adoptRewritten(const Rewriting& rewriting, PartitionId partition);
+  std::vector<OffsetRange> deadRanges(PartitionId partition) const;
 
   const std::shared_ptr<Directory> directory_;
   const LogStoreOptions options_;
@@ -232,6 +256,7 @@ class LogStoreImpl final : public LogStore {
   BatchCache cache_;
   RunCache runs_;
   std::function<void(std::vector<CommittedBatch>)> feed_;
+  const Liveness* liveness_ = nullptr;
 
   std::mutex maintenanceMutex_;  ///< sealing, checkpoints, retention: one at a time
   std::mutex manifestMutex_;     ///< writing the manifest

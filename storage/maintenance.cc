@@ -131,7 +131,7 @@ Result<> LogStoreImpl::sealSegment(const std::shared_ptr<Segment>& segment) {
   }
   auto file = journal_.file(*segment);
   if (!file) return std::unexpected(file.error());
-  if (auto done = writeFooter(**file, info, runs); !done) return done;
+  if (auto done = writeFooter(**file, info, info.place(info.end), runs); !done) return done;
   if (auto done = (*file)->sync(); !done) {
     fatalFromMaintenance(done.error());
     return done;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr uint32_t kManifestMagic = 0x504C4D46;  // "PLMF"
 constexpr size_t kSmallestSegment = 47;          // octets of one with an empty name
+constexpr uint8_t kRewritten = 3;                // a status: sealed, and rewritten
 constexpr uint64_t kLargestManifest = 64U << 20;
 
 Error corrupt(const char* what) {
@@ -28,7 +29,7 @@ std::string encodeManifest(const std::vector<SegmentInfo>& segments) {
     out.u64(segment.base.value());
     out.u64(segment.firstSequence);
     out.i64(segment.createdMs);
-    out.u8(static_cast<uint8_t>(segment.status));
+    out.u8(segment.rewritten ? kRewritten : static_cast<uint8_t>(segment.status));
     out.u64(segment.status == SegmentStatus::kActive ? 0 : segment.end.value());
     out.bytes16(segment.file);
   }
@@ -55,7 +56,9 @@ Result<std::vector<SegmentInfo>> decodeManifest(BytesView bytes) {
     segment.base = Position(in.u64());
     segment.firstSequence = in.u64();
     segment.createdMs = in.i64();
-    segment.status = static_cast<SegmentStatus>(in.u8());
+    uint8_t status = in.u8();
+    segment.rewritten = status == kRewritten;
+    segment.status = segment.rewritten ? SegmentStatus::kSealed : static_cast<SegmentStatus>(status);
     segment.end = Position(in.u64());
     segment.file = std::string(in.bytes16());
     bool last = i + 1 == segments.size();

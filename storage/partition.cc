@@ -8,8 +8,8 @@
 namespace polylog::storage {
 namespace {
 
-constexpr uint8_t kDerivedVersion = 1;
-constexpr size_t kSmallestChunk = 8;
+constexpr uint8_t kDerivedVersion = 2;
+constexpr size_t kSmallestChunk = 9;
 
 }  // namespace
 
@@ -32,6 +32,24 @@ Chunk* Partition::chunkIn(uint64_t segment) {
   auto found = std::lower_bound(chunks.begin(), chunks.end(), segment,
                                 [](const Chunk& c, uint64_t wanted) { return c.segment < wanted; });
   return found != chunks.end() && found->segment == segment ? &*found : nullptr;
+}
+
+void Partition::bury(size_t at) {
+  Chunk& chunk = chunks[at];
+  bytes -= chunk.bytes;
+  chunk.bytes = 0;
+  chunk.maxTimestamp = -1;
+  chunk.minLink = UINT64_MAX;
+  chunk.footerAt = chunk.footerLength = 0;
+  chunk.run = nullptr;
+  chunk.dead = true;
+  auto absorb = [this](size_t into) {
+    if (into + 1 >= chunks.size() || !chunks[into].dead || !chunks[into + 1].dead) return;
+    chunks[into].end = chunks[into + 1].end;
+    chunks.erase(chunks.begin() + static_cast<std::ptrdiff_t>(into) + 1);
+  };
+  absorb(at);
+  if (at > 0) absorb(at - 1);
 }
 
 std::vector<uint64_t> Partition::truncate(Offset offset) {
@@ -82,6 +100,7 @@ std::string Partition::encodeDerived(Position floor, Position durable) const {
     out.varuint(chunk->minLink + 1);  // 0: none
     out.varuint(chunk->footerAt);
     out.varuint(chunk->footerLength);
+    out.u8(chunk->dead ? 1 : 0);
   }
   if (producers) {
     producers->encode(out, durable);
@@ -109,6 +128,7 @@ bool Partition::decodeDerived(BytesView record, Position floor) {
     chunk.minLink = in.varuint() - 1;
     chunk.footerAt = in.varuint32();
     chunk.footerLength = in.varuint32();
+    chunk.dead = in.u8() != 0;
     if (!in.ok()) return false;
     if (above) continue;
     if (chunk.base >= floor) {  // written by a checkpoint that did not come to its end

@@ -27,6 +27,7 @@ struct Chunk {
   /// The run's record in the footer; once there, `run` is null.
   uint32_t footerAt = 0;
   uint32_t footerLength = 0;
+  bool dead = false;  ///< nothing of it is left; it stands for offsets that aren't damaged
   std::shared_ptr<IndexRun> run;
 
   void add(const IndexEntry& entry, uint64_t octets);
@@ -55,6 +56,8 @@ struct Partition {
   /// Index of the chunk that holds `offset`, or the first one above it; chunks.size() if none.
   size_t chunkAt(Offset offset) const;
   Chunk* chunkIn(uint64_t segment);
+  /// Nothing of chunk `at` is left.
+  void bury(size_t at);
   /// Takes `offset` and all above back; `end` becomes `offset`. Rare, and slow.
   /// Returns the ids of segments in which it has no chunk any more.
   std::vector<uint64_t> truncate(Offset offset);

@@ -54,6 +54,10 @@ class IndexRun {
   Cursor seek(Offset offset) const;
   Cursor begin() const;
 
+  /// Offsets that it lacks are dead, not damaged.
+  void setSparse() { sparse_ = true; }
+  bool sparse() const { return sparse_; }
+
   Offset end() const { return last_.base; }
   uint32_t entries() const { return entries_; }
   const std::string& bytes() const { return bytes_; }
@@ -71,6 +75,7 @@ class IndexRun {
   Position origin_;
   IndexEntry last_;
   uint32_t entries_ = 0;
+  bool sparse_ = false;
   std::string bytes_;
   std::vector<Restart> restarts_;  ///< before entries 64, 128, ...
 };

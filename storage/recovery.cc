@@ -212,14 +212,17 @@ Result<> LogStoreImpl::loadPartitions(Position& floor) {
       partition->end = Offset(0);
       partition->bytes = 0;
     }
-    for (const Chunk& chunk : partition->chunks) {
+    for (Chunk& chunk : partition->chunks) {
+      if (chunk.dead) continue;
       if (auto segment = journal_.byId(chunk.segment)) {
         ++segment->liveChunks;
         segment->everHadChunks = true;
-      } else if (chunk.end > partition->logStart) {
-        report_.notes.push_back(fmt::format("partition {}: offsets {} to {} are gone with their "
-                                            "segment", id.value(), chunk.first.value(),
-                                            chunk.end.value()));
+      } else {
+        // Rewritten to nothing, or dead, before a checkpoint could say so: the manifest knows.
+        chunk.dead = true;
+        partition->bytes -= std::exchange(chunk.bytes, 0);
+        chunk.minLink = UINT64_MAX;
+        chunk.maxTimestamp = -1;
       }
       if (chunk.minLink != UINT64_MAX) ++linkedChunks_;
     }

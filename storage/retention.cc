@@ -113,14 +113,21 @@ std::vector<std::shared_ptr<Segment>> LogStoreImpl::deadSegments(Position below)
   return dead;
 }
 
-/// Takes checkpoints until the older one is above what could be removed.
-Result<> LogStoreImpl::secureCheckpoints() {
+Position LogStoreImpl::securedEnd() const {
+  return std::min(view_->safePosition(), olderDerivedFloor_);
+}
+
+/// Takes checkpoints until the older one is above what could be removed or rewritten.
+Result<> LogStoreImpl::secureCheckpoints(const std::vector<std::shared_ptr<Segment>>& scattered) {
   for (int i = 0; i < 2; ++i) {
     bool gain = false;
     {
       Lock lock(mutex_);
-      Position safe = std::min(view_->safePosition(), olderDerivedFloor_);
-      gain = deadSegments(Position(UINT64_MAX)).size() > deadSegments(safe).size();
+      Position secured = securedEnd();
+      gain = deadSegments(Position(UINT64_MAX)).size() > deadSegments(secured).size() ||
+             std::any_of(scattered.begin(), scattered.end(), [&](const auto& segment) {
+               return segment->info.end > secured;
+             });
     }
     if (!gain) return {};
     // A checkpoint is named by its position: two at one position are one.
@@ -138,7 +145,7 @@ Result<size_t> LogStoreImpl::dropDeadSegments() {
     std::vector<SegmentInfo> infos;
     {
       Lock lock(mutex_);
-      dead = deadSegments(std::min(view_->safePosition(), olderDerivedFloor_));
+      dead = deadSegments(securedEnd());
       if (dead.empty()) return 0;
       infos = journal_.infos();
     }
@@ -165,8 +172,12 @@ Result<size_t> LogStoreImpl::dropDeadSegments() {
 Result<size_t> LogStoreImpl::retentionLocked() {
   if (auto done = moveLogStarts(); !done) return std::unexpected(done.error());
   if (auto done = sealSegments(); !done) return std::unexpected(done.error());
-  if (auto done = secureCheckpoints(); !done) return std::unexpected(done.error());
-  return dropDeadSegments();
+  auto scattered = scatteredSegments();
+  if (auto done = secureCheckpoints(scattered); !done) return std::unexpected(done.error());
+  auto dropped = dropDeadSegments();
+  if (!dropped) return dropped;
+  if (auto done = rewriteScattered(scattered); !done) return std::unexpected(done.error());
+  return dropped;
 }
 
 Result<size_t> LogStoreImpl::runRetention() {

@@ -19,6 +19,7 @@ class RunCache {
 
   struct Key {
     uint64_t segment = 0;
+    uint32_t incarnation = 0;  ///< rewritten, it has another one
     PartitionId partition;
     bool operator==(const Key&) const = default;
   };

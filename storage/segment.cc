@@ -16,9 +16,15 @@ constexpr std::string_view kSuffix = ".segment";
 
 std::string segmentFileName(uint64_t id) { return fmt::format("{:020}{}", id, kSuffix); }
 
+std::string rewrittenFileName(uint64_t id, uint32_t incarnation) {
+  return fmt::format("{:020}-{:08x}{}", id, incarnation, kSuffix);
+}
+
 bool isSegmentFileName(const std::string& name) {
-  return name.size() == 20 + kSuffix.size() && name.ends_with(kSuffix) &&
-         name.find_first_not_of("0123456789") == 20;
+  if (!name.ends_with(kSuffix) || name.find_first_not_of("0123456789") != 20) return false;
+  size_t more = name.size() - kSuffix.size() - 20;
+  return more == 0 || (more == 9 && name[20] == '-' &&
+                       name.find_first_not_of("0123456789abcdef", 21) == 29);
 }
 
 std::string encodeSegmentHeader(const SegmentInfo& info) {

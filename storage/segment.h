@@ -35,13 +35,17 @@ struct SegmentInfo {
   SegmentStatus status = SegmentStatus::kPlanned;
   Position end;                ///< meaningless while active or planned
   std::string file;
+  /// Only what was alive has been kept, under the positions it had; the footer says where it is.
+  bool rewritten = false;
 
   bool operator==(const SegmentInfo&) const = default;
-  /// Where a position is in the file.
+  /// Where a position is in the file, unless it is rewritten.
   uint64_t place(Position position) const { return kSegmentHeaderSize + (position - base); }
 };
 
-/// A segment of the running store.
+class PlaceMap;
+
+/// A segment of the running store. A rewritten one takes its place as another object.
 struct Segment {
   SegmentInfo info;
   uint64_t liveChunks = 0;     ///< partitions with a chunk here
@@ -50,11 +54,18 @@ struct Segment {
   std::vector<PartitionId> partitions;
   uint64_t indexBytes = 0;     ///< of runs in memory, roughly
   std::shared_ptr<File> file;  ///< opened when first needed; Journal's file lock
+  std::shared_ptr<const PlaceMap> places;  ///< of a rewritten one; Journal's file lock
   uint64_t lastUse = 0;
+  bool replaced = false;  ///< or about to be: nothing links into it any more
+  uint64_t links = 0;     ///< how many links to its batches have been sequenced in this run
+  /// What its partitions' chunks added up to when rewriting it was last thought about; 0 = never.
+  uint64_t judgedBytes = 0;
 };
 
 /// "00000000000000000001.segment"
 std::string segmentFileName(uint64_t id);
+/// "00000000000000000001-89abcdef.segment"
+std::string rewrittenFileName(uint64_t id, uint32_t incarnation);
 bool isSegmentFileName(const std::string& name);
 
 std::string encodeSegmentHeader(const SegmentInfo& info);

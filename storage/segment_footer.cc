@@ -57,6 +57,7 @@ Result<FooterRun> takeRun(BytesView record, const SegmentInfo& info) {
   auto parsed = IndexRun::parse(run.first, info.base, entries, std::string(bytes));
   if (!parsed) return std::unexpected(parsed.error());
   if (parsed->end() != run.end) return std::unexpected(corrupt(info, "a run ends elsewhere"));
+  if (info.rewritten) parsed->setSparse();
   run.run = std::make_shared<const IndexRun>(std::move(*parsed));
   return run;
 }
@@ -76,8 +77,8 @@ Result<std::string> readExactly(const File& file, const SegmentInfo& info, uint6
 
 }  // namespace
 
-Result<> writeFooter(File& file, const SegmentInfo& info, std::vector<FooterRun>& runs) {
-  uint64_t begin = info.place(info.end);
+Result<> writeFooter(File& file, const SegmentInfo& info, uint64_t begin,
+                     std::vector<FooterRun>& runs, std::span<const PlacedBatch> map) {
   uint64_t at = 0;  // from `begin`, of what is in `out`
   ByteWriter out;
   auto flush = [&]() -> Result<> {
@@ -94,6 +95,8 @@ Result<> writeFooter(File& file, const SegmentInfo& info, std::vector<FooterRun>
     if (out.size() < kWriteAtOnce) continue;
     if (auto done = flush(); !done) return done;
   }
+  uint64_t mapAt = map.empty() ? 0 : at + out.size();
+  if (!map.empty()) out.bytes(encodePlaceMap(map));
   if (auto done = flush(); !done) return done;
   uint64_t directoryAt = at;
   for (const FooterRun& run : runs) {
@@ -113,9 +116,8 @@ Result<> writeFooter(File& file, const SegmentInfo& info, std::vector<FooterRun>
   trailer.u64(info.end.value());
   trailer.u64(runs.size());
   trailer.u64(directoryAt);
-  // The map from positions to places: none, as long as entries stand where their position says.
-  trailer.u64(0);
-  trailer.u64(0);
+  trailer.u64(mapAt);
+  trailer.u64(map.size());
   trailer.u32(0);
   trailer.u32(crc32c(trailer.view()));
   out.bytes(trailer.view());
@@ -124,9 +126,60 @@ Result<> writeFooter(File& file, const SegmentInfo& info, std::vector<FooterRun>
   return file.truncate(end);
 }
 
-Result<FooterRun> readFooterRun(const File& file, const SegmentInfo& info, PartitionId partition,
-                                uint32_t at, uint32_t length) {
-  auto record = readExactly(file, info, info.place(info.end) + at, length);
+Result<FooterLayout> readFooterLayout(const File& file, const SegmentInfo& info) {
+  auto size = file.size();
+  if (!size) return std::unexpected(size.error());
+  if (*size < kSegmentHeaderSize + kTrailerSize) return std::unexpected(corrupt(info, "missing"));
+  auto trailer = readExactly(file, info, *size - kTrailerSize, kTrailerSize);
+  if (!trailer) return std::unexpected(trailer.error());
+  ByteReader in(*trailer);
+  bool known = in.u32() == kTrailerMagic && in.u16() == kFormatVersion && in.u16() == 0 &&
+               in.u64() == info.id && in.u32() == info.incarnation;
+  FooterLayout layout;
+  layout.directoryCrc = in.u32();
+  known = known && in.u64() == info.base.value() && in.u64() == info.end.value();
+  layout.runs = in.u64();
+  uint64_t directoryFrom = in.u64();
+  uint64_t mapFrom = in.u64();
+  layout.mapEntries = in.u64();
+  in.skip(4);
+  if (!known || in.u32() != crc32c(BytesView(*trailer).substr(0, kTrailerSize - 4))) {
+    return std::unexpected(corrupt(info, "its trailer does not hold"));
+  }
+  // The directory ends where the trailer begins, which says where the footer begins.
+  uint64_t room = *size - kTrailerSize - kSegmentHeaderSize;
+  bool fits = layout.runs <= room / kDirectoryEntrySize;
+  if (fits) room -= layout.runs * kDirectoryEntrySize;
+  if (!fits || directoryFrom > room || mapFrom > directoryFrom ||
+      layout.mapEntries > directoryFrom / 16) {
+    return std::unexpected(corrupt(info, "its directory is out of bounds"));
+  }
+  layout.directoryAt = *size - kTrailerSize - layout.runs * kDirectoryEntrySize;
+  layout.begin = layout.directoryAt - directoryFrom;
+  layout.mapAt = layout.begin + mapFrom;
+  if (!info.rewritten && layout.begin != info.place(info.end)) {
+    return std::unexpected(corrupt(info, "it begins elsewhere"));
+  }
+  return layout;
+}
+
+namespace {
+
+/// The directory's octets, verified.
+Result<std::string> readDirectory(const File& file, const SegmentInfo& info,
+                                  const FooterLayout& layout) {
+  auto directory = readExactly(file, info, layout.directoryAt, layout.runs * kDirectoryEntrySize);
+  if (directory && crc32c(*directory) != layout.directoryCrc) {
+    return std::unexpected(corrupt(info, "its directory's checksum does not hold"));
+  }
+  return directory;
+}
+
+}  // namespace
+
+Result<FooterRun> readFooterRun(const File& file, const SegmentInfo& info, uint64_t begin,
+                                PartitionId partition, uint32_t at, uint32_t length) {
+  auto record = readExactly(file, info, begin + at, length);
   if (!record) return std::unexpected(record.error());
   auto run = takeRun(*record, info);
   if (!run) return run;
@@ -136,44 +189,43 @@ Result<FooterRun> readFooterRun(const File& file, const SegmentInfo& info, Parti
   return run;
 }
 
+Result<std::optional<FooterRun>> findFooterRun(const File& file, const SegmentInfo& info,
+                                               const FooterLayout& layout, PartitionId partition) {
+  auto directory = readDirectory(file, info, layout);
+  if (!directory) return std::unexpected(directory.error());
+  size_t low = 0;
+  size_t high = layout.runs;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    ByteReader entry(BytesView(*directory).substr(middle * kDirectoryEntrySize));
+    PartitionId there(entry.u64());
+    if (there == partition) {
+      uint32_t at = entry.u32();
+      uint32_t length = entry.u32();
+      return readFooterRun(file, info, layout.begin, partition, at, length);
+    }
+    (there < partition ? low : high) = there < partition ? middle + 1 : middle;
+  }
+  return std::nullopt;
+}
+
 Result<std::vector<FooterRun>> readFooter(const File& file, const SegmentInfo& info) {
-  auto size = file.size();
-  if (!size) return std::unexpected(size.error());
-  uint64_t begin = info.place(info.end);
-  if (*size < begin + kTrailerSize) return std::unexpected(corrupt(info, "missing"));
-  auto footer = readExactly(file, info, begin, *size - begin);
-  if (!footer) return std::unexpected(footer.error());
-  BytesView bytes = *footer;
-  BytesView trailer = bytes.substr(bytes.size() - kTrailerSize);
-  ByteReader in(trailer);
-  bool known = in.u32() == kTrailerMagic && in.u16() == kFormatVersion && in.u16() == 0 &&
-               in.u64() == info.id && in.u32() == info.incarnation;
-  uint32_t directoryCrc = in.u32();
-  known = known && in.u64() == info.base.value() && in.u64() == info.end.value();
-  uint64_t count = in.u64();
-  uint64_t directoryAt = in.u64();
-  in.skip(20);
-  if (!known || in.u32() != crc32c(trailer.substr(0, kTrailerSize - 4))) {
-    return std::unexpected(corrupt(info, "its trailer does not hold"));
-  }
-  uint64_t room = bytes.size() - kTrailerSize;
-  if (directoryAt > room || count != (room - directoryAt) / kDirectoryEntrySize) {
-    return std::unexpected(corrupt(info, "its directory is out of bounds"));
-  }
-  BytesView directory = bytes.substr(directoryAt, room - directoryAt);
-  if (crc32c(directory) != directoryCrc) {
-    return std::unexpected(corrupt(info, "its directory's checksum does not hold"));
-  }
+  auto layout = readFooterLayout(file, info);
+  if (!layout) return std::unexpected(layout.error());
+  auto directory = readDirectory(file, info, *layout);
+  if (!directory) return std::unexpected(directory.error());
+  auto records = readExactly(file, info, layout->begin, layout->directoryAt - layout->begin);
+  if (!records) return std::unexpected(records.error());
   std::vector<FooterRun> runs;
-  ByteReader entries(directory);
-  for (uint64_t i = 0; i < count; ++i) {
+  ByteReader entries(*directory);
+  for (uint64_t i = 0; i < layout->runs; ++i) {
     PartitionId partition(entries.u64());
     uint32_t at = entries.u32();
     uint32_t length = entries.u32();
-    if (at > directoryAt || length > directoryAt - at) {
+    if (at > records->size() || length > records->size() - at) {
       return std::unexpected(corrupt(info, "a run is out of bounds"));
     }
-    auto run = takeRun(bytes.substr(at, length), info);
+    auto run = takeRun(BytesView(*records).substr(at, length), info);
     if (!run) return std::unexpected(run.error());
     if (run->partition != partition) return std::unexpected(corrupt(info, "a run is elsewhere"));
     run->at = at;

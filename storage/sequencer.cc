@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "storage/log_store_impl.h"
 
@@ -21,6 +22,7 @@ constexpr size_t kMaxParts = 60'000;
 constexpr size_t kMaxWatchedBatch = 256U << 10;
 /// Unwaited appends beyond this don't wait for more company.
 constexpr size_t kUnwaitedBytes = 1U << 20;
+constexpr auto kReplacing = std::chrono::milliseconds(1);
 
 bool checksProducer(const MessagesPart& part, const RecordBatchHeader& header) {
   return part.checkProducer && header.producerId >= 0 && !header.control();
@@ -45,6 +47,7 @@ struct LogStoreImpl::Prepared {
   struct Link {
     int64_t maxTimestamp = -1;
     int32_t offsetCount = 0;
+    std::shared_ptr<Segment> segment;
   };
   std::vector<RecordBatchHeader> headers;
   std::vector<Link> links;
@@ -73,12 +76,15 @@ Result<> LogStoreImpl::prepareMessages(const MessagesPart& part, Prepared& prepa
 }
 
 Result<> LogStoreImpl::prepareLink(const LinkPart& part, Prepared& prepared) {
-  auto batch = readAt(part.batch);
+  Prepared::Link link;
+  auto batch = readAt(part.batch, link.segment);
   if (!batch) return std::unexpected(batch.error());
   auto header = parseRecordBatchHeader(batch->view());
   if (!header) return std::unexpected(header.error());
   if (auto ok = checkTargets(part.targets, header->offsetCount()); !ok) return ok;
-  prepared.links.push_back({header->maxTimestamp, header->offsetCount()});
+  link.maxTimestamp = header->maxTimestamp;
+  link.offsetCount = header->offsetCount();
+  prepared.links.push_back(std::move(link));
   prepared.bound += kPartBound + std::min(part.targets.size(), kMaxEntryTargets) * kTargetBound;
   return {};
 }
@@ -150,7 +156,8 @@ Result<> LogStoreImpl::applyBefore(const Prepared& prepared,
   return {};
 }
 
-Result<> LogStoreImpl::resolve(const AppendRequest& request) {
+Result<> LogStoreImpl::resolve(const AppendRequest& request, const Prepared& prepared,
+                               bool& moved) {
   resolved_.clear();
   auto one = [&](const std::vector<Target>& targets) -> Result<> {
     for (const Target& target : targets) {
@@ -165,11 +172,18 @@ Result<> LogStoreImpl::resolve(const AppendRequest& request) {
   for (const MessagesPart& part : request.messages) {
     if (auto ok = one(part.targets); !ok) return ok;
   }
-  for (const LinkPart& part : request.links) {
-    // Under the lock: from here on the link itself keeps the segment.
-    if (!journal_.at(part.batch.position)) return fail(ErrorKind::kNotFound, "its segment is gone");
+  for (size_t i = 0; i < request.links.size(); ++i) {
+    const LinkPart& part = request.links[i];
+    // Under the lock: from here on the link itself keeps the batch.
+    auto segment = journal_.at(part.batch.position);
+    if (!segment) return fail(ErrorKind::kNotFound, "its segment is gone");
+    if (segment != prepared.links[i].segment || segment->replaced) {
+      moved = true;
+      return fail(ErrorKind::kNotFound, "its segment is being rewritten");
+    }
     if (auto ok = one(part.targets); !ok) return ok;
   }
+  for (const Prepared::Link& link : prepared.links) ++link.segment->links;
   return {};
 }
 
@@ -263,22 +277,28 @@ void LogStoreImpl::undo(const PartitionEffect& effect) {
 
 Result<Appended> LogStoreImpl::append(AppendRequest request) {
   static thread_local Prepared prepared;
-  if (auto ok = prepare(request, prepared); !ok) return std::unexpected(ok.error());
   bool wake = false;
+  bool moved = false;
   Result<Appended> appended;
-  {
+  do {
+    if (auto ok = prepare(request, prepared); !ok) return std::unexpected(ok.error());
     Lock lock(mutex_);
-    appended = sequence(request, prepared, wake);
-  }
+    moved = false;
+    appended = sequence(request, prepared, wake, moved);
+    // Rare, and as short as two syncs: a link into a segment that is just giving way to its copy.
+    if (moved) settled_.wait_for(lock, kReplacing);
+  } while (moved);
+  prepared.links.clear();  // and the segments that they hold
   if (wake) writerWork_.notify_one();
   return appended;
 }
 
-Result<Appended> LogStoreImpl::sequence(AppendRequest& request, Prepared& prepared, bool& wake) {
+Result<Appended> LogStoreImpl::sequence(AppendRequest& request, Prepared& prepared, bool& wake,
+                                        bool& moved) {
   if (auto ok = admit(request); !ok) return std::unexpected(ok.error());
   std::vector<PartitionEffect> effects;
   Result<> ok = applyBefore(prepared, effects);
-  if (ok) ok = resolve(request);
+  if (ok) ok = resolve(request, prepared, moved);
   if (ok) ok = checkLogStarts(request, prepared);
   Result<std::optional<ProducerBatch>> repeat = std::nullopt;
   if (ok) repeat = checkProducers(request, prepared);

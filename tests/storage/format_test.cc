@@ -147,16 +147,16 @@ TEST(SegmentFooterTest, RoundTripsAndDetectsDamage) {
     for (const IndexEntry& entry : entries) run->append(entry);
     runs.push_back({PartitionId(id), entries[0].base, run->end(), id, 5, UINT64_MAX, run, 0, 0});
   }
-  ASSERT_TRUE(writeFooter(**file, info, runs));
+  ASSERT_TRUE(writeFooter(**file, info, info.place(info.end), runs));
   auto all = readFooter(**file, info);
   ASSERT_TRUE(all) << all.error().text;
   ASSERT_EQ(all->size(), runs.size());
   const FooterRun& seventh = runs[6];
-  auto one = readFooterRun(**file, info, seventh.partition, seventh.at, seventh.length);
+  auto one = readFooterRun(**file, info, info.place(info.end), seventh.partition, seventh.at, seventh.length);
   ASSERT_TRUE(one);
   EXPECT_EQ(one->run->bytes(), seventh.run->bytes());
-  EXPECT_FALSE(readFooterRun(**file, info, PartitionId(8), seventh.at, seventh.length));
-  EXPECT_FALSE(readFooterRun(**file, info, seventh.partition, seventh.at + 1, seventh.length));
+  EXPECT_FALSE(readFooterRun(**file, info, info.place(info.end), PartitionId(8), seventh.at, seventh.length));
+  EXPECT_FALSE(readFooterRun(**file, info, info.place(info.end), seventh.partition, seventh.at + 1, seventh.length));
   uint64_t size = *(*file)->size();
   for (uint64_t at = info.place(info.end); at < size; at += 7) {
     ASSERT_TRUE(disk.flipBit("segment", at, 2));

@@ -56,6 +56,7 @@ class FakeLogStore final : public storage::LogStore {
   Result<Position> scanRouted(
       Position from,
       const std::function<bool(const storage::CommittedBatch&)>& visit) override;
+  void setLiveness(const storage::Liveness* /*liveness*/) override {}
   Position durableEnd() const override;
   void scanState(storage::StateTable table, BytesView keyPrefix,
                  const std::function<bool(BytesView, BytesView)>& visit) const override;

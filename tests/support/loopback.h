@@ -1,7 +1,9 @@
 // Plain blocking client sockets for tests of listeners and connections.
 #pragma once
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -45,6 +47,16 @@ class LoopbackClient {
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
     return true;
+  }
+
+  /// Waits until the other side's kernel has all that was sent (10 s at most).
+  bool allArrived() {
+    for (int i = 0; i < 10'000; ++i) {
+      int waiting = 0;
+      if (ioctl(fd_, SIOCOUTQ, &waiting) == 0 && waiting == 0) return true;
+      usleep(1000);
+    }
+    return false;
   }
 
   /// Exactly `size` octets, or fewer if the connection ends before.

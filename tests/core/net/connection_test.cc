@@ -396,6 +396,8 @@ TEST_F(ConnectionTest, LastInputOfAPeerThatClosedIsDelivered) {
     client.send("first");
     client.send(std::string(100'000, 'x'));
     client.send("last");
+    // Closing with the answer unread resets the connection, and what hasn't left by then is lost.
+    ASSERT_TRUE(client.allArrived());
   }
   closeReason();
   EXPECT_EQ(all.size(), 100'009U);

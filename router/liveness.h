@@ -1,0 +1,23 @@
+// What of the journal will be read again, as the durable state says: inboxes' and queues'
+// acknowledgements, and how far routing has come. On the store's maintenance thread.
+#pragma once
+
+#include <vector>
+
+#include "storage/log_store.h"
+
+namespace polylog::router {
+
+class DurableLiveness final : public storage::Liveness {
+ public:
+  explicit DurableLiveness(storage::LogStore& store) : store_(store) { store_.setLiveness(this); }
+  ~DurableLiveness() override { store_.setLiveness(nullptr); }
+
+  std::vector<storage::OffsetRange> usedUp(PartitionId partition) const override;
+  Position routedUpTo() const override;
+
+ private:
+  storage::LogStore& store_;
+};
+
+}  // namespace polylog::router

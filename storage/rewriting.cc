@@ -1,0 +1,544 @@
+// Rewriting: what is alive in a sealed segment of which little is alive is copied to a new file, each
+// batch once, sorted by partition; positions stay, and the new footer says where they are. Order: new
+// file durable, manifest replaced, then memory, then the old file goes. Until the next checkpoint the
+// state view knows the old places only; the new footer's directory corrects it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/base/byte_reader.h"
+#include "core/base/log.h"
+#include "core/base/metrics.h"
+#include "storage/log_store_impl.h"
+
+namespace polylog::storage {
+namespace {
+
+constexpr size_t kBucketsAtOnce = 1024;
+/// What a partition must hold before it is asked what of it is used up above its log start.
+constexpr uint64_t kWorthAsking = 1U << 20;
+/// Entries of a rewritten segment are ended at this size.
+constexpr size_t kEntryBytes = 64U << 10;
+constexpr size_t kWriteAtOnce = 1U << 20;
+
+struct Metrics {
+  Metric& segments = counter("polylog_journal_rewritten_segments_total",
+                             "Segments of the journal that were rewritten or emptied");
+  Metric& bytes = counter("polylog_journal_rewritten_bytes_total",
+                          "Octets of batches that were copied when segments were rewritten");
+};
+
+Metrics& metrics() {
+  static Metrics all;
+  return all;
+}
+
+/// How many of [first, end) are in none of the ascending ranges.
+uint64_t countOutside(Offset first, Offset end, const std::vector<OffsetRange>& ranges) {
+  if (first >= end) return 0;
+  auto count = static_cast<uint64_t>(end - first);
+  for (const auto& [from, to] : ranges) {
+    if (from >= end) break;
+    int64_t inside = std::min(to, end) - std::max(from, first);
+    if (inside > 0) count -= static_cast<uint64_t>(inside);
+  }
+  return count;
+}
+
+uint64_t shareOf(const Chunk& chunk, uint64_t records) {
+  auto all = static_cast<uint64_t>(chunk.end - chunk.first);
+  return all == 0 ? 0 : static_cast<uint64_t>(static_cast<double>(chunk.bytes) *
+                                              static_cast<double>(records) /
+                                              static_cast<double>(all));
+}
+
+}  // namespace
+
+/// One segment on its way to its copy.
+struct LogStoreImpl::Rewriting {
+  /// An index entry that is alive.
+  struct Alive {
+    PartitionId partition;
+    IndexEntry entry;
+    bool own = false;  ///< of a chunk in this segment; otherwise a later one links here
+  };
+  struct Batch {
+    size_t from = 0;  ///< of `alive`
+    size_t to = 0;
+    size_t first = 0;  ///< the own one that it is sorted by; `to` if there is none
+  };
+
+  std::shared_ptr<Segment> segment;
+  uint64_t links = 0;           ///< into the segment when `alive` was gathered
+  std::vector<Alive> alive;     ///< of batches in this segment
+  std::vector<Alive> foreign;   ///< own entries whose batches are in earlier segments
+  std::vector<PartitionId> partitions;  ///< with a chunk here
+
+  std::shared_ptr<Segment> copy;  ///< null: nothing is alive
+  std::vector<FooterRun> runs;
+  uint64_t bytes = 0;  ///< of batches that are alive
+};
+
+// ---------------------------------------------------------------- choosing
+
+/// Sealed segments of whose octets less than half are alive, or less than half of what was when they
+/// were looked at last (partitions that share batches count them several times).
+std::vector<std::shared_ptr<Segment>> LogStoreImpl::scatteredSegments() {
+  struct Asked {
+    PartitionId partition;
+    std::vector<Chunk> chunks;
+  };
+  std::unordered_map<uint64_t, uint64_t> alive;
+  std::vector<Asked> asked;
+  for (size_t bucket = 0;;) {
+    Lock lock(mutex_);
+    size_t buckets = partitions_.bucket_count();
+    size_t to = std::min(bucket + kBucketsAtOnce, buckets);
+    for (; bucket < to; ++bucket) {
+      for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
+        const Partition& partition = *it->second;
+        bool worth = liveness_ != nullptr && partition.bytes >= kWorthAsking;
+        if (worth) asked.push_back({partition.id, {}});
+        for (const Chunk& chunk : partition.chunks) {
+          if (chunk.dead) continue;
+          uint64_t records = countOutside(std::max(chunk.first, partition.logStart), chunk.end, {});
+          alive[chunk.segment] += shareOf(chunk, records);
+          if (worth) {
+            Chunk& light = asked.back().chunks.emplace_back(chunk);
+            light.first = std::max(chunk.first, partition.logStart);
+            light.bytes = shareOf(chunk, records);
+            light.run = nullptr;
+          }
+        }
+      }
+    }
+    if (bucket >= buckets) break;
+  }
+  for (const Asked& one : asked) {
+    std::vector<OffsetRange> dead = liveness_->usedUp(one.partition);
+    if (dead.empty()) continue;
+    for (const Chunk& chunk : one.chunks) {
+      if (chunk.first >= chunk.end) continue;
+      alive[chunk.segment] -= chunk.bytes - shareOf(chunk, countOutside(chunk.first, chunk.end, dead));
+    }
+  }
+  Position routed = liveness_ != nullptr ? liveness_->routedUpTo() : Position(UINT64_MAX);
+  std::vector<std::shared_ptr<Segment>> scattered;
+  Lock lock(mutex_);
+  for (const auto& segment : journal_.segments()) {
+    const SegmentInfo& info = segment->info;
+    if (info.status != SegmentStatus::kSealed || info.end > routed) continue;
+    uint64_t now = alive[info.id];
+    if (segment->judgedBytes == 0) {
+      segment->judgedBytes = info.rewritten ? now : std::max<uint64_t>(now, info.end - info.base);
+    }
+    if (now >= segment->judgedBytes / 2) continue;
+    segment->judgedBytes = std::max<uint64_t>(now, 1);
+    scattered.push_back(segment);
+  }
+  return scattered;
+}
+
+Result<> LogStoreImpl::rewriteScattered(const std::vector<std::shared_ptr<Segment>>& scattered) {
+  for (const auto& segment : scattered) {
+    {
+      Lock lock(mutex_);
+      if (fatal_) return std::unexpected(*fatal_);
+      bool gone = journal_.byId(segment->info.id) != segment;
+      if (gone || maintenanceStop_) continue;
+      if (segment->info.end > securedEnd()) {
+        segment->judgedBytes = 0;  // at the next round
+        continue;
+      }
+    }
+    if (auto done = rewriteSegment(segment); !done) {
+      Lock lock(mutex_);
+      segment->judgedBytes = 0;  // at the next round
+      return done;
+    }
+  }
+  return {};
+}
+
+Result<> LogStoreImpl::rewriteSegment(const std::shared_ptr<Segment>& segment) {
+  Rewriting rewriting;
+  rewriting.segment = segment;
+  if (auto done = gatherAlive(rewriting); !done) return done;
+  uint64_t size = segment->info.end - segment->info.base;
+  if (!segment->info.rewritten && rewriting.bytes > size / 2) return {};  // shared more than it seemed
+  if (!rewriting.alive.empty() || !rewriting.foreign.empty()) {
+    if (auto done = writeRewritten(rewriting); !done) {
+      if (rewriting.copy) (void)journal_.directory().remove(rewriting.copy->info.file);
+      return done;
+    }
+  }
+  auto swapped = swapRewritten(rewriting);
+  if (!swapped) return std::unexpected(swapped.error());
+  if (!*swapped) {
+    if (rewriting.copy) (void)journal_.directory().remove(rewriting.copy->info.file);
+    Lock lock(mutex_);
+    segment->judgedBytes = 0;
+    return {};
+  }
+  metrics().segments.add();
+  metrics().bytes.add(static_cast<int64_t>(rewriting.bytes));
+  logDebug(fmt::format("{} was rewritten: {} of {} octets were alive", segment->info.file,
+                       rewriting.bytes, size));
+  return {};
+}
+
+// ---------------------------------------------------------------- what is alive
+
+/// Below its durable log start, and what is durably used up. Pending changes don't count: they may
+/// still fail.
+std::vector<OffsetRange> LogStoreImpl::deadRanges(PartitionId partition) const {
+  auto value = view_->get(viewKey(StateTable::kPartition, partitionKey(partition, 's')));
+  Offset start(value ? ByteReader(*value).i64() : 0);
+  std::vector<OffsetRange> dead{{Offset(0), start}};
+  if (liveness_ == nullptr) return dead;
+  for (auto [first, end] : liveness_->usedUp(partition)) {
+    // What was used up below the log start may still be told.
+    first = std::max(first, start);
+    if (first < end) dead.emplace_back(first, end);
+  }
+  return dead;
+}
+
+Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
+  const SegmentInfo& info = rewriting.segment->info;
+  struct Wanted {
+    PartitionId partition;
+    Chunk chunk;
+  };
+  std::vector<Wanted> wanted;
+  for (size_t bucket = 0;;) {
+    Lock lock(mutex_);
+    if (bucket == 0) rewriting.links = rewriting.segment->links;
+    size_t buckets = partitions_.bucket_count();
+    size_t to = std::min(bucket + kBucketsAtOnce, buckets);
+    for (; bucket < to; ++bucket) {
+      for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
+        for (const Chunk& chunk : it->second->chunks) {
+          bool own = chunk.segment == info.id;
+          bool links = chunk.segment > info.id && chunk.minLink < info.end.value();
+          if (chunk.dead || (!own && !links)) continue;
+          wanted.push_back({it->first, chunk});
+          // One that grows is copied.
+          Chunk& copy = wanted.back().chunk;
+          if (copy.run) copy.run = std::make_shared<IndexRun>(*copy.run);
+        }
+      }
+    }
+    if (bucket >= buckets) break;
+  }
+  std::sort(wanted.begin(), wanted.end(),
+            [](const Wanted& a, const Wanted& b) { return a.partition < b.partition; });
+  for (const Wanted& one : wanted) {
+    if (one.chunk.segment == info.id) rewriting.partitions.push_back(one.partition);
+    if (auto done = gatherFrom(rewriting, one.partition, one.chunk); !done) return done;
+  }
+  std::sort(rewriting.alive.begin(), rewriting.alive.end(), [](const auto& a, const auto& b) {
+    return std::tuple(a.entry.position, a.partition, a.entry.base) <
+           std::tuple(b.entry.position, b.partition, b.entry.base);
+  });
+  for (size_t i = 0; i < rewriting.alive.size(); ++i) {
+    const IndexEntry& entry = rewriting.alive[i].entry;
+    bool again = i > 0 && rewriting.alive[i - 1].entry.position == entry.position;
+    if (!again) rewriting.bytes += entry.length;
+  }
+  return {};
+}
+
+Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition,
+                                  const Chunk& chunk) {
+  const SegmentInfo& info = rewriting.segment->info;
+  std::shared_ptr<const IndexRun> run = chunk.run;
+  if (!run) {
+    auto loaded = runOf(partition, chunk);
+    if (!loaded) return std::unexpected(loaded.error());
+    run = std::move(*loaded);
+  }
+  std::vector<OffsetRange> dead = deadRanges(partition);
+  Offset last;
+  {
+    // A partition's last record stays: reading there must find its end.
+    Lock lock(mutex_);
+    auto found = partitions_.find(partition);
+    if (found == partitions_.end()) return {};
+    last = found->second->end;
+  }
+  bool own = chunk.segment == info.id;
+  IndexRun::Cursor cursor = run->begin();
+  for (IndexEntry entry; cursor.next(entry);) {
+    bool here = entry.position >= info.base && entry.position < info.end;
+    if (!own && !here) continue;
+    if (countOutside(entry.base, entry.end(), dead) == 0 && entry.end() != last) continue;
+    (here ? rewriting.alive : rewriting.foreign).push_back({partition, entry, own});
+  }
+  return {};
+}
+
+// ---------------------------------------------------------------- the copy
+
+namespace {
+
+/// Writes entries one after the other into the file of a rewritten segment.
+class CopyWriter {
+ public:
+  CopyWriter(File& file, const SegmentInfo& info) : file_(file), info_(info) {}
+
+  /// `batch` with the targets of its own partitions. Returns its place.
+  Result<uint64_t> keep(Position position, std::span<const PlacedTarget> targets,
+                        const SharedBytes& batch) {
+    if (auto done = beginEntry(batch.size() + targets.size() * kTargetBound); !done) {
+      return std::unexpected(done.error());
+    }
+    size_t at = entries_.addKept(0, position, targets.first(std::min(targets.size(), kMaxEntryTargets)),
+                                 batch);
+    uint64_t place = info_.place(entryAt_) + at;
+    for (size_t from = kMaxEntryTargets; from < targets.size(); from += kMaxEntryTargets) {
+      if (auto done = beginEntry(kMaxEntrySize); !done) return std::unexpected(done.error());
+      entries_.addLink({position, static_cast<uint32_t>(batch.size())}, -1,
+                       targets.subspan(from, std::min(targets.size() - from, kMaxEntryTargets)));
+    }
+    return place;
+  }
+  Result<> link(BatchPlace place, int64_t maxTimestamp, std::span<const PlacedTarget> targets) {
+    if (auto done = beginEntry(kPartBound + targets.size() * kTargetBound); !done) return done;
+    entries_.addLink(place, maxTimestamp, targets);
+    return {};
+  }
+  /// Writes what is left. Returns the octet behind it.
+  Result<uint64_t> finish() {
+    endEntry();
+    if (auto done = flush(); !done) return std::unexpected(done.error());
+    return info_.place(next_);
+  }
+
+ private:
+  Result<> beginEntry(size_t more) {
+    if (open_ && inEntry_ + more <= kEntryBytes) {
+      inEntry_ += more;
+      return {};
+    }
+    endEntry();
+    if (entries_.size() >= kWriteAtOnce) {
+      if (auto done = flush(); !done) return done;
+    }
+    entryAt_ = next_;
+    entries_.begin(info_.incarnation, sequence_++, entryAt_, 0);
+    open_ = true;
+    inEntry_ = more;
+    return {};
+  }
+  void endEntry() {
+    if (!open_) return;
+    next_ += entries_.finish(false);
+    open_ = false;
+  }
+  Result<> flush() {
+    entries_.seal(info_.base);
+    pieces_.clear();
+    entries_.pieces(pieces_);
+    auto done = file_.write(info_.place(written_), pieces_);
+    written_ = next_;
+    entries_.clear();
+    return done;
+  }
+
+  File& file_;
+  const SegmentInfo& info_;
+  EntryBuffer entries_;
+  std::vector<BytesView> pieces_;
+  // Entries stand as if the file were not rewritten, so that the same scanner reads them.
+  Position next_ = info_.base;
+  Position written_ = info_.base;
+  Position entryAt_ = info_.base;
+  uint64_t sequence_ = 0;
+  size_t inEntry_ = 0;
+  bool open_ = false;
+};
+
+PlacedTarget targetOf(PartitionId partition, const IndexEntry& entry) {
+  return {partition, entry.base, entry.firstRecord, entry.count, entry.attributes};
+}
+
+}  // namespace
+
+Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
+  auto& alive = rewriting.alive;
+  auto source = journal_.file(*rewriting.segment);
+  if (!source) return std::unexpected(source.error());
+  auto copy = std::make_shared<Segment>();
+  SegmentInfo& info = copy->info;
+  info = rewriting.segment->info;
+  info.rewritten = true;
+  info.incarnation = static_cast<uint32_t>(random_.next());
+  info.file = rewrittenFileName(info.id, info.incarnation);
+  rewriting.copy = copy;
+  auto file = journal_.directory().open(info.file, OpenMode::kReplace);
+  if (!file) return std::unexpected(file.error());
+  std::string header = encodeSegmentHeader(info);
+  BytesView piece = header;
+  if (auto done = (*file)->write(0, {&piece, 1}); !done) return done;
+
+  std::vector<Rewriting::Batch> batches;
+  for (size_t from = 0; from < alive.size();) {
+    Rewriting::Batch batch{from, from, 0};
+    Position position = alive[from].entry.position;
+    while (batch.to < alive.size() && alive[batch.to].entry.position == position) ++batch.to;
+    batch.first = batch.to;
+    for (size_t i = from; i < batch.to && batch.first == batch.to; ++i) {
+      if (alive[i].own) batch.first = i;
+    }
+    batches.push_back(batch);
+    from = batch.to;
+  }
+  // Those that only later segments refer to come last.
+  auto rank = [&](const Rewriting::Batch& batch) {
+    bool own = batch.first != batch.to;
+    return std::tuple(!own, own ? alive[batch.first].partition : PartitionId(0),
+                      own ? alive[batch.first].entry.base : Offset(0));
+  };
+  std::sort(batches.begin(), batches.end(), [&](const Rewriting::Batch& a,
+                                                const Rewriting::Batch& b) {
+    return rank(a) < rank(b);
+  });
+
+  CopyWriter writer(**file, info);
+  std::vector<PlacedBatch> map;
+  map.reserve(batches.size());
+  std::vector<PlacedTarget> targets;
+  for (const Rewriting::Batch& batch : batches) {
+    const IndexEntry& entry = alive[batch.from].entry;
+    targets.clear();
+    for (size_t i = batch.from; i < batch.to; ++i) {
+      if (alive[i].own) targets.push_back(targetOf(alive[i].partition, alive[i].entry));
+    }
+    auto octets = readUncached(*rewriting.segment, **source, {entry.position, entry.length});
+    if (!octets && octets.error().kind != ErrorKind::kCorrupt) {
+      return std::unexpected(octets.error());
+    }
+    Result<uint64_t> place = kDamagedPlace;  // reading it fails, as it did
+    if (octets) place = writer.keep(entry.position, targets, *octets);
+    if (!place) return std::unexpected(place.error());
+    map.push_back({entry.position, *place});
+  }
+  for (const Rewriting::Alive& one : rewriting.foreign) {
+    PlacedTarget target = targetOf(one.partition, one.entry);
+    auto done = writer.link({one.entry.position, one.entry.length}, one.entry.maxTimestamp,
+                            {&target, 1});
+    if (!done) return done;
+  }
+  auto end = writer.finish();
+  if (!end) return std::unexpected(end.error());
+
+  // The index of each partition with something left.
+  std::vector<Rewriting::Alive> entries;
+  for (const Rewriting::Alive& one : alive) {
+    if (one.own) entries.push_back(one);
+  }
+  entries.insert(entries.end(), rewriting.foreign.begin(), rewriting.foreign.end());
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+    return std::tuple(a.partition, a.entry.base) < std::tuple(b.partition, b.entry.base);
+  });
+  for (size_t i = 0; i < entries.size();) {
+    FooterRun& run = rewriting.runs.emplace_back();
+    run.partition = entries[i].partition;
+    run.first = entries[i].entry.base;
+    auto index = std::make_shared<IndexRun>(run.first, info.base);
+    for (; i < entries.size() && entries[i].partition == run.partition; ++i) {
+      const IndexEntry& entry = entries[i].entry;
+      index->append(entry);
+      run.bytes += entry.length;
+      run.maxTimestamp = std::max(run.maxTimestamp, entry.maxTimestamp);
+      if (entry.position < info.base) run.minLink = std::min(run.minLink, entry.position.value());
+    }
+    run.end = index->end();
+    index->setSparse();
+    run.run = std::move(index);
+  }
+  std::sort(map.begin(), map.end(), [](const PlacedBatch& a, const PlacedBatch& b) {
+    return a.position < b.position;
+  });
+  if (auto done = writeFooter(**file, info, *end, rewriting.runs, map); !done) return done;
+  auto synced = (*file)->sync();
+  if (synced) synced = journal_.directory().sync();
+  if (!synced) fatalFromMaintenance(synced.error());
+  return synced;
+}
+
+// ---------------------------------------------------------------- the swap
+
+/// False: a link to something that seemed dead came in between.
+Result<bool> LogStoreImpl::swapRewritten(Rewriting& rewriting) {
+  const std::shared_ptr<Segment>& old = rewriting.segment;
+  if (auto done = journal_.keepOpen(*old); !done) return std::unexpected(done.error());
+  {
+    std::lock_guard manifest(manifestMutex_);
+    std::vector<SegmentInfo> infos;
+    {
+      Lock lock(mutex_);
+      if (old->links != rewriting.links) return false;
+      old->replaced = true;
+      infos = journal_.infos();
+    }
+    auto at = std::find_if(infos.begin(), infos.end(), [&](const SegmentInfo& info) {
+      return info.id == old->info.id;
+    });
+    if (rewriting.copy) {
+      *at = rewriting.copy->info;
+    } else {
+      infos.erase(at);
+    }
+    if (auto done = writeManifest(journal_.directory(), infos); !done) {
+      if (done.error().fatal) fatalFromMaintenance(done.error().error);
+      Lock lock(mutex_);
+      old->replaced = false;
+      return std::unexpected(done.error().error);
+    }
+    Lock lock(mutex_);
+    if (rewriting.copy) {
+      rewriting.copy->liveChunks = old->liveChunks;
+      rewriting.copy->everHadChunks = true;
+      journal_.replace(rewriting.copy);
+    } else {
+      journal_.remove(old->info.id);
+    }
+    settled_.notify_all();  // links may try again
+  }
+  for (PartitionId partition : rewriting.partitions) adoptRewritten(rewriting, partition);
+  auto removed = journal_.directory().remove(old->info.file);
+  if (!removed) logWarning("rewriting: " + removed.error().text);
+  return true;
+}
+
+void LogStoreImpl::adoptRewritten(const Rewriting& rewriting, PartitionId id) {
+  uint64_t segment = rewriting.segment->info.id;
+  auto run = std::lower_bound(
+      rewriting.runs.begin(), rewriting.runs.end(), id,
+      [](const FooterRun& one, PartitionId wanted) { return one.partition < wanted; });
+  bool kept = run != rewriting.runs.end() && run->partition == id;
+  Lock lock(mutex_);
+  auto found = partitions_.find(id);
+  Chunk* chunk = found == partitions_.end() ? nullptr : found->second->chunkIn(segment);
+  if (chunk == nullptr || chunk->dead) return;
+  Partition& partition = *found->second;
+  bool linked = chunk->minLink != UINT64_MAX;
+  if (kept) {
+    chunk->footerAt = run->at;
+    chunk->footerLength = run->length;
+    chunk->minLink = run->minLink;
+    uint64_t bytes = std::min(chunk->bytes, run->bytes);
+    partition.bytes -= chunk->bytes - bytes;
+    chunk->bytes = bytes;
+  } else {
+    releaseChunk(segment);
+    partition.bury(static_cast<size_t>(chunk - partition.chunks.data()));
+  }
+  if (linked && (!kept || run->minLink == UINT64_MAX)) --linkedChunks_;
+  markDirty(partition);
+}
+
+}  // namespace polylog::storage
