@@ -28,7 +28,18 @@ Result<> checkName(BytesView name) {
 }  // namespace
 
 storage::Retention retentionOf(const TopicConfig& config) {
-  return {config.retentionMs, config.retentionBytes};
+  storage::Retention retention;
+  const CleanupPolicy& cleanup = config.cleanup;
+  if (cleanup.deletes) {
+    retention.millis = config.retentionMs;
+    retention.bytes = config.retentionBytes;
+  }
+  if (cleanup.compacts) {
+    retention.compaction = std::make_shared<storage::Compaction>(
+        storage::Compaction{cleanup.minCompactionLagMs, cleanup.maxCompactionLagMs,
+                            cleanup.deleteRetentionMs, cleanup.minDirtyPercent});
+  }
+  return retention;
 }
 
 Result<> Catalogue::load() {

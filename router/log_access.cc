@@ -88,6 +88,15 @@ Result<PartitionId> LogAccess::partitionOf(const std::string& topic, int32_t par
 
 // ---------------------------------------------------------------- producing
 
+Result<> LogAccess::requireKeys(const SharedBytes& batch) const {
+  auto decoded = decodeRecordBatch(batch, core_.options.maxDecodedBytes);
+  if (!decoded) return std::unexpected(decoded.error());
+  bool keyed = std::all_of(decoded->records.begin(), decoded->records.end(),
+                           [](const Record& record) { return record.key.has_value(); });
+  if (keyed) return {};
+  return fail(ErrorKind::kInvalid, "a record without a key, but the topic is compacted");
+}
+
 Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
                                                   ProduceBatch& batch, TopicRef& topic,
                                                   int64_t& stampedMs) {
@@ -118,6 +127,9 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
   }
   if (header->recordCount < 1 || header->recordCount != header->offsetCount()) {
     return fail(ErrorKind::kInvalid, "a batch whose records are not numbered one by one");
+  }
+  if (topic->config.cleanup.compacts) {
+    if (auto keyed = requireKeys(batch.batch); !keyed) return std::unexpected(keyed.error());
   }
   core_.metrics.recordsIn(principal->protocol).add(header->recordCount);
   core_.metrics.bytesIn(principal->protocol).add(static_cast<int64_t>(batch.batch.size()));

@@ -29,6 +29,8 @@ class LogAccess {
 
  private:
   Result<PartitionId> partitionOf(const std::string& topic, int32_t partition) const;
+  /// Of a topic that is compacted.
+  Result<> requireKeys(const SharedBytes& batch) const;
   Result<storage::AppendRequest> prepare(const PrincipalRef& principal, ProduceBatch& batch,
                                          TopicRef& topic, int64_t& stampedMs);
 

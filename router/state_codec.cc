@@ -70,6 +70,12 @@ std::string encodeTopic(const Topic& topic) {
   }
   out.varuint(topic.partitions.size());
   for (PartitionId partition : topic.partitions) out.u64(partition.value());
+  const CleanupPolicy& cleanup = config.cleanup;
+  out.u8(static_cast<uint8_t>((cleanup.deletes ? 1 : 0) | (cleanup.compacts ? 2 : 0)));
+  out.i64(cleanup.minCompactionLagMs);
+  out.i64(cleanup.maxCompactionLagMs);
+  out.i64(cleanup.deleteRetentionMs);
+  out.i32(cleanup.minDirtyPercent);
   return out.take();
 }
 
@@ -94,6 +100,14 @@ Result<Topic> decodeTopic(BytesView name, BytesView value) {
   }
   size_t partitions = in.count(in.varuint32(), 8);
   for (size_t i = 0; i < partitions; ++i) topic.partitions.emplace_back(in.u64());
+  CleanupPolicy& cleanup = config.cleanup;
+  uint8_t policy = in.u8();
+  cleanup.deletes = (policy & 1) != 0;
+  cleanup.compacts = (policy & 2) != 0;
+  cleanup.minCompactionLagMs = in.i64();
+  cleanup.maxCompactionLagMs = in.i64();
+  cleanup.deleteRetentionMs = in.i64();
+  cleanup.minDirtyPercent = in.i32();
   if (!in.complete() || topic.partitions.empty() || topic.origin > Protocol::kRocketMq) {
     return unreadable("topic", name);
   }

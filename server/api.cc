@@ -24,6 +24,9 @@ void describeConfig(Json& json, const TopicConfig& config) {
   json.object([&] {
     json.field("retention_ms", config.retentionMs);
     json.field("retention_bytes", config.retentionBytes);
+    json.field("cleanup_policy", config.cleanup.compacts && config.cleanup.deletes ? "compact,delete"
+                                 : config.cleanup.compacts                         ? "compact"
+                                                                                   : "delete");
     json.field("flush", config.flush == FlushPolicy::kSafe       ? "safe"
                         : config.flush == FlushPolicy::kInterval ? "interval"
                                                                  : "never");
@@ -241,10 +244,18 @@ void Api::createTopic(Call call) {
         {ErrorKind::kInvalid, "partitions, retention_ms and retention_bytes are whole numbers"});
   }
   spec.partitions = static_cast<int32_t>(*partitions);
-  if (call.query.contains("retention_ms") || call.query.contains("retention_bytes")) {
+  auto policy = call.query.find("cleanup_policy");
+  bool policyGiven = policy != call.query.end();
+  if (policyGiven && policy->second != "delete" && policy->second != "compact" &&
+      policy->second != "compact,delete") {
+    return call.reply.error({ErrorKind::kInvalid, "cleanup_policy is delete, compact or compact,delete"});
+  }
+  if (policyGiven || call.query.contains("retention_ms") || call.query.contains("retention_bytes")) {
     spec.config.emplace();
     spec.config->retentionMs = *millis;
     spec.config->retentionBytes = *bytes;
+    spec.config->cleanup.compacts = policyGiven && policy->second.starts_with("compact");
+    spec.config->cleanup.deletes = !policyGiven || policy->second.ends_with("delete");
   }
   broker_.createTopic(principal_, std::move(spec),
                       [reply = std::move(call.reply)](Result<TopicRef> made) mutable {

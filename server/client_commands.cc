@@ -96,6 +96,7 @@ void addTopicCreate(CLI::App* topic, const CommonRef& common) {
     int64_t partitions = 0;
     int64_t millis = 0;
     int64_t bytes = 0;
+    std::string policy;
   };
   auto arguments = std::make_shared<Arguments>();
   CLI::App* create = topic->add_subcommand("create", "Create a topic");
@@ -105,6 +106,9 @@ void addTopicCreate(CLI::App* topic, const CommonRef& common) {
       create->add_option("--partitions", arguments->partitions, "Number of partitions");
   auto* millis = create->add_option("--retention-ms", arguments->millis, "-1 = without limit");
   auto* bytes = create->add_option("--retention-bytes", arguments->bytes, "-1 = without limit");
+  auto* policy = create->add_option("--cleanup-policy", arguments->policy,
+                                    "What becomes of old records")
+                     ->check(CLI::IsMember({"delete", "compact", "compact,delete"}));
   create->callback([=] {
     std::string query;
     auto add = [&](CLI::Option* option, const char* key, int64_t value) {
@@ -114,6 +118,9 @@ void addTopicCreate(CLI::App* topic, const CommonRef& common) {
     add(partitions, "partitions", arguments->partitions);
     add(millis, "retention_ms", arguments->millis);
     add(bytes, "retention_bytes", arguments->bytes);
+    if (policy->count() > 0) {
+      query += fmt::format("{}cleanup_policy={}", query.empty() ? "?" : "&", arguments->policy);
+    }
     change(common, "POST", "/api/topics/" + encoded(common->name) + query);
   });
 }

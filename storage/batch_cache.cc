@@ -41,6 +41,11 @@ void BatchCache::insert(std::vector<Slice> slices, uint64_t charge) {
   }
 }
 
+void BatchCache::forget(Position position) {
+  std::lock_guard lock(mutex_);
+  byPosition_.erase(position.value());
+}
+
 uint64_t BatchCache::used() const {
   std::lock_guard lock(mutex_);
   return used_;

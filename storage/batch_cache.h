@@ -26,6 +26,8 @@ class BatchCache {
   };
   /// Keeps slices of one buffer that takes up `charge` octets.
   void insert(std::vector<Slice> slices, uint64_t charge);
+  /// Another batch will be at that position.
+  void forget(Position position);
   uint64_t used() const;
 
  private:

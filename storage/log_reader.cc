@@ -335,11 +335,11 @@ Result<uint64_t> LogStoreImpl::placeOf(Segment& segment, const File& file, Posit
   if (!*place) {
     return fail(ErrorKind::kNotFound, fmt::format("no batch at position {}", position.value()));
   }
-  if (**place == kDamagedPlace) {
+  if ((*place)->place == kDamagedPlace) {
     return fail(ErrorKind::kCorrupt, fmt::format("the batch at position {} was damaged on disk",
                                                  position.value()));
   }
-  return **place;
+  return (*place)->place;
 }
 
 Result<SharedBytes> LogStoreImpl::readUncached(Segment& segment, const File& file,

@@ -47,6 +47,12 @@ StateChange partitionConfigured(PartitionId partition, Retention retention) {
   ByteWriter value;
   value.i64(retention.millis);
   value.i64(retention.bytes);
+  if (retention.compaction) {
+    value.i64(retention.compaction->minLagMillis);
+    value.i64(retention.compaction->maxLagMillis);
+    value.i64(retention.compaction->deleteRetentionMillis);
+    value.i32(retention.compaction->minDirtyPercent);
+  }
   return {StateTable::kPartition, partitionKey(partition, kConfiguration), value.take()};
 }
 
@@ -74,6 +80,14 @@ std::optional<PartitionChange> parsePartitionChange(const StateChange& change) {
   if (kind == kConfiguration) {
     parsed.retention.millis = value.i64();
     parsed.retention.bytes = value.i64();
+    if (value.remaining() != 0) {
+      auto compaction = std::make_shared<Compaction>();
+      compaction->minLagMillis = value.i64();
+      compaction->maxLagMillis = value.i64();
+      compaction->deleteRetentionMillis = value.i64();
+      compaction->minDirtyPercent = value.i32();
+      parsed.retention.compaction = std::move(compaction);
+    }
   } else {
     parsed.kind = PartitionChange::Kind::kLogStart;
     parsed.logStart = Offset(value.i64());
@@ -239,6 +253,7 @@ void LogStoreImpl::stopThreads() {
   {
     Lock lock(mutex_);
     maintenanceStop_ = true;
+    stopping_ = true;
   }
   maintenanceWork_.notify_all();
   if (maintenance_.joinable()) maintenance_.join();

@@ -89,10 +89,21 @@ struct StateChange {
   std::optional<std::string> value;
 };
 
+/// Of each key only the latest record is kept, once it is old enough; a tombstone (a record without a
+/// value) goes some time after what it deletes. Records without a key count as having one key.
+struct Compaction {
+  int64_t minLagMillis = 0;  ///< a batch stays as it is for so long, by its largest timestamp
+  int64_t maxLagMillis = INT64_MAX;  ///< after so long a superseded record has gone
+  int64_t deleteRetentionMillis = 24LL * 3600 * 1000;  ///< how long a tombstone stays at least
+  int32_t minDirtyPercent = 50;  ///< of the octets, what must be new since the last time
+  bool operator==(const Compaction&) const = default;
+};
+
 /// How long a partition's records are kept. -1 = without limit.
 struct Retention {
   int64_t millis = -1;
   int64_t bytes = -1;
+  std::shared_ptr<const Compaction> compaction = nullptr;  ///< null = none
 };
 
 /// Makes a partition, or changes its retention. A target's partition must exist: made earlier, or

@@ -6,6 +6,7 @@
 //   maintenance.cc     the maintenance thread: footers, checkpoints
 //   retention.cc       log starts, dead segments
 //   rewriting.cc       segments of which little is alive
+//   compaction.cc      what of compacted partitions is superseded
 //   log_store.cc       partitions' state changes, watches, state reads, life cycle
 //
 // Locks, in the order in which one thread may take them:
@@ -28,6 +29,7 @@
 #include "core/model/record_batch.h"
 #include "storage/batch_cache.h"
 #include "storage/commit_group.h"
+#include "storage/compaction.h"
 #include "storage/entry_scanner.h"
 #include "storage/journal.h"
 #include "storage/log_store.h"
@@ -57,6 +59,8 @@ std::optional<PartitionChange> parsePartitionChange(const StateChange& change);
 /// What the view is told of `changes`, which lose their values: a deleted partition takes all of its
 /// keys along.
 void appendViewChanges(std::vector<StateChange>& changes, std::vector<ViewChange>& out);
+
+class CopyWriter;
 
 class LogStoreImpl final : public LogStore {
  public:
@@ -243,6 +247,19 @@ class LogStoreImpl final : public LogStore {
   Result<bool> swapRewritten(Rewriting& rewriting);
   void adoptRewritten(const Rewriting& rewriting, PartitionId partition);
   std::vector<OffsetRange> deadRanges(PartitionId partition) const;
+  Result<> keepBatch(Rewriting& rewriting, size_t from, size_t to, CopyWriter& writer);
+
+  // ---- compaction.cc
+  struct CompactionDue;
+  Result<> planCompaction(std::vector<std::shared_ptr<Segment>>& scattered);
+  std::vector<CompactionDue> partitionsToCompact();
+  std::optional<CompactionDue> whatToCompact(const Partition& partition, int64_t nowMs,
+                                             Position routed);
+  Result<OffsetSet> findSuperseded(const CompactionDue& due);
+  /// Every record, and offsets in batches that earlier compactions left empty.
+  Result<> forEachRecord(const CompactionDue& due,
+                         const std::function<void(Offset, const Record&)>& visit,
+                         const std::function<void(Offset, Offset)>& hole);
 
   const std::shared_ptr<Directory> directory_;
   const LogStoreOptions options_;
@@ -305,6 +322,9 @@ class LogStoreImpl final : public LogStore {
   std::thread writer_;
 
   // Maintenance's.
+  std::unordered_map<PartitionId, Offset> compactedTo_;  ///< in this run
+  std::unordered_map<PartitionId, OffsetSet> superseded_;  ///< of the round that is going on
+  std::atomic<bool> stopping_{false};
   std::condition_variable maintenanceWork_;
   bool maintenanceStop_ = false;
   bool maintenanceAsked_ = false;

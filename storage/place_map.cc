@@ -30,17 +30,19 @@ Result<std::vector<PlacedBatch>> readBlock(const File& file, uint64_t at, size_t
   ByteReader in(body);
   for (PlacedBatch& batch : batches) {
     batch.position = Position(in.u64());
-    batch.place = in.u64();
+    uint64_t place = in.u64();
+    batch.variant = static_cast<uint8_t>(place >> 56);
+    batch.place = place & kDamagedPlace;
   }
   return batches;
 }
 
-std::optional<uint64_t> findIn(std::span<const PlacedBatch> batches, Position position) {
+std::optional<PlacedBatch> findIn(std::span<const PlacedBatch> batches, Position position) {
   auto at = std::lower_bound(
       batches.begin(), batches.end(), position,
       [](const PlacedBatch& batch, Position wanted) { return batch.position < wanted; });
   if (at == batches.end() || at->position != position) return std::nullopt;
-  return at->place;
+  return *at;
 }
 
 }  // namespace
@@ -56,7 +58,7 @@ std::string encodePlaceMap(std::span<const PlacedBatch> batches) {
     size_t begin = out.size();
     for (const PlacedBatch& batch : batches.subspan(from, countIn(batches.size(), from / kInBlock))) {
       out.u64(batch.position.value());
-      out.u64(batch.place);
+      out.u64(uint64_t{batch.variant} << 56 | batch.place);
     }
     out.u32(crc32c(out.view().substr(begin)));
   }
@@ -85,7 +87,7 @@ Result<std::vector<PlacedBatch>> PlaceMap::block(const File& file, size_t number
   return readBlock(file, at_ + uint64_t{number} * kBlockSize, countIn(count_, number));
 }
 
-Result<std::optional<uint64_t>> PlaceMap::find(const File& file, Position position) const {
+Result<std::optional<PlacedBatch>> PlaceMap::find(const File& file, Position position) const {
   if (firsts_.empty()) return findIn(inMemory_, position);
   auto above = std::upper_bound(firsts_.begin(), firsts_.end(), position);
   if (above == firsts_.begin()) return std::nullopt;

@@ -18,9 +18,13 @@ namespace polylog::storage {
 struct PlacedBatch {
   Position position;
   uint64_t place = 0;  ///< octet in the file, or kDamagedPlace
+  /// How often compaction has taken records out: the position is the original batch's and so many more.
+  uint8_t variant = 0;
 };
 /// The batch was damaged already when the segment was rewritten.
-inline constexpr uint64_t kDamagedPlace = UINT64_MAX;
+inline constexpr uint64_t kDamagedPlace = (uint64_t{1} << 56) - 1;
+/// All of them are octets of the original's header.
+inline constexpr uint8_t kMostVariants = 60;
 
 /// `batches` ascending by position.
 std::string encodePlaceMap(std::span<const PlacedBatch> batches);
@@ -33,7 +37,7 @@ class PlaceMap {
   static PlaceMap inMemory(std::vector<PlacedBatch> batches);
 
   /// nullopt: the batch wasn't kept. kCorrupt, kIo.
-  Result<std::optional<uint64_t>> find(const File& file, Position position) const;
+  Result<std::optional<PlacedBatch>> find(const File& file, Position position) const;
 
   /// Octets that a map of so many takes up.
   static uint64_t sizeOf(uint64_t count);

@@ -173,10 +173,12 @@ Result<size_t> LogStoreImpl::retentionLocked() {
   if (auto done = moveLogStarts(); !done) return std::unexpected(done.error());
   if (auto done = sealSegments(); !done) return std::unexpected(done.error());
   auto scattered = scatteredSegments();
+  if (auto done = planCompaction(scattered); !done) return std::unexpected(done.error());
   if (auto done = secureCheckpoints(scattered); !done) return std::unexpected(done.error());
   auto dropped = dropDeadSegments();
   if (!dropped) return dropped;
   if (auto done = rewriteScattered(scattered); !done) return std::unexpected(done.error());
+  superseded_.clear();
   return dropped;
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/base/byte_reader.h"
 #include "core/base/log.h"
@@ -21,6 +22,7 @@ constexpr uint64_t kWorthAsking = 1U << 20;
 /// Entries of a rewritten segment are ended at this size.
 constexpr size_t kEntryBytes = 64U << 10;
 constexpr size_t kWriteAtOnce = 1U << 20;
+constexpr size_t kMostDecoded = 256U << 20;
 
 struct Metrics {
   Metric& segments = counter("polylog_journal_rewritten_segments_total",
@@ -62,6 +64,7 @@ struct LogStoreImpl::Rewriting {
     PartitionId partition;
     IndexEntry entry;
     bool own = false;  ///< of a chunk in this segment; otherwise a later one links here
+    bool thinned = false;  ///< compaction takes records out of it
   };
   struct Batch {
     size_t from = 0;  ///< of `alive`
@@ -76,8 +79,12 @@ struct LogStoreImpl::Rewriting {
   std::vector<PartitionId> partitions;  ///< with a chunk here
 
   std::shared_ptr<Segment> copy;  ///< null: nothing is alive
+  std::vector<PlacedBatch> map;
+  std::unordered_set<uint64_t> taken;  ///< positions of batches, once compaction makes new ones
+  std::vector<Position> thinned;       ///< those
   std::vector<FooterRun> runs;
   uint64_t bytes = 0;  ///< of batches that are alive
+  bool compacted = false;  ///< worth it whatever is alive
 };
 
 // ---------------------------------------------------------------- choosing
@@ -166,7 +173,8 @@ Result<> LogStoreImpl::rewriteSegment(const std::shared_ptr<Segment>& segment) {
   rewriting.segment = segment;
   if (auto done = gatherAlive(rewriting); !done) return done;
   uint64_t size = segment->info.end - segment->info.base;
-  if (!segment->info.rewritten && rewriting.bytes > size / 2) return {};  // shared more than it seemed
+  // Partitions shared more than it seemed.
+  if (!segment->info.rewritten && !rewriting.compacted && rewriting.bytes > size / 2) return {};
   if (!rewriting.alive.empty() || !rewriting.foreign.empty()) {
     if (auto done = writeRewritten(rewriting); !done) {
       if (rewriting.copy) (void)journal_.directory().remove(rewriting.copy->info.file);
@@ -269,19 +277,24 @@ Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition,
     last = found->second->end;
   }
   bool own = chunk.segment == info.id;
+  auto compacted = superseded_.find(partition);
+  const OffsetSet* superseded = compacted == superseded_.end() ? nullptr : &compacted->second;
   IndexRun::Cursor cursor = run->begin();
   for (IndexEntry entry; cursor.next(entry);) {
     bool here = entry.position >= info.base && entry.position < info.end;
     if (!own && !here) continue;
-    if (countOutside(entry.base, entry.end(), dead) == 0 && entry.end() != last) continue;
-    (here ? rewriting.alive : rewriting.foreign).push_back({partition, entry, own});
+    bool ends = entry.end() == last;
+    if (countOutside(entry.base, entry.end(), dead) == 0 && !ends) continue;
+    uint64_t gone = superseded == nullptr ? 0 : superseded->count(entry.base, entry.end());
+    rewriting.compacted |= gone != 0;
+    if (gone == entry.count && !ends) continue;
+    bool thinned = here && own && gone != 0 && gone != entry.count;
+    (here ? rewriting.alive : rewriting.foreign).push_back({partition, entry, own, thinned});
   }
   return {};
 }
 
 // ---------------------------------------------------------------- the copy
-
-namespace {
 
 /// Writes entries one after the other into the file of a rewritten segment.
 class CopyWriter {
@@ -360,6 +373,8 @@ class CopyWriter {
   bool open_ = false;
 };
 
+namespace {
+
 PlacedTarget targetOf(PartitionId partition, const IndexEntry& entry) {
   return {partition, entry.base, entry.firstRecord, entry.count, entry.attributes};
 }
@@ -383,6 +398,9 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   BytesView piece = header;
   if (auto done = (*file)->write(0, {&piece, 1}); !done) return done;
 
+  if (rewriting.compacted) {
+    for (const Rewriting::Alive& one : alive) rewriting.taken.insert(one.entry.position.value());
+  }
   std::vector<Rewriting::Batch> batches;
   for (size_t from = 0; from < alive.size();) {
     Rewriting::Batch batch{from, from, 0};
@@ -407,23 +425,11 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   });
 
   CopyWriter writer(**file, info);
-  std::vector<PlacedBatch> map;
+  std::vector<PlacedBatch>& map = rewriting.map;
   map.reserve(batches.size());
-  std::vector<PlacedTarget> targets;
   for (const Rewriting::Batch& batch : batches) {
-    const IndexEntry& entry = alive[batch.from].entry;
-    targets.clear();
-    for (size_t i = batch.from; i < batch.to; ++i) {
-      if (alive[i].own) targets.push_back(targetOf(alive[i].partition, alive[i].entry));
-    }
-    auto octets = readUncached(*rewriting.segment, **source, {entry.position, entry.length});
-    if (!octets && octets.error().kind != ErrorKind::kCorrupt) {
-      return std::unexpected(octets.error());
-    }
-    Result<uint64_t> place = kDamagedPlace;  // reading it fails, as it did
-    if (octets) place = writer.keep(entry.position, targets, *octets);
-    if (!place) return std::unexpected(place.error());
-    map.push_back({entry.position, *place});
+    auto done = keepBatch(rewriting, batch.from, batch.to, writer);
+    if (!done) return done;
   }
   for (const Rewriting::Alive& one : rewriting.foreign) {
     PlacedTarget target = targetOf(one.partition, one.entry);
@@ -469,6 +475,67 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   return synced;
 }
 
+/// One batch for all who have it, and besides a thinner one for each whose compaction wants that.
+Result<> LogStoreImpl::keepBatch(Rewriting& rewriting, size_t from, size_t to,
+                                 CopyWriter& writer) {
+  std::span all(rewriting.alive.begin() + static_cast<std::ptrdiff_t>(from), to - from);
+  BatchPlace place{all[0].entry.position, all[0].entry.length};
+  auto file = journal_.file(*rewriting.segment);
+  if (!file) return std::unexpected(file.error());
+  uint8_t variant = 0;
+  if (rewriting.segment->info.rewritten) {
+    auto places = journal_.places(*rewriting.segment);
+    if (!places) return std::unexpected(places.error());
+    auto found = (*places)->find(**file, place.position);
+    if (!found) return std::unexpected(found.error());
+    if (*found) variant = (*found)->variant;
+  }
+  auto batch = readUncached(*rewriting.segment, **file, place);
+  if (!batch && batch.error().kind != ErrorKind::kCorrupt) return std::unexpected(batch.error());
+  auto keep = [&](std::span<const PlacedTarget> targets, const SharedBytes& octets, Position position,
+                  uint8_t number) -> Result<> {
+    auto written = writer.keep(position, targets, octets);
+    if (!written) return std::unexpected(written.error());
+    rewriting.map.push_back({position, *written, number});
+    return {};
+  };
+  std::vector<PlacedTarget> targets;
+  bool whole = false;
+  uint64_t next = variant;
+  for (auto& one : all) {
+    bool thinned = false;
+    if (one.thinned && batch && next < kMostVariants) {
+      const OffsetSet& superseded = superseded_.at(one.partition);
+      auto offsetOf = [&](int32_t delta) {
+        return one.entry.base + (delta - static_cast<int32_t>(one.entry.firstRecord));
+      };
+      auto thin = filterRecordBatch(*batch, kMostDecoded, [&](int32_t delta) {
+        return !superseded.contains(offsetOf(delta));
+      });
+      // These octets of the original's header are nobody else's.
+      do {
+        ++next;
+      } while (!rewriting.taken.insert(place.position.value() + (next - variant)).second);
+      if (thin && thin->size() < batch->size() && next <= kMostVariants) {
+        one.entry.position = place.position + (next - variant);
+        rewriting.thinned.push_back(one.entry.position);
+        one.entry.length = static_cast<uint32_t>(thin->size());
+        PlacedTarget target = targetOf(one.partition, one.entry);
+        auto done = keep({&target, 1}, SharedBytes::own(std::move(*thin)), one.entry.position,
+                         static_cast<uint8_t>(next));
+        if (!done) return done;
+        thinned = true;
+      }
+    }
+    whole |= !thinned;
+    if (!thinned && one.own) targets.push_back(targetOf(one.partition, one.entry));
+  }
+  if (!whole) return {};
+  if (batch) return keep(targets, *batch, place.position, variant);
+  rewriting.map.push_back({place.position, kDamagedPlace, variant});  // reading it fails, as it did
+  return {};
+}
+
 // ---------------------------------------------------------------- the swap
 
 /// False: a link to something that seemed dead came in between.
@@ -508,6 +575,7 @@ Result<bool> LogStoreImpl::swapRewritten(Rewriting& rewriting) {
     }
     settled_.notify_all();  // links may try again
   }
+  for (Position position : rewriting.thinned) cache_.forget(position);  // of an earlier compaction
   for (PartitionId partition : rewriting.partitions) adoptRewritten(rewriting, partition);
   auto removed = journal_.directory().remove(old->info.file);
   if (!removed) logWarning("rewriting: " + removed.error().text);

@@ -11,27 +11,27 @@ constexpr BytesView kRetentionBytes = "retention.bytes";
 constexpr BytesView kMaxMessageBytes = "max.message.bytes";
 constexpr BytesView kTimestampType = "message.timestamp.type";
 constexpr BytesView kCleanupPolicy = "cleanup.policy";
+constexpr BytesView kMinCompactionLag = "min.compaction.lag.ms";
+constexpr BytesView kMaxCompactionLag = "max.compaction.lag.ms";
+constexpr BytesView kDeleteRetention = "delete.retention.ms";
+constexpr BytesView kDirtyRatio = "min.cleanable.dirty.ratio";
 constexpr BytesView kCompressionType = "compression.type";
 constexpr BytesView kMinInSync = "min.insync.replicas";
 
-/// Hints about how Kafka keeps its files, compacts and replicates. They are kept and told, and have
+/// Hints about how Kafka keeps its files and replicates. They are kept and told, and have
 /// no bearing on a broker that does none of it per topic.
 constexpr BytesView kHints[] = {
-    "delete.retention.ms",
     "file.delete.delay.ms",
     "flush.messages",
     "flush.ms",
     "follower.replication.throttled.replicas",
     "index.interval.bytes",
     "leader.replication.throttled.replicas",
-    "max.compaction.lag.ms",
     "message.downconversion.enable",
     "message.format.version",
     "message.timestamp.after.max.ms",
     "message.timestamp.before.max.ms",
     "message.timestamp.difference.max.ms",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
     "preallocate",
     "segment.bytes",
     "segment.index.bytes",
@@ -53,6 +53,30 @@ bool parse(BytesView text, T lowest, T& out) {
   return true;
 }
 
+/// "delete", "compact" or both, in any order, blanks around them.
+bool parsePolicy(BytesView text, CleanupPolicy& out) {
+  bool deletes = false;
+  bool compacts = false;
+  while (true) {
+    size_t comma = text.find(',');
+    BytesView word = text.substr(0, comma);
+    while (word.starts_with(' ')) word.remove_prefix(1);
+    while (word.ends_with(' ')) word.remove_suffix(1);
+    if (word != "delete" && word != "compact") return false;
+    (word == "delete" ? deletes : compacts) = true;
+    if (comma == BytesView::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  out.deletes = deletes;
+  out.compacts = compacts;
+  return true;
+}
+
+std::string policyText(const CleanupPolicy& policy) {
+  if (policy.deletes && policy.compacts) return "compact,delete";
+  return policy.compacts ? "compact" : "delete";
+}
+
 Result<> apply(TopicConfig& config, BytesView key, BytesView value) {
   if (key == kRetentionMs) {
     if (!parse(value, int64_t{-1}, config.retentionMs))
@@ -69,7 +93,22 @@ Result<> apply(TopicConfig& config, BytesView key, BytesView value) {
     }
     config.logAppendTime = value == "LogAppendTime";
   } else if (key == kCleanupPolicy) {
-    if (value != "delete") return invalid(key, value, "only delete is supported");
+    if (!parsePolicy(value, config.cleanup)) {
+      return invalid(key, value, "use delete, compact, or both with a comma between");
+    }
+  } else if (key == kMinCompactionLag) {
+    if (!parse(value, int64_t{0}, config.cleanup.minCompactionLagMs))
+      return invalid(key, value, "use 0 or more");
+  } else if (key == kMaxCompactionLag) {
+    if (!parse(value, int64_t{1}, config.cleanup.maxCompactionLagMs))
+      return invalid(key, value, "use 1 or more");
+  } else if (key == kDeleteRetention) {
+    if (!parse(value, int64_t{0}, config.cleanup.deleteRetentionMs))
+      return invalid(key, value, "use 0 or more");
+  } else if (key == kDirtyRatio) {
+    double ratio = 0;
+    if (!parse(value, 0.0, ratio) || ratio > 1) return invalid(key, value, "use 0 to 1");
+    config.cleanup.minDirtyPercent = static_cast<int32_t>(ratio * 100);
   } else if (key == kCompressionType) {
     if (value != "producer") return invalid(key, value, "only producer is supported");
   } else if (key == kMinInSync) {
@@ -95,7 +134,7 @@ std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config, int64_t 
     entries.push_back(
         {std::string(key), std::move(value), config.overrides.contains(std::string(key))});
   };
-  add(kCleanupPolicy, "delete");
+  add(kCleanupPolicy, policyText(config.cleanup));
   add(kCompressionType, "producer");
   add(kMaxMessageBytes,
       std::to_string(config.maxBatchBytes < 0 ? maxRecordBytes : int64_t{config.maxBatchBytes}));
@@ -103,6 +142,11 @@ std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config, int64_t 
   add(kMinInSync, "1");
   add(kRetentionBytes, std::to_string(config.retentionBytes));
   add(kRetentionMs, std::to_string(config.retentionMs));
+  add(kDeleteRetention, std::to_string(config.cleanup.deleteRetentionMs));
+  add(kMinCompactionLag, std::to_string(config.cleanup.minCompactionLagMs));
+  add(kMaxCompactionLag, std::to_string(config.cleanup.maxCompactionLagMs));
+  auto ratio = config.overrides.find(std::string(kDirtyRatio));
+  add(kDirtyRatio, ratio == config.overrides.end() ? "0.5" : ratio->second);
   for (BytesView hint : kHints) {
     auto found = config.overrides.find(std::string(hint));
     if (found != config.overrides.end()) add(hint, found->second);

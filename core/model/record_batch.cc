@@ -253,6 +253,32 @@ Result<DecodedBatch> decodeRecordBatch(const SharedBytes& batch, size_t maxBody)
   return out;
 }
 
+Result<std::string> filterRecordBatch(const SharedBytes& batch, size_t maxBody,
+                                      const std::function<bool(int32_t offsetDelta)>& keep) {
+  Result<DecodedBatch> decoded = decodeRecordBatch(batch, maxBody);
+  if (!decoded) return std::unexpected(std::move(decoded.error()));
+  RecordBatchHeader header = decoded->header;
+  BytesView records = decoded->body.view();
+  if (header.compression() == Compression::kNone) records.remove_prefix(kRecordBatchHeaderSize);
+  // A record's own deltas count from the header's, which stays: its octets can be copied.
+  std::string body;
+  header.recordCount = 0;
+  ByteReader in(records);
+  for (int32_t delta : decoded->offsetDeltas) {
+    size_t from = records.size() - in.remaining();
+    int32_t length = in.varint32();
+    in.skip(static_cast<size_t>(length));
+    if (!keep(delta)) continue;
+    body.append(records.substr(from, records.size() - in.remaining() - from));
+    ++header.recordCount;
+  }
+  if (header.compression() != Compression::kNone) body = compress(header.compression(), body);
+  std::string out(kRecordBatchHeaderSize, '\0');
+  out.append(body);
+  putHeader(out, header);
+  return out;
+}
+
 void RecordBatchBuilder::add(const Record& record) {
   if (count_ == 0) {
     baseTimestamp_ = record.timestampMs;

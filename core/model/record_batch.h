@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,11 @@ struct DecodedBatch {
 /// Opens a batch whose CRC somebody has checked already. kCorrupt when malformed; kTooLarge when it
 /// decompresses to more than `maxBody`.
 Result<DecodedBatch> decodeRecordBatch(const SharedBytes& batch, size_t maxBody);
+
+/// The batch without the records that `keep`, asked by offset delta, doesn't want: all else stays, the
+/// last offset delta and the compression too. kCorrupt, kTooLarge as above.
+Result<std::string> filterRecordBatch(const SharedBytes& batch, size_t maxBody,
+                                      const std::function<bool(int32_t offsetDelta)>& keep);
 
 /// Collects records into one batch. Not for sharing between threads.
 class RecordBatchBuilder {

@@ -21,9 +21,21 @@ const char* protocolName(Protocol protocol);
 /// When appends to a topic are acknowledged and visible (configuration `flush`).
 enum class FlushPolicy : uint8_t { kSafe = 0, kInterval = 1, kNever = 2 };
 
+/// What becomes of old records (Kafka's cleanup.policy and what belongs to it).
+struct CleanupPolicy {
+  bool deletes = true;    ///< by retention
+  bool compacts = false;  ///< of each key the latest record stays
+  int64_t minCompactionLagMs = 0;
+  int64_t maxCompactionLagMs = INT64_MAX;
+  int64_t deleteRetentionMs = 24LL * 3600 * 1000;  ///< how long a tombstone stays at least
+  int32_t minDirtyPercent = 50;
+  bool operator==(const CleanupPolicy&) const = default;
+};
+
 struct TopicConfig {
   int64_t retentionMs = -1;     ///< -1 = for ever
   int64_t retentionBytes = -1;  ///< of one partition; -1 = without limit
+  CleanupPolicy cleanup{};
   FlushPolicy flush = FlushPolicy::kSafe;
   bool logAppendTime = false;  ///< the broker's time replaces the producer's
   int32_t maxBatchBytes = -1;  ///< -1 = the broker's limit

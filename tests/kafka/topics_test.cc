@@ -184,7 +184,11 @@ TEST_F(TopicsTest, RefusesTopicsThatCanNotBe) {
             40);
   EXPECT_EQ(refusal([](Asked& t) { t.configs.push_back({"retention.ms", std::nullopt}); }), 40);
   EXPECT_EQ(refusal([](Asked& t) {
-              t.configs.push_back({"cleanup.policy", BytesView("compact")});
+              t.configs.push_back({"cleanup.policy", BytesView("compact,keep")});
+            }),
+            40);
+  EXPECT_EQ(refusal([](Asked& t) {
+              t.configs.push_back({"min.cleanable.dirty.ratio", BytesView("1.5")});
             }),
             40);
   EXPECT_EQ(refusal([](Asked& t) { t.assignments = {{0, {1}}}; }), 42);
