@@ -1,17 +1,22 @@
 #!/usr/bin/python3
 """No acknowledged message is lost: publishers under load, kill -9 at a random moment, restart, read
-back. Everything acknowledged is there, once, in the order sent, per publisher.
+back. What the clients saw is logged as a history, and the checker in history/ judges it after each round:
+everything acknowledged is there, once, in the order sent, and what was read stays where it was.
 
-    loss.py [--rounds N] [--seed N] [mqtt] [kafka] [amqp]
+    loss.py [--rounds N] [--seed N] [--history FILE] [mqtt] [kafka] [amqp]
 
-For AMQP a consumer acknowledges meanwhile: what was confirmed and not acknowledged is there; what was
-acknowledged comes again only if the crash was faster than the journal, flagged as redelivered.
+In every other round a reader follows the log while it is written, and what it saw has to be there after
+the crash. For AMQP a consumer acknowledges meanwhile: what was confirmed and not acknowledged is there;
+what was acknowledged comes again only if the crash was faster than the journal, flagged as redelivered.
+With --history the whole history stays on disk, in FILE.PROTOCOL, for `python3 -m history FILE.PROTOCOL`.
 """
 
 import argparse
+import json
 import os
 import random
 import sys
+import tempfile
 import threading
 import time
 
@@ -19,6 +24,8 @@ import confluent_kafka
 import pika
 from pika.exceptions import AMQPError
 
+from history.checker import Checker
+from history.events import History, about, save
 from lib.amqp_clients import connect
 from lib.broker import Broker
 from lib.cases import Suite, wait_until
@@ -27,80 +34,176 @@ from lib.mqtt_clients import PahoClient
 PUBLISHERS = 4
 # Small segments and frequent checkpoints, so that crashes fall into rolls and flushes too.
 SETTINGS = ["storage.segment_bytes=4194304"]
-FLAGS_SURVIVE = True
+FLAGS_SURVIVE = GAPLESS = True
 LOADS = ["mqtt", "kafka", "amqp"]
 if os.environ.get("BROKER") == "rabbitmq":  # the AMQP load is sound if it finds nothing there
     from lib.rabbitmq import RabbitMQ as Broker  # noqa: F811
-    SETTINGS, LOADS, FLAGS_SURVIVE = [], ["amqp"], False
+    SETTINGS, LOADS, FLAGS_SURVIVE, GAPLESS = [], ["amqp"], False, False
 
 
-class LogLoad:
-    """A load whose records are read back from the log over Kafka."""
+class Load:
+    """Publishers of numbered messages, "publisher:number", to one topic; what they do is logged."""
 
-    def verify(self, broker, position, firsts):
-        return check(read_back(broker, self.topic, position), self.acknowledged, firsts)
+    options = {}
 
-
-class MqttLoad(LogLoad):
-    """Half of the publishers at QoS 1, half at QoS 2; a payload is "publisher:number"."""
-
-    topic = "loss"
-
-    def __init__(self, broker, numbers):
-        self.numbers = numbers
-        self.acknowledged = {name: set() for name in numbers}
+    def __init__(self, broker, numbers, history):
+        self.broker = broker
+        self.numbers = numbers  # publisher -> its next number
+        self.history = history
+        self.acknowledged = False  # anything
         self.stopped = False
-        self.clients = {}
         self.threads = []
-        for index, name in enumerate(numbers):
-            client = PahoClient(broker, f"load-{name}")
-            client.client.on_disconnect = None
-            client.client.on_publish = self._collector(name, client)
-            client.mids = {}
-            self.clients[name] = client
-            thread = threading.Thread(target=self._run, args=(name, client, 1 + index % 2))
-            self.threads.append(thread)
-        for thread in self.threads:
-            thread.start()
+        self.failures = []
 
-    def _collector(self, name, client):
-        def collect(_client, _userdata, mid):
-            self.acknowledged[name].add(client.mids.get(mid))
+    def begin(self, work, *arguments):
+        thread = threading.Thread(target=self._guarded, args=(work, *arguments))
+        self.threads.append(thread)
+        thread.start()
 
-        return collect
+    def _guarded(self, work, *arguments):
+        try:
+            work(*arguments)
+        except AMQPError:
+            pass  # of the crash
+        except Exception as error:
+            self.failures.append(error)
 
-    def _run(self, name, client, qos):
-        while not self.stopped:
-            if client.client._out_messages.__len__() > 200:
-                time.sleep(0.001)
-                continue
-            number = self.numbers[name]
-            self.numbers[name] = number + 1
-            # The id is known only after publish(); a lost entry here makes the check weaker, not wrong.
-            info = client.client.publish(f"{self.topic}/{name}", b"%s:%d" % (name.encode(), number),
-                                         qos)
-            client.mids[info.mid] = number
+    def connected(self, name):
+        self.history.log("publisher", self.topic, name, {"gapless": GAPLESS})
+
+    def next(self, name):
+        """The number to send now, and the message."""
+        number = self.numbers[name]
+        self.numbers[name] = number + 1
+        self.history.log("send", self.topic, name, number)
+        return number, b"%s:%d" % (name.encode(), number)
+
+    def confirm(self, name, number, *place):
+        self.history.log("ack", self.topic, name, number, *place)
+        self.acknowledged = True
 
     def stop(self):
         self.stopped = True
         for thread in self.threads:
             thread.join()
-        for client in self.clients.values():
+        self.disconnect()
+        assert not self.failures, self.failures
+
+    def disconnect(self):
+        pass
+
+
+class LogLoad(Load):
+    """A load whose records are read back from the log over Kafka."""
+
+    options = {"kind": "log", "dense": True}
+
+    def follow(self, position):
+        """Reads what is written, from `position` (a dict of partition to offset) on."""
+        if position:
+            self.begin(self._follow, dict(position))
+
+    def _follow(self, position):
+        consumer = reader(self.broker)
+        self._assign(consumer, "follower", position)
+        while not self.stopped:
+            self._log_reads("follower", consumer.consume(10000, timeout=0.05))
+        consumer.close()
+
+    def _assign(self, consumer, name, position):
+        consumer.assign([confluent_kafka.TopicPartition(self.topic, *place) for place in position.items()])
+        self.history.log("consumer", self.topic, name, {})
+        for partition, offset in position.items():
+            self.history.log("assign", self.topic, name, partition, offset)
+
+    def _log_reads(self, name, messages):
+        for message in messages:
+            if message.error() is not None:
+                assert self.stopped or name == "follower", message.error()
+                continue
+            self.history.log("read", self.topic, name, *split(message.value()), message.partition(),
+                             message.offset())
+
+    def verify(self, position):
+        """Reads all records from `position`, which is moved on, to the end."""
+        consumer = reader(self.broker)
+        partitions = consumer.list_topics(self.topic, timeout=20).topics[self.topic].partitions
+        ends = {p: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(self.topic, p), timeout=20)[1]
+                for p in partitions}
+        for partition in partitions:
+            position.setdefault(partition, 0)
+        self._assign(consumer, "reader", position)
+        deadline = time.monotonic() + 60
+        while any(position[p] < end for p, end in ends.items()):
+            batch = consumer.consume(10000, timeout=0.2)
+            self._log_reads("reader", batch)
+            for message in batch:
+                position[message.partition()] = message.offset() + 1
+                deadline = time.monotonic() + 60
+            assert time.monotonic() < deadline, f"nothing came for a minute at {position} of {ends}"
+        consumer.close()
+        self.history.log("complete", self.topic)
+        self.history.log("forget", self.topic)
+
+
+class MqttLoad(LogLoad):
+    """Half of the publishers at QoS 1, half at QoS 2."""
+
+    topic = "loss"
+
+    def __init__(self, broker, numbers, history):
+        super().__init__(broker, numbers, history)
+        self.clients = []
+        for index, name in enumerate(numbers):
+            client = PahoClient(broker, f"load-{name}")
+            self.clients.append(client)
+            client.client.on_disconnect = None
+            # The packet id is known only after publish(), and the acknowledgement may be faster.
+            waiting, early, lock = {}, set(), threading.Lock()
+            client.client.on_publish = self._collector(name, waiting, early, lock)
+            self.connected(name)
+            self.begin(self._run, name, client.client, 1 + index % 2, waiting, early, lock)
+
+    def _collector(self, name, waiting, early, lock):
+        def collect(_client, _userdata, mid):
+            with lock:
+                number = waiting.pop(mid, None)
+                if number is None:
+                    early.add(mid)
+                    return
+            self.confirm(name, number)
+
+        return collect
+
+    def _run(self, name, client, qos, waiting, early, lock):
+        while not self.stopped:
+            if len(client._out_messages) > 200:
+                time.sleep(0.001)
+                continue
+            number, message = self.next(name)
+            mid = client.publish(f"{self.topic}/{name}", message, qos).mid
+            with lock:
+                answered = mid in early
+                if answered:
+                    early.remove(mid)
+                else:
+                    waiting[mid] = number
+            if answered:
+                self.confirm(name, number)
+
+    def disconnect(self):
+        for client in self.clients:
             client.drop()
-        return self.acknowledged
 
 
 class KafkaLoad(LogLoad):
-    """librdkafka producers, idempotent and plain by turns, a partition's order checked by number."""
+    """librdkafka producers, idempotent and plain by turns."""
 
     topic = "loss-kafka"
 
-    def __init__(self, broker, numbers):
-        self.numbers = numbers
-        self.acknowledged = {name: set() for name in numbers}
-        self.stopped = False
+    def __init__(self, broker, numbers, history):
+        super().__init__(broker, numbers, history)
         self.producers = []
-        self.threads = []
         for index, name in enumerate(numbers):
             producer = confluent_kafka.Producer({
                 "bootstrap.servers": broker.kafka, "enable.idempotence": index % 2 == 0,
@@ -109,77 +212,62 @@ class KafkaLoad(LogLoad):
                 "message.send.max.retries": 0 if index % 2 else 1000000,
                 "compression.type": ["none", "lz4", "zstd", "snappy"][index % 4], "log_level": 0})
             self.producers.append(producer)
-            self.threads.append(threading.Thread(target=self._run, args=(name, producer)))
-        for thread in self.threads:
-            thread.start()
+            self.connected(name)
+            self.begin(self._run, name, producer)
 
     def _run(self, name, producer):
         while not self.stopped:
-            number = self.numbers[name]
-            try:
-                producer.produce(self.topic, b"%s:%d" % (name.encode(), number), name.encode(),
-                                 on_delivery=self._collector(name, number))
-            except BufferError:
-                producer.poll(0.01)
-                continue
-            self.numbers[name] = number + 1
+            number, message = self.next(name)
+            while not self.stopped:
+                try:
+                    producer.produce(self.topic, message, name.encode(),
+                                     on_delivery=self._collector(name, number))
+                    break
+                except BufferError:
+                    producer.poll(0.01)
             producer.poll(0)
             if len(producer) > 5000:
                 producer.poll(0.005)
 
     def _collector(self, name, number):
-        def collect(error, _message):
+        def collect(error, message):
             if error is None:
-                self.acknowledged[name].add(number)
+                self.confirm(name, number, message.partition(), message.offset())
 
         return collect
 
-    def stop(self):
-        self.stopped = True
-        for thread in self.threads:
-            thread.join()
+    def disconnect(self):
         for producer in self.producers:
             producer.purge()
             producer.flush(10)
-        return self.acknowledged
 
 
-class AmqpLoad:
+class AmqpLoad(Load):
     """pika publishers with confirms, through an exchange to a durable queue; beside them a consumer
     that acknowledges some and leaves some unacknowledged until the crash."""
 
-    queue, exchange = "loss", "loss.exchange"
+    topic, exchange = "loss", "loss.exchange"  # the history's topic is the queue
+    options = {"kind": "queue", "flags_survive": FLAGS_SURVIVE}
 
-    def __init__(self, broker, numbers):
-        self.numbers = numbers
-        self.acknowledged = {name: set() for name in numbers}  # confirmed by the broker
-        self.delivered = {name: [] for name in numbers}  # to the consumer, in order
-        self.consumed = {name: set() for name in numbers}  # acknowledged by the consumer
-        self.stopped = False
-        self.failures = []
+    def __init__(self, broker, numbers, history):
+        super().__init__(broker, numbers, history)
         connection = connect(broker)
         channel = connection.channel()
         channel.exchange_declare(self.exchange, "fanout", durable=True)
-        channel.queue_declare(self.queue, durable=True)
-        channel.queue_bind(self.queue, self.exchange)
+        channel.queue_declare(self.topic, durable=True)
+        channel.queue_bind(self.topic, self.exchange)
         connection.close()
-        works = [(self._publish, broker, name) for name in numbers] + [(self._consume, broker)]
-        self.threads = [threading.Thread(target=self._until_the_crash, args=work) for work in works]
-        for thread in self.threads:
-            thread.start()
+        for name in numbers:
+            self.begin(self._publish, name)
+        self.begin(self._consume)
 
-    def _until_the_crash(self, work, *arguments):
-        try:
-            work(*arguments)
-        except AMQPError:
-            pass
-        except Exception as error:
-            self.failures.append(error)
+    def follow(self, _position):
+        pass  # the consumer does so in every round
 
-    def _publish(self, broker, name):
+    def _publish(self, name):
         """Up to 100 unconfirmed at a time. BlockingConnection would wait for each, so the channel
         below it takes the confirms."""
-        connection = connect(broker)
+        connection = connect(self.broker)
         channel = connection.channel()._impl
         waiting = {}  # tag -> number
 
@@ -189,148 +277,133 @@ class AmqpLoad:
             tags = [answer.delivery_tag]
             if answer.multiple:
                 tags = [tag for tag in waiting if tag <= answer.delivery_tag]
-            self.acknowledged[name].update([waiting.pop(tag) for tag in tags])
+            for tag in tags:
+                self.confirm(name, waiting.pop(tag))
 
         channel.confirm_delivery(confirmed, lambda _: None)
+        self.connected(name)
         tag = 0
         while not self.stopped:
             while len(waiting) < 100:
-                number, tag = self.numbers[name], tag + 1
-                self.numbers[name] = number + 1
+                number, message = self.next(name)
+                tag += 1
                 waiting[tag] = number
-                channel.basic_publish(self.exchange, "", b"%s:%d" % (name.encode(), number),
-                                      pika.BasicProperties(delivery_mode=2))
+                channel.basic_publish(self.exchange, "", message, pika.BasicProperties(delivery_mode=2))
             connection.process_data_events(0.01)
 
-    def _consume(self, broker):
-        connection = connect(broker)
+    def _delivered(self, consumer, body, redelivered):
+        """(publisher, number)"""
+        message = split(body)
+        self.history.log("deliver", self.topic, consumer, *message, redelivered)
+        return message
+
+    def _done(self, consumer, messages):
+        """To be called before the acknowledgement is sent, as it may be the last thing that is."""
+        for message in messages:
+            self.history.log("done", self.topic, consumer, *message)
+
+    def _consume(self):
+        connection = connect(self.broker)
         channel = connection.channel()
         channel.basic_qos(prefetch_count=200)
+        self.history.log("consumer", self.topic, "consumer", {})
         batch, batches, held = [], 0, 0
-        for method, _, body in channel.consume(self.queue, inactivity_timeout=0.05):
+        for method, _, body in channel.consume(self.topic, inactivity_timeout=0.05):
             if self.stopped:
                 return
             if method is None:
                 continue
-            name, number = split(body)
-            self.delivered[name].append((number, method.redelivered))
-            batch.append((name, number, method.delivery_tag))
+            batch.append((self._delivered("consumer", body, method.redelivered), method.delivery_tag))
             if len(batch) < 20:
                 continue
             batches += 1
             if batches % 4 == 0 and held < 5:
                 held += 1
             else:
-                for name, number, _ in batch:  # before it is sent: it may be the last thing that is
-                    self.consumed[name].add(number)
+                self._done("consumer", [message for message, _ in batch])
                 if held == 0:
-                    channel.basic_ack(batch[-1][2], multiple=True)
+                    channel.basic_ack(batch[-1][1], multiple=True)
                 else:
-                    for _, _, tag in batch:
+                    for _, tag in batch:
                         channel.basic_ack(tag)
             batch = []
 
-    def stop(self):
-        self.stopped = True
-        for thread in self.threads:
-            thread.join()
-        assert not self.failures, self.failures
-        return self.acknowledged
-
-    def verify(self, broker, consumed, _firsts):
-        """`consumed` holds what was ever acknowledged by a consumer, over all rounds."""
-        for name in self.numbers:
-            consumed.setdefault(name, set()).update(self.consumed[name])
-        left = {name: [] for name in self.numbers}
-        connection = connect(broker)
+    def verify(self, _position):
+        connection = connect(self.broker)
         channel = connection.channel()
-        count = channel.queue_declare(self.queue, passive=True).method.message_count
+        count = channel.queue_declare(self.topic, passive=True).method.message_count
         channel.basic_qos(prefetch_count=1000)
-        for method, _, body in channel.consume(self.queue, inactivity_timeout=20) if count else ():
+        self.history.log("consumer", self.topic, "drain", {})
+        batch = []
+        for method, _, body in channel.consume(self.topic, inactivity_timeout=20) if count else ():
             assert method is not None, f"{count} more were announced than came"
-            name, number = split(body)
-            left[name].append((number, method.redelivered))
+            batch.append(self._delivered("drain", body, method.redelivered))
             count -= 1
             if count % 500 == 0:
+                self._done("drain", batch)
                 channel.basic_ack(method.delivery_tag, multiple=True)
+                batch = []
             if count == 0:
                 break
+        self.history.log("complete", self.topic)
+        self.history.log("leave", self.topic, "drain")
         connection.close()
-        for name in self.numbers:
-            missing = self.acknowledged[name] - {number for number, _ in left[name]} - consumed[name]
-            assert not missing, f"{name}: {len(missing)} confirmed lost, first {min(missing)}"
-            for what, seen in (("delivered", self.delivered[name]), ("left", left[name])):
-                numbers = [number for number, _ in seen]
-                assert numbers == sorted(set(numbers)), f"{name}: {what} out of order or doubled"
-            seen_before = consumed[name] | {number for number, _ in self.delivered[name]}
-            if FLAGS_SURVIVE:
-                unmarked = [number for number, again in left[name] if number in seen_before and not again]
-                assert not unmarked, f"{name}: {len(unmarked)} came again without the flag"
-            consumed[name].update(number for number, _ in left[name])
-        return sum(len(numbers) for numbers in self.acknowledged.values())
+        self.history.log("closed", self.topic, "drain")
+
+
+def reader(broker):
+    return confluent_kafka.Consumer({
+        "bootstrap.servers": broker.kafka, "group.id": "reader", "enable.auto.commit": False,
+        "auto.offset.reset": "error", "check.crcs": True, "log_level": 0})
 
 
 def split(body):
-    name, number = body.decode().split(":")
-    return name, int(number)
+    """(publisher, number) of a message, or (None, an excerpt) of what isn't one of ours."""
+    name, _, number = body.decode(errors="replace").partition(":")
+    return (name, int(number)) if number.isdecimal() else (None, repr(body[:60]))
 
 
-def read_back(broker, topic, position):
-    """All records from `position` (a dict of partition to offset, moved on) to the end."""
-    consumer = confluent_kafka.Consumer({
-        "bootstrap.servers": broker.kafka, "group.id": "reader", "enable.auto.commit": False,
-        "auto.offset.reset": "error", "check.crcs": True})
-    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-    ends = {p: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, p), timeout=20)[1]
-            for p in partitions}
-    consumer.assign([confluent_kafka.TopicPartition(topic, p, position.get(p, 0))
-                     for p in partitions])
-    records = []
-    while any(position.get(p, 0) < end for p, end in ends.items()):
-        batch = consumer.consume(10000, timeout=0.2)
-        for message in batch:
-            assert message.error() is None, message.error()
-            expected = position.get(message.partition(), 0)
-            assert message.offset() == expected, f"offset {message.offset()} follows {expected - 1}"
-            position[message.partition()] = expected + 1
-            records.append(message.value())
-    consumer.close()
-    return records
+def judge(checker, events):
+    """Raises with what is wrong; prints what a person needs to look it up, and leaves the round's history."""
+    first = checker.line
+    report = checker.feed(events).finish()
+    if report.ok:
+        return
+    with tempfile.NamedTemporaryFile(prefix="loss-history-", delete=False) as file:
+        save(file.name, events)
+    print(report)
+    print(f"    this round's history, from line {first + 1} on: {file.name}; about the examples:")
+    for line, event in about(events, report.messages()):
+        print(f"    {first + line}: {json.dumps(event)}")
+    raise AssertionError(", ".join(f"{kind}: {count}" for kind, count in report.counts.items()))
 
 
-def check(records, acknowledged, firsts):
-    """Raises with what is missing, doubled or out of order."""
-    seen = {name: [] for name in acknowledged}
-    for record in records:
-        name, number = record.decode().split(":")
-        seen[name].append(int(number))
-    for name, numbers in seen.items():
-        missing = sorted(acknowledged[name] - set(numbers) - {None})
-        assert not missing, f"{name}: {len(missing)} acknowledged lost, first {missing[0]}"
-        assert numbers == sorted(set(numbers)), f"{name}: out of order or doubled"
-        assert not numbers or numbers[0] >= firsts[name], f"{name}: {numbers[0]} from an earlier round"
-    return sum(len(numbers) for numbers in acknowledged.values())
-
-
-def rounds(load, count, seed):
+def rounds(load, count, seed, path):
     def run():
         dice = random.Random(seed)
         numbers = {f"p{index}": 0 for index in range(PUBLISHERS)}
         position = {}
-        acknowledged_in_all = 0
+        history, checker = History(path), Checker()
+        history.log("topic", load.topic, load.options)
         with Broker(SETTINGS) as broker:
             for number in range(count):
-                firsts = dict(numbers)
-                publishers = load(broker, numbers)
+                history.log("note", f"round {number}, seed {seed}, {time.ctime()}")
+                publishers = load(broker, numbers, history)
+                if number // 2 % 2:
+                    publishers.follow(position)
                 if number % 2:  # librdkafka takes most of a second to begin
-                    wait_until(lambda: any(publishers.acknowledged.values()), 20, "acknowledgement")
+                    wait_until(lambda: publishers.acknowledged, 20, "acknowledgement")
                 time.sleep(dice.uniform(0.05, 1.0))  # the random moment
                 broker.kill()
                 publishers.stop()
+                history.log("crash")
                 broker.start()
-                acknowledged_in_all += publishers.verify(broker, position, firsts)
-        assert acknowledged_in_all > count, "the load acknowledged next to nothing"
-        print(f"    {acknowledged_in_all} acknowledged over {count} rounds, seed {seed}")
+                history.log("restart")
+                publishers.verify(position)
+                judge(checker, history.take())
+        history.close()
+        assert checker.report.acknowledged > count, "the load acknowledged next to nothing"
+        print(f"    {checker.report.summary()} over {count} rounds, seed {seed}")
 
     return run
 
@@ -339,6 +412,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--history", metavar="FILE")
     parser.add_argument("only", nargs="*")
     options = parser.parse_args()
     suite = Suite("loss")
@@ -346,5 +420,6 @@ if __name__ == "__main__":
         if name not in LOADS:
             continue
         suite.add(f"{name}: {options.rounds} kills under load (seed {options.seed})",
-                  rounds(load, options.rounds, options.seed))
+                  rounds(load, options.rounds, options.seed,
+                         options.history and f"{options.history}.{name}"))
     sys.exit(suite.run(options.only))

@@ -81,7 +81,7 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::runOf(PartitionId partitio
     run = std::move(*read);
   } else {
     logWarning(fmt::format("{}; reading the segment instead", read.error().text));
-    auto rebuilt = rebuildRun(partition, segment);
+    auto rebuilt = rebuildRun(partition, chunk, segment);
     if (!rebuilt) return rebuilt;
     run = std::move(*rebuilt);
   }
@@ -91,7 +91,7 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::runOf(PartitionId partitio
 
 /// The footer is damaged: the entries themselves say the same.
 Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
-    PartitionId partition, const std::shared_ptr<Segment>& segment) {
+    PartitionId partition, const Chunk& chunk, const std::shared_ptr<Segment>& segment) {
   SegmentInfo info;
   {
     Lock lock(mutex_);
@@ -105,6 +105,7 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
     if (!size) return std::unexpected(size.error());
     to = info.base + (*size - kSegmentHeaderSize);
   }
+  bool damaged = false;
   std::vector<IndexEntry> entries;
   std::vector<PlacedTarget> targets;
   EntryScanner scanner(**file, info, info.base, to);
@@ -112,6 +113,8 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
     auto step = scanner.step();
     if (!step) return std::unexpected(step.error());
     if (*step == EntryScanner::Step::kEnd) break;
+    // What follows a rewritten segment's last entry is the footer, which is damaged.
+    if (*step == EntryScanner::Step::kDamage) damaged |= scanner.next() != to;
     if (*step == EntryScanner::Step::kDamage) continue;
     for (const EntryPart& part : scanner.entry().parts) {
       if (part.type == PartType::kState) continue;
@@ -129,6 +132,7 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
       }
     }
   }
+  if (entries.empty() && info.rewritten && !damaged) return emptyRun(chunk);
   if (entries.empty()) {
     return fail(ErrorKind::kCorrupt, info.file + " has lost its index and its entries");
   }

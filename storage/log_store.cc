@@ -272,6 +272,12 @@ void LogStoreImpl::close() {
   {
     Lock lock(mutex_);
     if (closed_) return;
+    if (!options_.threads) drain(lock);
+  }
+  // Its mark says that all before it was durable: a fault in there is damage then, not a torn tail.
+  if (view_) (void)appendChanges({});
+  {
+    Lock lock(mutex_);
     closed_ = true;
   }
   stopThreads();

@@ -186,7 +186,7 @@ class LogStoreImpl final : public LogStore {
   Result<bool> collect(const IndexRun& run, Offset& next, Offset limit, size_t maxBytes,
                        size_t& bytes, std::vector<Located>& out, bool lockHeld);
   Result<std::shared_ptr<const IndexRun>> runOf(PartitionId partition, const Chunk& chunk);
-  Result<std::shared_ptr<const IndexRun>> rebuildRun(PartitionId partition,
+  Result<std::shared_ptr<const IndexRun>> rebuildRun(PartitionId partition, const Chunk& chunk,
                                                      const std::shared_ptr<Segment>& segment);
   /// Where the batch is in the segment's file. kNotFound: it isn't in there any more; kCorrupt.
   Result<uint64_t> placeOf(Segment& segment, const File& file, Position position);
@@ -209,7 +209,7 @@ class LogStoreImpl final : public LogStore {
   Result<> replay(Position floor);
   Result<> replaySegment(Segment& segment, Position end);
   void replayEntry(Segment& segment, const EntryView& entry);
-  void replayTargets(Segment& segment, const EntryPart& part);
+  void replayTargets(Segment& segment, Position entry, const EntryPart& part);
   Result<> flushReplayed(bool force);
   void removeStrays();
 

@@ -347,7 +347,7 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
     }
   }
   for (const EntryPart& part : entry.parts) {
-    if (part.type != PartType::kState) replayTargets(segment, part);
+    if (part.type != PartType::kState) replayTargets(segment, entry.header.position, part);
   }
   for (const PartitionChange& change : after) {
     Partition* partition = findPartition(change.partition);
@@ -365,7 +365,7 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
   appendViewChanges(changes, replayChanges_);
 }
 
-void LogStoreImpl::replayTargets(Segment& segment, const EntryPart& part) {
+void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPart& part) {
   std::vector<PlacedTarget> targets;
   if (!decodeTargets(part.list, targets)) {
     report_.notes.push_back(fmt::format("malformed targets of the batch at position {}",
@@ -387,6 +387,12 @@ void LogStoreImpl::replayTargets(Segment& segment, const EntryPart& part) {
   }
   for (const PlacedTarget& target : targets) {
     Partition* partition = findPartition(target.partition);
+    if (partition == nullptr && entry >= replayApplied_ && report_.damagedEntries != 0) {
+      // What made it was in a damaged entry; what it holds is sound.
+      partition = &makePartition(target.partition, {});
+      report_.notes.push_back(fmt::format("partition {} was made by a damaged entry: it is kept, "
+                                          "without limits", target.partition.value()));
+    }
     // Deleted later on, or known from the view already.
     if (partition == nullptr || target.base < partition->end) continue;
     addToIndex(*partition, segment,

@@ -115,7 +115,7 @@ class Checker:
         """An undecided transaction is there as a whole or not at all, as far as everything was read
         after its end."""
         for transaction in list(self.transactions.values()):
-            if transaction.state != COMMITTING:
+            if transaction.state != COMMITTING or transaction.told:
                 continue
             there, missing = [], []
             for (publications, number), acknowledged in transaction.sends.items():
@@ -130,7 +130,7 @@ class Checker:
                 topic, publisher, number = missing[0]
                 topic.report("torn-transaction", publisher, number,
                              f"of {transaction.name} isn't there, and {there[0][1]}:{there[0][2]} is")
-                transaction.line = self.line  # once is enough
+                transaction.told = True
 
     def on_consumer(self, topic, consumer, options):
         self.topic(topic).consumer(consumer, **options)

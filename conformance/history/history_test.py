@@ -69,7 +69,7 @@ def undecided():
 
 @suite.case("a publish without an answer may be answered after it was read")
 def answered_late():
-    equal(found(READER[:1] + ("t", "r", {}), *sent(0), *reads((0, 0)), ("ack", "t", "p", 0, 0, 0), END), {})
+    equal(found(READER, *sent(0), *reads((0, 0)), ("ack", "t", "p", 0, 0, 0), END), {})
 
 
 @suite.case("a second reader, a seek and a resumed reader pass")
@@ -218,7 +218,7 @@ def conflict_late():
 def conflict_after_all():
     events = [("topic", "t", {}), *sent(0, 1, 2), READER, *reads((0, 0), (2, 1)), END]
     second = [("consumer", "t", "second", {}), *reads((0, 0), (1, 2), (2, 1), reader="second")]
-    equal(found(*events, *second), {"offset-conflict": 1, "gap": 0} if False else {"offset-conflict": 1})
+    equal(found(*events, *second), {"offset-conflict": 1})
     equal(found(*events, ("forget", "t"), *second), {"offset-conflict": 1})
 
 
@@ -494,7 +494,7 @@ def looked_up():
         report = Checker().feed(load(path)).finish()
         text = str(report)
         assert "lost-write: 1 (acknowledged, and not there)" in text, text
-        assert "line 19: t p:4 was acknowledged" in text, text
+        assert "line 18: t p:4 was acknowledged" in text, text
         equal([event[0] for _, event in about(load(path), report.messages())], ["send", "ack", "complete"])
         history = History(path)
         history.log("send", "t", "p", 0)

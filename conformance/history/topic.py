@@ -14,6 +14,7 @@ class Transaction:
         self.name = name
         self.state = OPEN
         self.line = 0  # of the last event about it
+        self.told = False  # that it is torn
         self.sends = {}  # (Publications, number) -> acknowledged
 
     def end(self, state):
