@@ -22,6 +22,7 @@ import time
 
 import confluent_kafka
 import pika
+from confluent_kafka.admin import AdminClient, NewTopic
 from pika.exceptions import AMQPError
 
 from history.checker import Checker
@@ -32,13 +33,52 @@ from lib.cases import Suite, wait_until
 from lib.mqtt_clients import PahoClient
 
 PUBLISHERS = 4
-# Small segments and frequent checkpoints, so that crashes fall into rolls and flushes too.
-SETTINGS = ["storage.segment_bytes=4194304"]
+# Small segments and frequent checkpoints, so that crashes fall into rolls, flushes and rewritings too.
+SETTINGS = ["storage.segment_bytes=1048576", "storage.checkpoint_bytes=1048576",
+            "storage.retention_check_ms=100"]
 FLAGS_SURVIVE = GAPLESS = True
 LOADS = ["mqtt", "kafka", "amqp"]
 if os.environ.get("BROKER") == "rabbitmq":  # the AMQP load is sound if it finds nothing there
     from lib.rabbitmq import RabbitMQ as Broker  # noqa: F811
     SETTINGS, LOADS, FLAGS_SURVIVE, GAPLESS = [], ["amqp"], False, False
+
+
+class Doomed:
+    """Writes what retention deletes at once, so that the segments that the loads share are rewritten."""
+
+    topic = "doomed"
+
+    def __init__(self, broker):
+        self.producer = confluent_kafka.Producer({
+            "bootstrap.servers": broker.kafka, "acks": "1", "linger.ms": 5, "log_level": 0,
+            "message.timeout.ms": 2000})
+        self.stopped = False
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    @classmethod
+    def create(cls, broker):
+        admin = AdminClient({"bootstrap.servers": broker.kafka, "log_level": 0})
+        topic = NewTopic(cls.topic, 1, 1, config={"retention.bytes": "100000"})
+        admin.create_topics([topic])[cls.topic].result(20)
+
+    def _run(self):
+        body = os.urandom(8000)
+        while not self.stopped:
+            try:
+                self.producer.produce(self.topic, body)
+                self.producer.poll(0.001)
+            except BufferError:
+                self.producer.poll(0.01)
+
+    def stop(self):
+        self.stopped = True
+        self.thread.join()
+        self.producer.purge()
+
+
+def rewritten_segments(broker):
+    return {name for name in os.listdir(os.path.join(broker.data, "journal")) if "-" in name}
 
 
 class Load:
@@ -385,25 +425,35 @@ def rounds(load, count, seed, path):
         position = {}
         history, checker = History(path), Checker()
         history.log("topic", load.topic, load.options)
+        rewritten = set()
         with Broker(SETTINGS) as broker:
+            if SETTINGS:
+                Doomed.create(broker)
             for number in range(count):
                 history.log("note", f"round {number}, seed {seed}, {time.ctime()}")
+                doomed = SETTINGS and Doomed(broker)
                 publishers = load(broker, numbers, history)
                 if number // 2 % 2:
                     publishers.follow(position)
                 if number % 2:  # librdkafka takes most of a second to begin
                     wait_until(lambda: publishers.acknowledged, 20, "acknowledgement")
-                time.sleep(dice.uniform(0.05, 1.0))  # the random moment
+                # The random moment; now and then late enough for segments to be rewritten.
+                time.sleep(dice.uniform(0.05, 1.0) + (dice.uniform(1.0, 3.0) if number % 4 == 2 else 0))
                 broker.kill()
                 publishers.stop()
                 history.log("crash")
+                if doomed:
+                    doomed.stop()
+                    rewritten |= rewritten_segments(broker)
                 broker.start()
                 history.log("restart")
                 publishers.verify(position)
                 judge(checker, history.take())
         history.close()
         assert checker.report.acknowledged > count, "the load acknowledged next to nothing"
-        print(f"    {checker.report.summary()} over {count} rounds, seed {seed}")
+        assert rewritten or count < 100 or not SETTINGS, "no segment was ever rewritten"
+        print(f"    {checker.report.summary()} over {count} rounds, seed {seed}; "
+              f"{len(rewritten)} rewritten segments seen")
 
     return run
 

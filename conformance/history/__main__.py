@@ -5,13 +5,18 @@ import json
 import sys
 
 from .checker import Checker
-from .events import about, load
+from .events import HistoryError, about, load
 
 
 def main(paths):
     status = 0
     for path in paths:
-        report = Checker().feed(load(path)).finish()
+        try:
+            report = Checker().feed(load(path)).finish()
+        except HistoryError as error:
+            print(f"{path}: {error}")
+            status = 1
+            continue
         print(f"{path}\n{report}")
         if not report.ok:
             status = 1

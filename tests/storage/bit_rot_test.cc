@@ -86,11 +86,13 @@ class BitRotTest : public StoreTest {
       EXPECT_LE(bounds->end.value(), end);
       lacking += static_cast<size_t>(end - bounds->end.value());
       int64_t next = bounds->logStart.value();
+      std::string told;
       while (next < bounds->highWatermark.value()) {
         auto read = store_->read(PartitionId(partition), Offset(next), 4096);
         if (!read) {
           EXPECT_EQ(read.error().kind, ErrorKind::kCorrupt) << read.error().text;
-          ++lacking;
+          // Of the compacted one, what is superseded before a damaged batch leads to it.
+          if (partition != 4 || std::exchange(told, read.error().text) != read.error().text) ++lacking;
           ++next;
           continue;
         }
