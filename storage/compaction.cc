@@ -14,7 +14,6 @@
 namespace polylog::storage {
 namespace {
 
-constexpr size_t kBucketsAtOnce = 1024;
 /// Keys looked at in one pass over a partition: 128 MiB of memory.
 constexpr size_t kMostKeys = 2U << 20;
 /// A segment is rewritten if so much of it is superseded, in percent, or if that is overdue.
@@ -38,20 +37,11 @@ std::vector<LogStoreImpl::CompactionDue> LogStoreImpl::partitionsToCompact() {
   std::vector<CompactionDue> due;
   int64_t nowMs = clock_.wallMillis();
   Position routed = liveness_ != nullptr ? liveness_->routedUpTo() : Position(UINT64_MAX);
-  for (size_t bucket = 0;;) {
-    Lock lock(mutex_);
-    size_t buckets = partitions_.bucket_count();
-    size_t to = std::min(bucket + kBucketsAtOnce, buckets);
-    for (; bucket < to; ++bucket) {
-      for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
-        const Partition& partition = *it->second;
-        if (!partition.retention.compaction || partition.deleted) continue;
-        auto one = whatToCompact(partition, nowMs, routed);
-        if (one) due.push_back(std::move(*one));
-      }
-    }
-    if (bucket >= buckets) break;
-  }
+  (void)visitPartitions([&](Partition& partition) {
+    if (!partition.retention.compaction || partition.deleted) return;
+    auto one = whatToCompact(partition, nowMs, routed);
+    if (one) due.push_back(std::move(*one));
+  });
   return due;
 }
 

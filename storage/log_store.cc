@@ -15,6 +15,7 @@ namespace {
 
 constexpr char kConfiguration = 'c';
 constexpr char kLogStart = 's';
+constexpr size_t kBucketsAtOnce = 1024;
 
 /// Of options.cacheBytes, what index runs of sealed segments get.
 uint64_t runCacheShare(uint64_t cacheBytes) { return cacheBytes / 4; }
@@ -125,6 +126,29 @@ LogStoreImpl::~LogStoreImpl() { close(); }
 Partition* LogStoreImpl::findPartition(PartitionId id) const {
   auto found = partitions_.find(id);
   return found == partitions_.end() || found->second->deleted ? nullptr : found->second.get();
+}
+
+Result<bool> LogStoreImpl::visitPartitions(const std::function<void(Partition&)>& visit,
+                                           const std::function<Result<>()>& between) {
+  size_t bucketsBefore = 0;
+  bool rehashed = false;
+  for (size_t bucket = 0;;) {
+    {
+      Lock lock(mutex_);
+      size_t buckets = partitions_.bucket_count();
+      rehashed |= bucket != 0 && buckets != bucketsBefore;
+      bucketsBefore = buckets;
+      size_t to = std::min(bucket + kBucketsAtOnce, buckets);
+      for (; bucket < to; ++bucket) {
+        for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
+          visit(*it->second);
+        }
+      }
+      if (bucket >= buckets) return !rehashed;
+    }
+    if (!between) continue;
+    if (auto done = between(); !done) return std::unexpected(done.error());
+  }
 }
 
 Partition& LogStoreImpl::makePartition(PartitionId id, Retention retention) {

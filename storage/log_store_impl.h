@@ -100,6 +100,11 @@ class LogStoreImpl final : public LogStore {
 
   // ---- log_store.cc
   Partition* findPartition(PartitionId id) const;
+  /// Visits all partitions under the lock, so many at a time; `between`, if given, runs without it. One
+  /// that is made meanwhile may be missed. False: so many were made that others may have been
+  /// missed too, or visited twice.
+  Result<bool> visitPartitions(const std::function<void(Partition&)>& visit,
+                               const std::function<Result<>()>& between = nullptr);
   Partition& makePartition(PartitionId id, Retention retention);
   void erasePartition(Partition& partition);
   void dropChunks(Partition& partition, size_t count);

@@ -10,7 +10,6 @@
 namespace polylog::storage {
 namespace {
 
-constexpr size_t kBucketsAtOnce = 1024;
 constexpr size_t kChangesAtOnce = 1000;
 /// A producer silent for so long is forgotten, as Kafka's brokers do by default.
 constexpr int64_t kProducerExpiryMs = 24LL * 3600 * 1000;
@@ -60,28 +59,20 @@ Result<> LogStoreImpl::moveLogStarts() {
   int64_t nowMs = clock_.wallMillis();
   bool rollWanted = false;
   std::vector<StateChange> changes;
-  for (size_t bucket = 0;;) {
-    {
-      Lock lock(mutex_);
-      size_t buckets = partitions_.bucket_count();
-      size_t to = std::min(bucket + kBucketsAtOnce, buckets);
-      for (; bucket < to; ++bucket) {
-        for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
-          Partition& partition = *it->second;
-          if (partition.deleted) continue;
-          if (partition.producers &&
-              partition.producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
-            markDirty(partition);
-          }
-          Offset start = expiredUpTo(partition, nowMs, rollWanted);
-          if (start > partition.logStart) changes.push_back(logStartMoved(partition.id, start));
-        }
-      }
-      if (bucket >= buckets) break;
+  auto visit = [&](Partition& partition) {
+    if (partition.deleted) return;
+    if (partition.producers && partition.producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
+      markDirty(partition);
     }
-    if (changes.size() < kChangesAtOnce) continue;
-    if (auto done = appendChanges(std::exchange(changes, {})); !done) return done;
-  }
+    Offset start = expiredUpTo(partition, nowMs, rollWanted);
+    if (start > partition.logStart) changes.push_back(logStartMoved(partition.id, start));
+  };
+  auto append = [&]() -> Result<> {
+    if (changes.size() < kChangesAtOnce) return {};
+    return appendChanges(std::exchange(changes, {}));
+  };
+  // What is missed has its turn at the next round.
+  if (auto done = visitPartitions(visit, append); !done) return std::unexpected(done.error());
   if (!changes.empty()) {
     if (auto done = appendChanges(std::move(changes)); !done) return done;
   }

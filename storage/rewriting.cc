@@ -16,7 +16,6 @@
 namespace polylog::storage {
 namespace {
 
-constexpr size_t kBucketsAtOnce = 1024;
 /// What a partition must hold before it is asked what of it is used up above its log start.
 constexpr uint64_t kWorthAsking = 1U << 20;
 /// Entries of a rewritten segment are ended at this size.
@@ -98,30 +97,20 @@ std::vector<std::shared_ptr<Segment>> LogStoreImpl::scatteredSegments() {
   };
   std::unordered_map<uint64_t, uint64_t> alive;
   std::vector<Asked> asked;
-  for (size_t bucket = 0;;) {
-    Lock lock(mutex_);
-    size_t buckets = partitions_.bucket_count();
-    size_t to = std::min(bucket + kBucketsAtOnce, buckets);
-    for (; bucket < to; ++bucket) {
-      for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
-        const Partition& partition = *it->second;
-        bool worth = liveness_ != nullptr && partition.bytes >= kWorthAsking;
-        if (worth) asked.push_back({partition.id, {}});
-        for (const Chunk& chunk : partition.chunks) {
-          if (chunk.dead) continue;
-          uint64_t records = countOutside(std::max(chunk.first, partition.logStart), chunk.end, {});
-          alive[chunk.segment] += shareOf(chunk, records);
-          if (worth) {
-            Chunk& light = asked.back().chunks.emplace_back(chunk);
-            light.first = std::max(chunk.first, partition.logStart);
-            light.bytes = shareOf(chunk, records);
-            light.run = nullptr;
-          }
-        }
-      }
+  (void)visitPartitions([&](Partition& partition) {
+    bool worth = liveness_ != nullptr && partition.bytes >= kWorthAsking;
+    if (worth) asked.push_back({partition.id, {}});
+    for (const Chunk& chunk : partition.chunks) {
+      if (chunk.dead) continue;
+      uint64_t records = countOutside(std::max(chunk.first, partition.logStart), chunk.end, {});
+      alive[chunk.segment] += shareOf(chunk, records);
+      if (!worth) continue;
+      Chunk& light = asked.back().chunks.emplace_back(chunk);
+      light.first = std::max(chunk.first, partition.logStart);
+      light.bytes = shareOf(chunk, records);
+      light.run = nullptr;
     }
-    if (bucket >= buckets) break;
-  }
+  });
   for (const Asked& one : asked) {
     std::vector<OffsetRange> dead = liveness_->usedUp(one.partition);
     if (dead.empty()) continue;
@@ -220,25 +209,27 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
     Chunk chunk;
   };
   std::vector<Wanted> wanted;
-  for (size_t bucket = 0;;) {
+  {
     Lock lock(mutex_);
-    if (bucket == 0) rewriting.links = rewriting.segment->links;
-    size_t buckets = partitions_.bucket_count();
-    size_t to = std::min(bucket + kBucketsAtOnce, buckets);
-    for (; bucket < to; ++bucket) {
-      for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
-        for (const Chunk& chunk : it->second->chunks) {
-          bool own = chunk.segment == info.id;
-          bool links = chunk.segment > info.id && chunk.minLink < info.end.value();
-          if (chunk.dead || (!own && !links)) continue;
-          wanted.push_back({it->first, chunk});
-          // One that grows is copied.
-          Chunk& copy = wanted.back().chunk;
-          if (copy.run) copy.run = std::make_shared<IndexRun>(*copy.run);
-        }
-      }
+    rewriting.links = rewriting.segment->links;
+  }
+  auto visit = [&](Partition& partition) {
+    for (const Chunk& chunk : partition.chunks) {
+      bool own = chunk.segment == info.id;
+      bool links = chunk.segment > info.id && chunk.minLink < info.end.value();
+      if (chunk.dead || (!own && !links)) continue;
+      wanted.push_back({partition.id, chunk});
+      // One that grows is copied.
+      Chunk& copy = wanted.back().chunk;
+      if (copy.run) copy.run = std::make_shared<IndexRun>(*copy.run);
     }
-    if (bucket >= buckets) break;
+  };
+  // None may be missed: what nobody claims is dropped. (What is made meanwhile counts by its links.)
+  for (bool all = false; !all;) {
+    wanted.clear();
+    auto visited = visitPartitions(visit);
+    if (!visited) return std::unexpected(visited.error());
+    all = *visited;
   }
   std::sort(wanted.begin(), wanted.end(),
             [](const Wanted& a, const Wanted& b) { return a.partition < b.partition; });
