@@ -24,9 +24,10 @@ void describeConfig(Json& json, const TopicConfig& config) {
   json.object([&] {
     json.field("retention_ms", config.retentionMs);
     json.field("retention_bytes", config.retentionBytes);
-    json.field("cleanup_policy", config.cleanup.compacts && config.cleanup.deletes ? "compact,delete"
-                                 : config.cleanup.compacts                         ? "compact"
-                                                                                   : "delete");
+    json.field("cleanup_policy", config.cleanup.compacts && config.cleanup.deletes
+                                     ? "compact,delete"
+                                 : config.cleanup.compacts ? "compact"
+                                                           : "delete");
     json.field("flush", config.flush == FlushPolicy::kSafe       ? "safe"
                         : config.flush == FlushPolicy::kInterval ? "interval"
                                                                  : "never");
@@ -151,9 +152,10 @@ void Api::handle(Call call) {
     if (path[1] == "queues" && path.size() <= 3) return handleQueues(std::move(call));
     if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
-  call.reply.error({ErrorKind::kNotFound,
-                    "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
-                    "/api/sessions, /api/queues and /api/exchanges"});
+  call.reply.error(
+      {ErrorKind::kNotFound,
+       "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
+       "/api/sessions, /api/queues and /api/exchanges"});
 }
 
 void Api::handleTopics(Call call) {
@@ -239,18 +241,29 @@ void Api::createTopic(Call call) {
   auto partitions = number("partitions", -1);
   auto millis = number("retention_ms", -1);
   auto bytes = number("retention_bytes", -1);
-  if (!partitions || *partitions > 10'000 || *partitions == 0 || !millis || !bytes) {
+  bool partitionsFit =
+      partitions && (*partitions == -1 || (*partitions >= 1 && *partitions <= 10'000));
+  if (!partitionsFit || !millis || *millis < -1 || !bytes || *bytes < -1) {
     return call.reply.error(
-        {ErrorKind::kInvalid, "partitions, retention_ms and retention_bytes are whole numbers"});
+        {ErrorKind::kInvalid,
+         "partitions is 1 to 10000; retention_ms and retention_bytes are -1 (without "
+         "limit) or more"});
+  }
+  for (const auto& [key, value] : call.query) {
+    bool known = key == "partitions" || key == "retention_ms" || key == "retention_bytes" ||
+                 key == "cleanup_policy";
+    if (!known) return call.reply.error({ErrorKind::kInvalid, "a topic has no " + key});
   }
   spec.partitions = static_cast<int32_t>(*partitions);
   auto policy = call.query.find("cleanup_policy");
   bool policyGiven = policy != call.query.end();
   if (policyGiven && policy->second != "delete" && policy->second != "compact" &&
       policy->second != "compact,delete") {
-    return call.reply.error({ErrorKind::kInvalid, "cleanup_policy is delete, compact or compact,delete"});
+    return call.reply.error(
+        {ErrorKind::kInvalid, "cleanup_policy is delete, compact or compact,delete"});
   }
-  if (policyGiven || call.query.contains("retention_ms") || call.query.contains("retention_bytes")) {
+  if (policyGiven || call.query.contains("retention_ms") ||
+      call.query.contains("retention_bytes")) {
     spec.config.emplace();
     spec.config->retentionMs = *millis;
     spec.config->retentionBytes = *bytes;

@@ -73,7 +73,8 @@ void change(const CommonRef& common, const char* method, const std::string& path
 /// NOUN list|describe|delete. Returns the noun's command for more verbs.
 CLI::App* addNoun(CLI::App& app, const CommonRef& common, const char* noun,
                   const Columns& listColumns, const char* array, const Columns& columns) {
-  CLI::App* command = app.add_subcommand(noun, fmt::format("List, describe and delete {}s", noun));
+  CLI::App* command =
+      app.add_subcommand(noun, fmt::format("What there is of {}s, and changes to it", noun));
   command->require_subcommand(1);
   std::string base = fmt::format("/api/{}s", noun);
   CLI::App* list = command->add_subcommand("list", "All of them");
@@ -106,9 +107,9 @@ void addTopicCreate(CLI::App* topic, const CommonRef& common) {
       create->add_option("--partitions", arguments->partitions, "Number of partitions");
   auto* millis = create->add_option("--retention-ms", arguments->millis, "-1 = without limit");
   auto* bytes = create->add_option("--retention-bytes", arguments->bytes, "-1 = without limit");
-  auto* policy = create->add_option("--cleanup-policy", arguments->policy,
-                                    "What becomes of old records")
-                     ->check(CLI::IsMember({"delete", "compact", "compact,delete"}));
+  auto* policy =
+      create->add_option("--cleanup-policy", arguments->policy, "What becomes of old records")
+          ->check(CLI::IsMember({"delete", "compact", "compact,delete"}));
   create->callback([=] {
     std::string query;
     auto add = [&](CLI::Option* option, const char* key, int64_t value) {
@@ -136,9 +137,8 @@ void addTypedCreate(CLI::App* command, const CommonRef& common, const char* noun
       ->capture_default_str()
       ->check(CLI::IsMember(types));
   std::string base = fmt::format("/api/{}s/", noun);
-  create->callback([=] {
-    change(common, "POST", base + encoded(common->name) + "?type=" + encoded(*type));
-  });
+  create->callback(
+      [=] { change(common, "POST", base + encoded(common->name) + "?type=" + encoded(*type)); });
 }
 
 }  // namespace

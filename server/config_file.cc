@@ -12,7 +12,10 @@ namespace polylog::server {
 std::vector<Error> loadConfigFile(const std::string& path, Config& config) {
   std::ifstream file(path, std::ios::binary);
   std::stringstream text;
-  if (!file || !(text << file.rdbuf())) {
+  // An empty file is fine; inserting nothing would count as a failure.
+  bool readable =
+      file && (file.peek() == std::ifstream::traits_type::eof() || text << file.rdbuf());
+  if (!readable || file.bad()) {
     return {{ErrorKind::kNotFound,
              fmt::format("can't read the configuration file {}: {}", path, std::strerror(errno))}};
   }

@@ -153,7 +153,12 @@ Result<> Server::openStore() {
                                                 config_.dataDirectory, store.error().text));
   }
   store_ = std::move(*store);
-  for (const std::string& note : store_->recovery().notes) logWarning("recovery: " + note);
+  const storage::RecoveryReport& found = store_->recovery();
+  logInfo(fmt::format(
+      "polylog {}, data directory {}: journal of {} octets, {} damaged entries, {} octets "
+      "of a torn end dropped",
+      kVersion, config_.dataDirectory, found.durableEnd.value(), found.damagedEntries,
+      found.truncatedBytes));
   return {};
 }
 

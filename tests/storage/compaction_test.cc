@@ -67,7 +67,8 @@ class CompactionTest : public StoreTest {
     }
     return found;
   }
-  /// What is there is as it was written; of each key at least the latest is there. Returns how many.
+  /// What is there is as it was written; of each key at least the latest is there. Returns how
+  /// many.
   size_t check(uint64_t partition) {
     const auto& model = model_[partition];
     std::map<std::string, int64_t> latest;
@@ -114,7 +115,8 @@ TEST(KeyMapTest, TellsKeysApartAndWhatIsSuperseded) {
   EXPECT_EQ(map.put(KeyMap::keyOf(BytesView("77")), Offset(7000), true), Offset(77));
   EXPECT_EQ(map.size(), 5002U);
   int tombstones = 0;
-  map.forEach([&](const KeyMap::Item& item) { tombstones += item.tombstone && !item.alone ? 1 : 0; });
+  map.forEach(
+      [&](const KeyMap::Item& item) { tombstones += item.tombstone && !item.alone ? 1 : 0; });
   EXPECT_EQ(tombstones, 1);
 }
 
@@ -132,7 +134,8 @@ TEST_F(CompactionTest, KeepsTheLatestOfEachKeyUnderItsOffset) {
       for (int i = 0; i < 50; ++i) {
         // Key 49 is written once, in the first round: its batch can't go as a whole.
         if (i == 49 && round > 0) break;
-        batch.push_back({"key " + std::to_string(i), std::to_string(round) + std::string(200, 'v')});
+        batch.push_back(
+            {"key " + std::to_string(i), std::to_string(round) + std::string(200, 'v')});
       }
       write(1, batch, compression);
     }
@@ -202,7 +205,8 @@ TEST_F(CompactionTest, HonoursTheLags) {
   ASSERT_TRUE(make(2));
   ASSERT_TRUE(make(3, compacted({0, minute, 0, 100})));
   for (int i = 0; i < 20; ++i) {
-    for (uint64_t partition : {1U, 3U}) write(partition, {{"k", std::to_string(i) + std::string(500, '.')}});
+    for (uint64_t partition : {1U, 3U})
+      write(partition, {{"k", std::to_string(i) + std::string(500, '.')}});
   }
   write(3, {{"once", std::string(60'000, 'x')}});
   roll(2);
@@ -269,7 +273,9 @@ TEST_F(CompactionTest, RandomHistoriesSurviveCrashes) {
         if (dice.next() % 10 != 0) one.value = std::string(dice.next() % 400, 'v');
       }
       write(partition, records, static_cast<Compression>(dice.next() % 5));
-      if (dice.next() % 20 == 0) ASSERT_TRUE(store_->runRetention());
+      if (dice.next() % 20 == 0) {
+        ASSERT_TRUE(store_->runRetention());
+      }
       if (dice.next() % 40 == 0) {
         crash(test::kAllPowerFailures[dice.next() % test::kAllPowerFailures.size()]);
         open();
