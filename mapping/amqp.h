@@ -20,8 +20,8 @@ namespace polylog::mapping {
 
 /// AMQP's short strings: names, routing keys, properties, names in tables.
 inline constexpr size_t kAmqpMaxShortString = 255;
-/// The longest expiration that RabbitMQ takes, in milliseconds.
-inline constexpr int64_t kAmqpMaxExpirationMs = 4294967295;
+/// The longest that a message or queue may be told to live, in milliseconds: RabbitMQ's ten years.
+inline constexpr int64_t kAmqpMaxExpirationMs = 315'360'000'000;
 /// A record's timestamp to the millisecond, as RabbitMQ's own interceptor names it: AMQP's has
 /// seconds.
 inline constexpr BytesView kAmqpTimestampHeader = "timestamp_in_ms";
@@ -97,8 +97,9 @@ void headersFromAmqp(const AmqpProperties& properties, int64_t nowMs, std::vecto
 /// Sets `out` to the properties with which `record` is delivered to an AMQP client; for records
 /// with amqpOriginal(), deliver that instead. The expiration becomes what remains of it. Records
 /// that no AMQP client published bear their timestamp, and it again in milliseconds as a last
-/// header kAmqpTimestampHeader. kExpired: don't deliver; `out` is of no use.
+/// header kAmqpTimestampHeader. kExpired: don't deliver; kTooLarge: its headers are over `largest`
+/// octets as AMQP writes them; `out` is then of no use.
 Deliverable amqpFromHeaders(const Record& record, int64_t nowMs, AmqpProperties& out,
-                            TextArena& arena);
+                            TextArena& arena, size_t largest = SIZE_MAX);
 
 }  // namespace polylog::mapping

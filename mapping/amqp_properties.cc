@@ -73,12 +73,15 @@ bool takeProperty(const Header& header, AmqpProperties& out, TextArena& arena) {
   return false;
 }
 
-void addHeader(const Header& header, AmqpProperties& out, TextArena& arena) {
+/// Returns the octets that the entry takes in a field table (AMQP 0-9-1, 4.2.5.5), at least.
+size_t addHeader(const Header& header, AmqpProperties& out, TextArena& arena) {
+  constexpr size_t kNameLengthAndType = 2;
   BytesView name = unescaped(header.name, Protocol::kAmqp).value_or(header.name);
-  if (name.size() > kAmqpMaxShortString) return;
+  if (name.size() > kAmqpMaxShortString) return 0;
   BytesView nameText = textOfName(name, arena);
-  if (nameText.size() > kAmqpMaxShortString) return;
+  if (nameText.size() > kAmqpMaxShortString) return 0;
   out.headers.emplace_back(std::string(nameText), valueFor(header.value));
+  return kNameLengthAndType + nameText.size() + (header.value ? header.value->size() : 0);
 }
 
 void addTimestamp(const Record& record, AmqpProperties& out) {
@@ -126,8 +129,9 @@ void headersFromAmqp(const AmqpProperties& properties, int64_t nowMs, std::vecto
 }
 
 Deliverable amqpFromHeaders(const Record& record, int64_t nowMs, AmqpProperties& out,
-                            TextArena& arena) {
+                            TextArena& arena, size_t largest) {
   out.clear();
+  size_t octets = 0;
   for (const Header& header : record.headers) {
     if (header.name.starts_with(kReservedHeaderPrefix)) continue;
     if (!out.expirationMs) {
@@ -137,7 +141,10 @@ Deliverable amqpFromHeaders(const Record& record, int64_t nowMs, AmqpProperties&
         continue;
       }
     }
-    if (!takeProperty(header, out, arena)) addHeader(header, out, arena);
+    if (takeProperty(header, out, arena)) continue;
+    // A few octets may become many times their memory: no more of it than can be sent.
+    octets += addHeader(header, out, arena);
+    if (octets > largest) return Deliverable::kTooLarge;
   }
   if (record.timestampMs >= 0 && !amqpOriginal(record)) addTimestamp(record, out);
   return Deliverable::kYes;

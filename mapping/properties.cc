@@ -115,7 +115,7 @@ constexpr LossRow kLosses[] = {
     {"Kafka", "AMQP", "`user.` before the name of a property that AMQP has a place for",
      "taken off"},
     {"Kafka", "AMQP", "order between headers that become properties and others", "not kept"},
-    {"Kafka", "AMQP", "`expiry` more than 4,294,967,295 ms away", "an expiration of so many"},
+    {"Kafka", "AMQP", "`expiry` more than 315,360,000,000 ms away", "an expiration of so many"},
     {"Kafka", "AMQP", "topic and key whose routing key, marked if need be, is over 255 octets",
      "not delivered, counted"},
     {"Kafka", "AMQP", "producer id", "not shown"},

@@ -68,7 +68,7 @@ std::optional<int64_t> expiryOf(const Header& header);
 /// that know expiry. The ...FromHeaders() functions say the same.
 bool isExpired(const Record& record, int64_t nowMs);
 
-enum class Deliverable : bool { kExpired = false, kYes = true };
+enum class Deliverable : uint8_t { kExpired, kYes, kTooLarge };
 
 /// Whether an MQTT client published the record (as far as the record tells).
 bool publishedByMqtt(const Record& record);

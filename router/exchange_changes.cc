@@ -110,17 +110,26 @@ void ExchangeTable::declare(Worker& worker, ExchangeSpec spec, Done<Result<Excha
   ExchangeSpec found = there->spec;
   bool predeclared = found.name.empty() || found.name.starts_with("amq.");
   std::vector<storage::StateChange> state;
-  // Also one that is there already: it may not be durable yet.
-  if (found.durable && !predeclared) {
+  // Also one that is there already, if it may not be durable yet.
+  if (found.durable && !predeclared && !there->kept) {
     state.push_back({storage::StateTable::kExchange, found.name, encodeExchange(found)});
   }
   append(worker, std::move(state),
          [this, &worker, number = there->number, found,
           done = std::move(done)](Result<> result) mutable {
-           if (result) return done(std::move(found));
+           if (result) {
+             declared(found.name, number);
+             return done(std::move(found));
+           }
            declareFailed(worker, found.name, number);
            done(std::unexpected(result.error()));
          });
+}
+
+void ExchangeTable::declared(const std::string& name, uint32_t number) {
+  std::unique_lock lock(mutex_);
+  Exchange* exchange = findLocked(name);
+  if (exchange != nullptr && exchange->number == number) exchange->kept = true;
 }
 
 void ExchangeTable::declareFailed(Worker& worker, const std::string& name, uint32_t number) {

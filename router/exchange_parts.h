@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -10,6 +11,7 @@
 
 #include "core/model/topic.h"
 #include "router/exchange_table.h"
+#include "router/headers_match.h"
 
 namespace polylog::router {
 
@@ -32,6 +34,7 @@ struct ExchangeTable::Exchange {
   ExchangeSpec spec;
   uint32_t number = 0;
   int64_t standing = 0;  ///< as a binding's
+  bool kept = false;     ///< its declaration is in the journal
   std::vector<Binding*> all;
   std::unordered_map<std::string, std::vector<Binding*>, TextHash, std::equal_to<>>
       byKey;                                   ///< direct
@@ -45,6 +48,7 @@ struct ExchangeTable::Search {
   std::unordered_set<const Exchange*> seen;
   std::unordered_set<const Queue*> queues;  ///< those in `out`
   std::vector<const Exchange*> ahead;
+  std::optional<HeadersByName> byName;  ///< of `headers`, once an exchange looks
 };
 
 }  // namespace polylog::router

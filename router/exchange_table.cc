@@ -85,6 +85,7 @@ Result<> ExchangeTable::load() {
     }
     exchange->number = nextNumber_++;
     exchange->standing = 1;
+    exchange->kept = true;
     exchange->spec = std::move(*spec);
     exchanges_.emplace(exchange->spec.name, std::move(exchange));
     return true;
@@ -174,7 +175,7 @@ Result<RouteImplRef> ExchangeTable::route(Worker& worker, const std::string& exc
     if (found->spec.internal) {
       return fail(ErrorKind::kUnauthorized, "exchange '" + exchange + "' is internal");
     }
-    Search search{*out, headers, {}, {}, {}};
+    Search search{*out, headers, {}, {}, {}, {}};
     this->search(*found, routingKey, search);
   }
   if (!out->headers && mine.text.size() <= kLongestRoute) mine.known.emplace(mine.text, out);
@@ -199,7 +200,7 @@ RouteImplRef ExchangeTable::routeAgain(const RouteImpl& old) const {
   std::shared_lock lock(mutex_);
   const Exchange* found = findLocked(old.exchange);
   if (found == nullptr) return out;
-  Search search{*out, headers ? &*headers : nullptr, {}, {}, {}};
+  Search search{*out, headers ? &*headers : nullptr, {}, {}, {}, {}};
   this->search(*found, old.routingKey, search);
   return out;
 }
@@ -211,7 +212,7 @@ void ExchangeTable::collect(const std::string& exchange, const Address& address,
   std::shared_lock lock(mutex_);
   const Exchange* found = findLocked(exchange);
   if (found == nullptr) return;
-  Search search{out, nullptr, {findLocked(kTopicsExchange)}, {}, {}};
+  Search search{out, nullptr, {findLocked(kTopicsExchange)}, {}, {}, {}};
   this->search(*found, routingKey, search);
 }
 
@@ -258,9 +259,10 @@ void ExchangeTable::visit(const Exchange& exchange, BytesView routingKey, Search
       break;
     case ExchangeType::kHeaders: {
       const Table* table = search.headers ? &search.headers->table() : nullptr;
+      if (!search.byName) search.byName.emplace(table);
       if (!search.out.headers) search.out.headers = table ? *table : Table();
       for (const Binding* binding : exchange.all) {
-        if (headersMatch(binding->spec.arguments, table)) take(*binding);
+        if (headersMatch(binding->spec.arguments, *search.byName)) take(*binding);
       }
       break;
     }

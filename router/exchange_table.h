@@ -104,6 +104,7 @@ class ExchangeTable {
   void eraseExchanges(std::vector<std::string> names, std::vector<storage::StateChange>& state);
   void dropIf(const std::string& destination, const std::function<bool(const Binding&)>& which,
               std::vector<storage::StateChange>& state);
+  void declared(const std::string& name, uint32_t number);
   void declareFailed(Worker& worker, const std::string& name, uint32_t number);
   void bindFailed(Worker& worker, const std::string& key, uint32_t number);
   void changed();

@@ -1,5 +1,6 @@
 #include "router/headers_match.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "core/base/bytes.h"
@@ -35,7 +36,23 @@ bool sameValue(const Value& a, const Value& b) {
 
 }  // namespace
 
-bool headersMatch(const Table& arguments, const Table* headers) {
+HeadersByName::HeadersByName(const Table* headers) {
+  if (headers == nullptr) return;
+  entries_.reserve(headers->size());
+  for (const auto& entry : *headers) entries_.push_back(&entry);
+  // Equal names keep their order, which is that of their addresses.
+  std::ranges::sort(entries_, {}, [](const auto* entry) {
+    return std::pair<std::string_view, const void*>(entry->first, entry);
+  });
+}
+
+const Value* HeadersByName::find(std::string_view name) const {
+  auto at = std::ranges::lower_bound(
+      entries_, name, {}, [](const auto* entry) { return std::string_view(entry->first); });
+  return at != entries_.end() && (*at)->first == name ? &(*at)->second : nullptr;
+}
+
+bool headersMatch(const Table& arguments, const HeadersByName& headers) {
   bool any = false;
   bool withX = false;
   if (const Value* mode = polylog::find(arguments, kMatchArgument)) {
@@ -46,7 +63,7 @@ bool headersMatch(const Table& arguments, const Table* headers) {
   }
   for (const auto& [name, wanted] : arguments) {
     if (name == kMatchArgument || (!withX && name.starts_with("x-"))) continue;
-    const Value* there = headers ? polylog::find(*headers, name) : nullptr;
+    const Value* there = headers.find(name);
     // A binding's value of nothing asks only that the header be there.
     bool matches = there != nullptr &&
                    (std::holds_alternative<std::monostate>(wanted.is) || sameValue(*there, wanted));

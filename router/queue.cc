@@ -12,9 +12,6 @@
 namespace polylog::router {
 namespace {
 
-/// What is handed to a client and not sent yet, at most. One delivery always may.
-constexpr int64_t kMostInFlight = 512;
-constexpr int64_t kMostBytesInFlight = 1 << 20;
 /// Deliveries in one go, before the worker's other work has its turn.
 constexpr int kDeliveriesAtATime = 1024;
 constexpr int64_t kRetryMicros = 1'000'000;
@@ -23,31 +20,27 @@ constexpr int64_t kRetryMicros = 1'000'000;
 
 // ---------------------------------------------------------------- consumers
 
-bool Consumer::tryTake(size_t bytes) {
-  int64_t count = flightCount.load();
-  if (count >= kMostInFlight || (count > 0 && flightBytes.load() >= kMostBytesInFlight))
-    return false;
-  if (acknowledges) {
-    if (window && !window->tryTake()) return false;
-    if (channelWindow && !channelWindow->tryTake()) {
+bool Consumer::tryTake(int64_t octets) {
+  if (!flight.tryTake(octets)) return false;
+  if (!connectionFlight || connectionFlight->tryTake(octets)) {
+    if (!acknowledges || !window || window->tryTake()) {
+      if (!acknowledges || !channelWindow || channelWindow->tryTake()) return true;
       if (window) window->give(1);
-      return false;
     }
+    if (connectionFlight) connectionFlight->give(1, octets);
   }
-  ++flightCount;
-  flightBytes += static_cast<int64_t>(bytes);
-  return true;
+  flight.give(1, octets);
+  return false;
 }
 
-void Consumer::sent(size_t count) {
-  int64_t bytes = 0;
-  count = std::min(count, handed.size());
-  for (size_t i = 0; i < count; ++i) {
-    bytes += static_cast<int64_t>(handed.front());
-    handed.pop_front();
-  }
-  flightCount -= static_cast<int64_t>(count);
-  flightBytes -= bytes;
+void Consumer::giveBack(std::span<const QueueDelivery> deliveries) {
+  auto count = static_cast<int64_t>(deliveries.size());
+  int64_t octets = 0;
+  for (const QueueDelivery& delivery : deliveries) octets += delivery.octets;
+  if (connectionFlight) connectionFlight->give(count, octets);
+  if (acknowledges && window) window->give(count);
+  if (acknowledges && channelWindow) channelWindow->give(count);
+  if (returned) returned();
 }
 
 // ---------------------------------------------------------------- any worker
@@ -96,6 +89,7 @@ void Queue::giveBack(std::vector<QueueDelivery> deliveries) {
       self->again_.erase(delivery.id);
       self->putBack(delivery.id, delivery.redelivered);
     }
+    self->unblock();
     self->pump();
   });
 }
@@ -126,10 +120,10 @@ bool Queue::removeConsumer(const ConsumerRef& consumer) {
   return consumers_.empty() && !ended_;
 }
 
-std::optional<QueueDelivery> Queue::takeOne(bool acknowledges) {
+std::optional<QueueDelivery> Queue::takeOne() {
   Next next;
   if (ended_ || !findNext(next)) return std::nullopt;
-  return take(next, acknowledges);
+  return take(next);
 }
 
 int64_t Queue::purge() {
@@ -192,15 +186,15 @@ void Queue::pump() {
     if (!findNext(next)) break;
     ConsumerRef consumer = std::move(ready_.front());
     ready_.pop_front();
-    size_t bytes = next.reader->bytes();
-    if (!consumer->tryTake(bytes)) {
+    auto octets = static_cast<int64_t>(next.reader->bytes());
+    if (!consumer->tryTake(octets)) {
       // Asked once more, since room may have been made before the flag could be seen.
       consumer->blocked = true;
-      if (!consumer->tryTake(bytes)) continue;
+      if (!consumer->tryTake(octets)) continue;
       consumer->blocked = false;
     }
     if (consumer->batch.empty()) given.push_back(consumer);
-    consumer->batch.push_back(take(next, consumer->acknowledges));
+    consumer->batch.push_back(take(next));
     ready_.push_back(std::move(consumer));
     --left;
   }
@@ -278,42 +272,39 @@ void Queue::skip(const Next& next, int64_t end, const char* why) {
   changed();
 }
 
-QueueDelivery Queue::take(const Next& next, bool acknowledges) {
+/// Out with a consumer, until it is settled: by the client, or for one that doesn't acknowledge as
+/// it is handed over.
+QueueDelivery Queue::take(const Next& next) {
   QueueDelivery delivery;
   delivery.record = next.reader->record();
   delivery.id = next.id;
+  delivery.octets = static_cast<int64_t>(next.reader->bytes());
   delivery.redelivered = next.redelivered;
   if (next.fromReturned) {
     returned_.erase(next.id);
   } else {
     ++cursor_;
   }
-  if (acknowledges) {
-    ++out_;
-    if (next.redelivered && next.id >= sentEnd_) again_.insert(next.id);
-  } else {
-    acks_.add(next.id);
-    changed();
-  }
+  ++out_;
+  if (next.redelivered && next.id >= sentEnd_) again_.insert(next.id);
   core_.metrics.recordsOut(Protocol::kAmqp).add();
-  core_.metrics.bytesOut(Protocol::kAmqp).add(static_cast<int64_t>(next.reader->bytes()));
+  core_.metrics.bytesOut(Protocol::kAmqp).add(delivery.octets);
   return delivery;
 }
 
 void Queue::hand(const ConsumerRef& consumer) {
   auto deliver = [self = shared_from_this(), consumer,
                   batch = std::exchange(consumer->batch, {})]() mutable {
-    if (consumer->listener != nullptr) {
-      for (const QueueDelivery& delivery : batch) {
-        consumer->handed.push_back(sizeOf(delivery.record->record));
-      }
-      return consumer->listener->onDeliveries(batch);
+    if (consumer->listener == nullptr) {
+      consumer->giveBack(batch);
+      return self->giveBack(std::move(batch));
     }
-    if (!consumer->acknowledges) return;  // used up as they were taken
-    auto count = static_cast<int64_t>(batch.size());
-    if (consumer->window) consumer->window->give(count);
-    if (consumer->channelWindow) consumer->channelWindow->give(count);
-    self->giveBack(std::move(batch));
+    if (consumer->acknowledges) return consumer->listener->onDeliveries(batch);
+    std::vector<Settlement> used;
+    used.reserve(batch.size());
+    for (const QueueDelivery& delivery : batch) used.push_back({delivery.id, Disposition::kAccept});
+    consumer->listener->onDeliveries(batch);
+    self->settle(used);
   };
   core_.onWorker(consumer->worker, std::move(deliver));
 }

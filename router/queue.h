@@ -30,36 +30,37 @@
 
 namespace polylog::router {
 
-/// A consumer's half that its queue knows. Deliveries are counted as in flight from the moment that
-/// they are taken until the client says that they are sent, so a client that doesn't read holds a
-/// bounded number.
+/// A consumer's half that its queue knows. Deliveries are in flight from the moment that they are
+/// taken until the client says that they are sent.
 struct Consumer {
-  Consumer(Worker& itsWorker, QueueListener* itsListener, const ConsumeOptions& options)
+  Consumer(Worker& itsWorker, QueueListener* itsListener, ConsumeOptions& options)
       : worker(itsWorker),
         acknowledges(options.acknowledges),
         exclusive(options.exclusive),
         window(options.window),
         channelWindow(options.channelWindow),
+        connectionFlight(options.flight),
+        returned(std::move(options.returned)),
         listener(itsListener) {}
 
-  bool tryTake(size_t bytes);
-  /// On the client's worker.
-  void sent(size_t count);
+  bool tryTake(int64_t octets);
+  /// What was taken and never handed over. On the client's worker.
+  void giveBack(std::span<const QueueDelivery> deliveries);
 
   Worker& worker;
   const bool acknowledges;
   const bool exclusive;
   const DeliveryWindowRef window;
   const DeliveryWindowRef channelWindow;
+  const DeliveryFlightRef connectionFlight;
+  const std::function<void()> returned;
 
   // Both workers'.
-  std::atomic<int64_t> flightCount{0};
-  std::atomic<int64_t> flightBytes{0};
+  DeliveryFlight flight{512, 1 << 20};
   std::atomic<bool> blocked{false};  ///< the queue waits to be told
 
   // The client's.
-  QueueListener* listener;    ///< null once the consumer is over
-  std::deque<size_t> handed;  ///< sizes of what was handed over and is not sent
+  QueueListener* listener;  ///< null once the consumer is over
 
   // The queue's.
   std::vector<QueueDelivery> batch;
@@ -91,7 +92,7 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// True if it was the last one.
   bool removeConsumer(const ConsumerRef& consumer);
   bool hasConsumers() const { return !consumers_.empty(); }
-  std::optional<QueueDelivery> takeOne(bool acknowledges);
+  std::optional<QueueDelivery> takeOne();
   int64_t purge();
   /// Deleted: tells its consumers, delivers nothing any more.
   void end();
@@ -99,6 +100,7 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// Declarations that are in the journal or on their way there, so that one that fails doesn't
   /// take away what another one was promised. The registry's, under its lock.
   int64_t standing = 0;
+  std::atomic<bool> kept{false};  ///< its declaration is in the journal
   /// What deletes its state.
   void appendDeletion(std::vector<storage::StateChange>& state) const;
 
@@ -125,7 +127,7 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   bool findNext(Next& next);
   PartitionReader::Found look(Next& next);
   void skip(const Next& next, int64_t end, const char* why);
-  QueueDelivery take(const Next& next, bool acknowledges);
+  QueueDelivery take(const Next& next);
   void hand(const ConsumerRef& consumer);
   void apply(std::span<const Settlement> settlements);
   void putBack(int64_t id, bool redelivered);

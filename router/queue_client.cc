@@ -98,8 +98,8 @@ class ClassicConsumer final : public QueueConsumer {
     });
   }
   const std::shared_ptr<QueueRef>& queue() const override { return ref_; }
-  void sent(size_t count) override {
-    consumer_->sent(count);
+  void sent(int64_t count, int64_t octets) override {
+    consumer_->flight.give(count, octets);
     queue_->resume(consumer_);
   }
   void resume() override { queue_->resume(consumer_); }
@@ -117,7 +117,7 @@ class StreamReader final : public QueueConsumer {
       : stream_(std::move(stream)), ref_(stream_) {}
   ~StreamReader() override { stream_->end(); }
   const std::shared_ptr<QueueRef>& queue() const override { return ref_; }
-  void sent(size_t count) override { stream_->sent(count); }
+  void sent(int64_t count, int64_t octets) override { stream_->sent(count, octets); }
   void resume() override { stream_->resume(); }
 
  private:
@@ -425,12 +425,16 @@ void QueueClientImpl::get(const std::string& name, bool acknowledges,
   auto alive = std::weak_ptr<bool>(alive_);
   queue->onHome([&core = core_, &worker = worker_, queue, acknowledges, told, alive] {
     std::optional<QueueGot> got;
-    if (auto delivery = queue->takeOne(acknowledges)) {
+    if (auto delivery = queue->takeOne()) {
       got = QueueGot{std::move(*delivery), queue, queue->info().ready};
     }
     core.onWorker(worker, [queue, acknowledges, told, alive, got = std::move(got)]() mutable {
-      if (alive.lock()) return (*told)(std::move(got));
-      if (got && acknowledges) queue->giveBack({std::move(got->delivery)});
+      if (got && !alive.lock()) return queue->giveBack({std::move(got->delivery)});
+      if (got && !acknowledges) {
+        const Settlement used{got->delivery.id, Disposition::kAccept};
+        queue->settle({&used, 1});
+      }
+      if (alive.lock()) (*told)(std::move(got));
     });
   });
 }

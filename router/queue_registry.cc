@@ -45,6 +45,7 @@ Result<> QueueRegistry::load(LeaderEpoch epoch) {
     queue->restoreFloor(ends->logStart.value());
     queue->restoreSent(ends->end.value());
     queue->standing = 1;
+    queue->kept = true;
     queues_.emplace(queue->spec().name, std::move(queue));
     return true;
   });
@@ -154,7 +155,7 @@ void QueueRegistry::declare(Worker& worker, uint64_t client, QueueSpec spec,
   PartitionId partition = declared.queue->partition();
   bool wait = made.durable && !made.exclusive;
   auto answer = [told, declared] { (*told)(declared); };
-  if (!declared.created && !wait) return worker.later(answer);
+  if (!declared.created && (!wait || declared.queue->kept)) return worker.later(answer);
   // One that was there already may not be durable yet, and may never be: all of it once more is the
   // simplest to wait for.
   storage::AppendRequest request;
@@ -166,7 +167,10 @@ void QueueRegistry::declare(Worker& worker, uint64_t client, QueueSpec spec,
                   wait](const Result<storage::Appended>& result) {
     if (!result) declareFailed(queue);
     if (!wait) return;
-    if (result) return answer();
+    if (result) {
+      queue->kept = true;
+      return answer();
+    }
     (*told)(std::unexpected(result.error()));
   };
   if (auto appended = core_.store.append(std::move(request)); !appended) {

@@ -38,7 +38,7 @@ Result<int64_t> startOf(Core& core, PartitionId partition, const StreamStart& st
 Result<std::shared_ptr<StreamConsumer>> StreamConsumer::open(Core& core, Worker& worker,
                                                              TopicRef topic,
                                                              std::vector<PartitionId> partitions,
-                                                             const ConsumeOptions& options,
+                                                             ConsumeOptions& options,
                                                              QueueListener* listener) {
   if (options.start.kind == StreamStart::Kind::kOffset && partitions.size() > 1) {
     return fail(
@@ -63,8 +63,8 @@ Result<std::shared_ptr<StreamConsumer>> StreamConsumer::open(Core& core, Worker&
   return consumer;
 }
 
-StreamConsumer::StreamConsumer(Core& core, Worker& worker, TopicRef topic,
-                               const ConsumeOptions& options, QueueListener* listener)
+StreamConsumer::StreamConsumer(Core& core, Worker& worker, TopicRef topic, ConsumeOptions& options,
+                               QueueListener* listener)
     : core_(core),
       worker_(worker),
       topic_(std::move(topic)),
@@ -76,8 +76,8 @@ void StreamConsumer::settle(std::span<const Settlement> /*settlements*/) {
   resume();
 }
 
-void StreamConsumer::sent(size_t count) {
-  consumer_.sent(count);
+void StreamConsumer::sent(int64_t count, int64_t octets) {
+  consumer_.flight.give(count, octets);
   resume();
 }
 
@@ -118,9 +118,6 @@ void StreamConsumer::pump() {
     idle = advance(at, batch, blocked) ? 0 : idle + 1;
   }
   if (!batch.empty()) {
-    for (const QueueDelivery& delivery : batch) {
-      consumer_.handed.push_back(sizeOf(delivery.record->record));
-    }
     auto self = shared_from_this();  // the listener may end us
     if (consumer_.listener != nullptr) consumer_.listener->onDeliveries(batch);
     if (batch.size() >= kDeliveriesAtATime) pumpSoon();
@@ -153,8 +150,8 @@ bool StreamConsumer::advance(size_t at, std::vector<QueueDelivery>& out, bool& b
       retry_->start(kRetryMicros);
       return false;
   }
-  size_t bytes = source.reader->bytes();
-  if (!consumer_.tryTake(bytes)) {
+  auto octets = static_cast<int64_t>(source.reader->bytes());
+  if (!consumer_.tryTake(octets)) {
     consumer_.blocked = true;
     blocked = true;
     return false;
@@ -162,8 +159,9 @@ bool StreamConsumer::advance(size_t at, std::vector<QueueDelivery>& out, bool& b
   QueueDelivery& delivery = out.emplace_back();
   delivery.record = source.reader->record();
   delivery.id = source.next++;
+  delivery.octets = octets;
   core_.metrics.recordsOut(Protocol::kAmqp).add();
-  core_.metrics.bytesOut(Protocol::kAmqp).add(static_cast<int64_t>(bytes));
+  core_.metrics.bytesOut(Protocol::kAmqp).add(octets);
   return true;
 }
 

@@ -22,16 +22,16 @@ class StreamConsumer final : public QueueRef, public std::enable_shared_from_thi
   /// Reads `partitions` of the topic. kInvalid: a start that it can't have.
   static Result<std::shared_ptr<StreamConsumer>> open(Core& core, Worker& worker, TopicRef topic,
                                                       std::vector<PartitionId> partitions,
-                                                      const ConsumeOptions& options,
+                                                      ConsumeOptions& options,
                                                       QueueListener* listener);
-  StreamConsumer(Core& core, Worker& worker, TopicRef topic, const ConsumeOptions& options,
+  StreamConsumer(Core& core, Worker& worker, TopicRef topic, ConsumeOptions& options,
                  QueueListener* listener);
   ~StreamConsumer() override;
 
   /// Deliveries come from here on.
   void start() { pumpSoon(); }
   void settle(std::span<const Settlement> settlements) override;
-  void sent(size_t count);
+  void sent(int64_t count, int64_t octets);
   void resume();
   void end();
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "codecs/amqp/errors.h"
+#include "mapping/amqp.h"
 
 namespace polylog::amqp {
 namespace {
@@ -34,7 +35,7 @@ Wrong notNegative(const Value& value, const Table& all) {
 Wrong timeToLive(const Value& value, const Table& all) {
   if (auto wrong = notNegative(value, all)) return wrong;
   const int64_t number = std::get<int64_t>(value.is);
-  if (number > kLongestMs) return fmt::format("{{value_too_large,{}}}", number);
+  if (number > mapping::kAmqpMaxExpirationMs) return fmt::format("{{value_too_large,{}}}", number);
   return std::nullopt;
 }
 

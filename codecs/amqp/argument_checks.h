@@ -17,8 +17,6 @@ inline constexpr BytesView kQueueType = "x-queue-type";
 inline constexpr BytesView kMaxAge = "x-max-age";
 inline constexpr BytesView kMaxLengthBytes = "x-max-length-bytes";
 inline constexpr BytesView kDeadLetterExchange = "x-dead-letter-exchange";
-/// The longest a message or queue may be told to live: ten years.
-inline constexpr int64_t kLongestMs = 315'360'000'000;
 
 /// "longstr", "signedint", ...: a value's type as Erlang names it.
 const char* typeName(const Value& value);

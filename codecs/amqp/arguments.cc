@@ -9,6 +9,9 @@
 #include <utility>
 
 #include "codecs/amqp/argument_checks.h"
+#include "codecs/amqp/field_table.h"
+#include "codecs/amqp/limits.h"
+#include "mapping/amqp.h"
 
 namespace polylog::amqp {
 namespace {
@@ -150,6 +153,14 @@ Outcome checkOffset(BytesView queue, const Value& value, int64_t nowMs, StreamSt
 
 }  // namespace
 
+Outcome decodeArguments(BytesView octets, Table& out) {
+  if (octets.empty()) return {};
+  auto table = decodeTable(octets);
+  if (!table) return fault(ReplyCode::kSyntaxError, "malformed arguments: " + table.error().text);
+  out = std::move(*table);
+  return {};
+}
+
 std::expected<int64_t, std::string> parseExpiration(BytesView text) {
   BytesView digits = text;
   const bool negative = digits.starts_with('-');
@@ -166,7 +177,7 @@ std::expected<int64_t, std::string> parseExpiration(BytesView text) {
   int64_t number = 0;
   for (char c : digits) {
     number = number * 10 + (c - '0');
-    if (number > kLongestMs) {
+    if (number > mapping::kAmqpMaxExpirationMs) {
       return std::unexpected(fmt::format("{{value_too_large,{}}}", digits));
     }
   }
@@ -261,6 +272,9 @@ Outcome checkSameExchange(const ExchangeSpec& current, const ExchangeSpec& asked
 }
 
 Outcome checkBinding(ExchangeType source, const Table& arguments) {
+  if (arguments.size() > kMaxBindingArguments) {
+    return precondition(fmt::format("a binding has {} arguments at most", kMaxBindingArguments));
+  }
   if (source != ExchangeType::kHeaders) return {};
   const Value* match = find(arguments, "x-match");
   if (match == nullptr) return {};

@@ -14,6 +14,12 @@
 
 namespace polylog::amqp {
 
+/// The name under which RabbitMQ offers direct replies, which are not built.
+inline constexpr BytesView kReplyToQueue = "amq.rabbitmq.reply-to";
+
+/// A method's arguments, as octets without their length.
+Outcome decodeArguments(BytesView octets, Table& out);
+
 /// basic's expiration: decimal milliseconds, 0 to ten years. The error is Erlang's word for what is
 /// wrong with it.
 std::expected<int64_t, std::string> parseExpiration(BytesView text);

@@ -82,7 +82,7 @@ Outcome Assembly::header(BytesView payload) {
   content_.properties = decoded->properties;
   missing_ = decoded->bodySize;
   state_ = missing_ == 0 ? State::kWhole : State::kBody;
-  return {};
+  return account(payload.size());
 }
 
 Outcome Assembly::body(BytesView payload) {
@@ -132,8 +132,6 @@ void Assembly::keep() {
   properties_ = content_.properties;
   content_.properties = properties_;
   content_.propertiesKept = true;
-  accounted_ += properties_.size();
-  link_.unfinishedBytes += properties_.size();
 }
 
 void Assembly::abandon() {

@@ -6,18 +6,6 @@
 #include "mapping/address.h"
 
 namespace polylog::amqp {
-namespace {
-
-/// The method is at fault, unless something else was named.
-Outcome about(Outcome outcome, MethodId method) {
-  if (outcome && outcome->classId == 0) {
-    outcome->classId = method.classId;
-    outcome->methodId = method.methodId;
-  }
-  return outcome;
-}
-
-}  // namespace
 
 Outcome Channel::onFrame(const Frame& frame) {
   if (assembly_.idle() && frame.type == FrameType::kMethod) return onMethod(frame.payload);

@@ -6,14 +6,8 @@
 
 #include "codecs/amqp/arguments.h"
 #include "codecs/amqp/channel.h"
-#include "codecs/amqp/field_table.h"
 
 namespace polylog::amqp {
-namespace {
-
-constexpr BytesView kReplyToQueue = "amq.rabbitmq.reply-to";
-
-}  // namespace
 
 Outcome Channel::on(const BasicQos& method) {
   if (method.prefetchSize != 0) {
@@ -40,7 +34,7 @@ Outcome Channel::on(const BasicConsume& method) {
                  fmt::format("attempt to reuse consumer tag '{}'", method.consumerTag));
   }
   if (options.queue == kReplyToQueue) return notBuilt("direct reply-to is not supported");
-  if (link_.consumers >= kMaxConsumers) {
+  if (link_.consumers.size() >= kMaxConsumers) {
     return fault(ReplyCode::kResourceError, "too many consumers on this connection");
   }
   QueueInfo queue;
@@ -74,13 +68,7 @@ Outcome Channel::checkConsume(const BasicConsume& method, const QueueInfo& queue
                               ConsumeOptions& options) const {
   const std::string& name = queue.spec.name;
   Table arguments;
-  if (!method.arguments.empty()) {
-    auto decoded = decodeTable(method.arguments);
-    if (!decoded) {
-      return fault(ReplyCode::kSyntaxError, "malformed arguments: " + decoded.error().text);
-    }
-    arguments = std::move(*decoded);
-  }
+  if (auto problem = decodeArguments(method.arguments, arguments)) return problem;
   if (auto problem =
           checkConsumer(name, queue.spec.kind, arguments, link_.wallMillis(), options.start)) {
     return problem;

@@ -7,27 +7,17 @@
 
 #include "codecs/amqp/arguments.h"
 #include "codecs/amqp/channel.h"
-#include "codecs/amqp/field_table.h"
 
 namespace polylog::amqp {
 namespace {
 
 constexpr BytesView kReserved = "amq.";
-constexpr BytesView kReplyToQueue = "amq.rabbitmq.reply-to";
 
 /// RabbitMQ drops line ends from the names in these methods.
 std::string stripped(BytesView name) {
   std::string out(name);
   std::erase_if(out, [](char c) { return c == '\r' || c == '\n'; });
   return out;
-}
-
-Outcome decode(BytesView octets, Table& out) {
-  if (octets.empty()) return {};
-  auto table = decodeTable(octets);
-  if (!table) return fault(ReplyCode::kSyntaxError, "malformed arguments: " + table.error().text);
-  out = std::move(*table);
-  return {};
 }
 
 Fault defaultExchange() {
@@ -46,7 +36,7 @@ std::string destinationText(const BindingSpec& binding) {
 template <class M>
 Outcome bindingOf(const M& method, BindingSpec& out) {
   out.routingKey = std::string(method.routingKey);
-  if (auto problem = decode(method.arguments, out.arguments)) return problem;
+  if (auto problem = decodeArguments(method.arguments, out.arguments)) return problem;
   std::ranges::sort(out.arguments, {}, &Table::value_type::first);
   if constexpr (requires { method.source; }) {
     out.source = stripped(method.source);
@@ -81,17 +71,21 @@ Outcome Channel::on(const ExchangeDeclare& method) {
                  fmt::format("{} exchange type '{}'", what, method.type));
   }
   if (spec.name.empty()) return defaultExchange();
-  if (auto problem = decode(method.arguments, spec.arguments)) return problem;
+  if (auto problem = decodeArguments(method.arguments, spec.arguments)) return problem;
   spec.type = *type;
   spec.durable = method.durable;
   spec.autoDelete = method.autoDelete;
   spec.internal = method.internal;
   if (const auto current = link_.client->findExchange(spec.name)) {
     if (auto problem = checkSameExchange(*current, spec)) return problem;
-    if (!method.noWait) answer(ExchangeDeclareOk{});
-    return {};
+    // A durable one is declared all the same: it may not be in the journal yet.
+    if (!spec.durable || spec.name.starts_with(kReserved)) {
+      if (!method.noWait) answer(ExchangeDeclareOk{});
+      return {};
+    }
+  } else if (spec.name.starts_with(kReserved)) {
+    return reservedPrefix("exchange", spec.name);
   }
-  if (spec.name.starts_with(kReserved)) return reservedPrefix("exchange", spec.name);
   if (auto problem = checkNewExchange(spec)) return problem;
   link_.client->declareExchange(
       spec, await<Result<ExchangeSpec>>(
@@ -225,7 +219,7 @@ Outcome Channel::on(const QueueDeclare& method) {
     if (auto problem = findQueue(spec.name, info)) return problem;
     return queueDeclared(info, method.noWait);
   }
-  if (auto problem = decode(method.arguments, spec.arguments)) return problem;
+  if (auto problem = decodeArguments(method.arguments, spec.arguments)) return problem;
   if (spec.name.empty()) {
     if (!mayBeServerNamed(spec.arguments)) {
       return fault(ReplyCode::kPreconditionFailed,
@@ -238,8 +232,13 @@ Outcome Channel::on(const QueueDeclare& method) {
   spec.durable = method.durable && !method.exclusive;
   spec.exclusive = method.exclusive;
   spec.autoDelete = method.autoDelete;
-  if (const auto current = link_.client->findQueue(spec.name)) {
+  const auto current = link_.client->findQueue(spec.name);
+  // A durable one is declared all the same: it may not be in the journal yet.
+  if (current && !(current->spec.durable && spec.durable)) {
     return sameQueue(*current, spec, method.noWait);
+  }
+  if (current) {
+    if (auto problem = checkSameQueue(*current, spec)) return problem;
   }
   return createQueue(method, std::move(spec));
 }

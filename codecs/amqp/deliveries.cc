@@ -33,6 +33,21 @@ void Consumer::onCancelled() {
   if (owner != nullptr) owner->cancelled(*this);
 }
 
+void Link::deliveriesSent() {
+  const Unsent sent = std::exchange(unsent, {});
+  flight->give(sent.count, sent.octets);
+  if (flight->takeRefused()) resumeConsumers();
+}
+
+/// Each begins once: the first of them may take all there is.
+void Link::resumeConsumers() {
+  if (consumers.empty()) return;
+  ++turn;
+  for (size_t i = 0; i < consumers.size(); ++i) {
+    consumers[(turn + i) % consumers.size()]->handle->resume();
+  }
+}
+
 std::shared_ptr<Consumer> Deliveries::makeConsumer(std::string tag, const QueueInfo& queue,
                                                    bool acknowledges) {
   auto consumer = std::make_shared<Consumer>();
@@ -53,13 +68,18 @@ void Deliveries::setWindows(const Consumer& consumer, ConsumeOptions& options) c
   options.acknowledges = consumer.acknowledges;
   options.window = consumer.source->window;
   options.channelWindow = consumer.source->channelWindow;
+  options.flight = link_.flight;
+  options.returned = [&link = link_, guard = link_.guard()] {
+    if (!guard.expired()) link.resumeConsumers();
+  };
 }
 
 void Deliveries::start(std::shared_ptr<Consumer> consumer, std::unique_ptr<QueueConsumer> handle) {
   consumer->owner = this;
   consumer->source->queue = handle->queue();
   consumer->handle = std::move(handle);
-  ++link_.consumers;
+  consumer->place = link_.consumers.size();
+  link_.consumers.push_back(consumer.get());
   std::string tag = consumer->tag;
   consumers_.emplace(std::move(tag), std::move(consumer));
 }
@@ -74,7 +94,9 @@ bool Deliveries::cancel(BytesView tag) {
 void Deliveries::end(Consumers::iterator consumer) {
   const std::shared_ptr<Consumer> gone = std::move(consumer->second);
   consumers_.erase(consumer);
-  --link_.consumers;
+  link_.consumers[gone->place] = link_.consumers.back();
+  link_.consumers[gone->place]->place = gone->place;
+  link_.consumers.pop_back();
   gone->owner = nullptr;
   gone->handle.reset();
 }
@@ -113,15 +135,19 @@ void Deliveries::resumeAll() {
 void Deliveries::deliver(Consumer& consumer, std::span<QueueDelivery> deliveries) {
   const int64_t nowMs = link_.wallMillis();
   for (const QueueDelivery& delivery : deliveries) {
+    for (Unsent* unsent : {&consumer.unreported, &link_.unsent}) {
+      ++unsent->count;
+      unsent->octets += delivery.octets;
+    }
     if (send(consumer, delivery, nowMs) || !consumer.acknowledges) continue;
     const bool stream = consumer.source->stream;
     gather(delivery.id, consumer.source, stream ? Disposition::kAccept : Disposition::kReject);
   }
   outgoing_.release();
   link_.flush();
-  consumer.unreported += deliveries.size();
   if (!link_.transport.congested()) {
-    consumer.handle->sent(std::exchange(consumer.unreported, 0));
+    report(consumer);
+    link_.deliveriesSent();
   }
   settle();
 }
@@ -174,11 +200,14 @@ bool Deliveries::sendGot(QueueGot& got, bool acknowledges, const std::string& qu
   return true;
 }
 
+void Deliveries::report(Consumer& consumer) {
+  if (consumer.unreported.count == 0) return;
+  const Unsent sent = std::exchange(consumer.unreported, {});
+  consumer.handle->sent(sent.count, sent.octets);
+}
+
 void Deliveries::onDrained() {
-  for (const auto& [tag, consumer] : consumers_) {
-    if (consumer->unreported == 0) continue;
-    consumer->handle->sent(std::exchange(consumer->unreported, 0));
-  }
+  for (const auto& [tag, consumer] : consumers_) report(*consumer);
 }
 
 // ---- acknowledgements

@@ -31,7 +31,8 @@ class Consumer final : public QueueListener {
   bool acknowledges = true;
   SourceRef source;
   std::unique_ptr<QueueConsumer> handle;
-  size_t unreported = 0;  ///< sent, but the transport is congested
+  Unsent unreported;
+  size_t place = 0;  ///< in Link::consumers
 };
 
 class Deliveries {
@@ -81,6 +82,7 @@ class Deliveries {
   using Consumers = std::map<std::string, std::shared_ptr<Consumer>, std::less<>>;
 
   bool send(Consumer& consumer, const QueueDelivery& delivery, int64_t nowMs);
+  void report(Consumer& consumer);
   void end(Consumers::iterator consumer);
   void gather(int64_t id, const SourceRef& source, Disposition disposition);
   void resumeAll();

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 
+#include "codecs/amqp/limits.h"
 #include "mapping/address.h"
 #include "mapping/errors.h"
 
 namespace polylog::amqp {
 namespace {
 
-constexpr size_t kLongest = 255;
 constexpr size_t kPrintedOctets = 512;  // no reply text holds more
 
 bool printable(BytesView octets) {
@@ -25,6 +25,14 @@ std::string snippet(uint8_t type, BytesView payload) {
 
 }  // namespace
 
+Outcome about(Outcome outcome, MethodId method) {
+  if (outcome && outcome->classId == 0) {
+    outcome->classId = method.classId;
+    outcome->methodId = method.methodId;
+  }
+  return outcome;
+}
+
 std::string replyText(const Fault& fault) {
   std::string text(replyName(fault.code));
   text.append(" - ").append(fault.text);
@@ -33,8 +41,8 @@ std::string replyText(const Fault& fault) {
     std::ranges::replace_if(
         text, [](char c) { return (c & 0x80) != 0; }, '?');
   }
-  if (text.size() > kLongest) {
-    size_t end = kLongest - 3;
+  if (text.size() > kMaxShortString) {
+    size_t end = kMaxShortString - 3;
     while ((text[end] & 0xC0) == 0x80) --end;  // not within a character
     text.resize(end);
     text.append("...");

@@ -27,6 +27,9 @@ inline Fault fault(ReplyCode code, std::string text) {
   return Fault{code, std::move(text), 0, 0};
 }
 
+/// The method is at fault, unless something else was named.
+Outcome about(Outcome outcome, MethodId method);
+
 /// "NOT_FOUND - no queue 'q' in vhost '/'", in 255 octets at most.
 std::string replyText(const Fault& fault);
 

@@ -29,6 +29,12 @@ inline constexpr size_t kMaxUnreadAnswers = 256 * 1024;
 inline constexpr int64_t kMaxUnacknowledged = 65'535;
 /// Of one connection.
 inline constexpr size_t kMaxConsumers = 65'535;
+/// Deliveries that all consumers of one connection together may have been handed while it doesn't
+/// read; one more always may go.
+inline constexpr int64_t kMaxInFlight = 4096;
+inline constexpr int64_t kMaxOctetsInFlight = 8 * 1024 * 1024;
+/// Of one binding, since each publish to a headers exchange is compared with all of them.
+inline constexpr size_t kMaxBindingArguments = 256;
 /// Octets that all unfinished contents of one connection may hold: the largest body and this.
 inline constexpr size_t kUnfinishedSlack = 16 * 1024 * 1024;
 

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "codecs/amqp/errors.h"
 #include "codecs/amqp/frame.h"
@@ -19,6 +21,14 @@
 #include "core/net/transport.h"
 
 namespace polylog::amqp {
+
+class Consumer;
+
+/// Deliveries that were sent while the transport was congested.
+struct Unsent {
+  int64_t count = 0;
+  int64_t octets = 0;
+};
 
 struct Link {
   Link(Transport& transportRef, Broker& brokerRef, std::shared_ptr<const AmqpOptions> optionsRef)
@@ -43,7 +53,10 @@ struct Link {
   /// Callbacks of the broker's hold a weak reference and do nothing once this is gone.
   std::shared_ptr<char> alive = std::make_shared<char>();
 
-  size_t consumers = 0;        ///< on all channels
+  std::vector<Consumer*> consumers;  ///< on all channels, in no order
+  size_t turn = 0;                   ///< which of them may go first
+  DeliveryFlightRef flight = std::make_shared<DeliveryFlight>(kMaxInFlight, kMaxOctetsInFlight);
+  Unsent unsent;               ///< in `flight`
   size_t unfinishedBytes = 0;  ///< of contents that have begun to come
   /// Octets of answers sent since the transport became congested.
   size_t unreadAnswers = 0;
@@ -51,6 +64,11 @@ struct Link {
 
   /// Where frames are encoded to.
   ByteWriter out;
+
+  /// The transport has all that was sent: deliveries may go on.
+  void deliveriesSent();
+  /// Consumers that were refused for windows or `flight` may try again.
+  void resumeConsumers();
 
   std::weak_ptr<char> guard() const { return alive; }
   bool open() const { return client != nullptr; }

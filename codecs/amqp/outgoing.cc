@@ -13,6 +13,7 @@ constexpr uint16_t kBasicClass = 60;
 constexpr BytesView kStreamOffset = "x-stream-offset";
 constexpr size_t kTableLength = 4;
 constexpr size_t kKeptOctets = 4096;
+constexpr size_t kKeptHeaders = 64;
 constexpr size_t kContentHeader = 12;  // class, weight and body size
 
 /// A table's octets (without its length), and one entry more.
@@ -38,7 +39,8 @@ std::optional<Undeliverable> Outgoing::describe(const RoutedRecord& record, int6
                                                 size_t frameMax) {
   body = SharedBytes(record.owner.owner(), mapping::amqpBody(record.record));
   properties_.clear();
-  if (useOriginal(record, streamOffset)) {
+  const size_t largest = frameMax - kFrameOverhead - kContentHeader;
+  if (useOriginal(record, streamOffset, largest)) {
     if (mapping::isExpired(record.record, nowMs)) return Undeliverable::kExpired;
     return std::nullopt;
   }
@@ -47,24 +49,26 @@ std::optional<Undeliverable> Outgoing::describe(const RoutedRecord& record, int6
   if (!mapping::appendRoutingKey(record.address, routingKey_)) return Undeliverable::kUnnameable;
   routingKey = routingKey_;
   arena_.clear();
-  if (mapping::amqpFromHeaders(record.record, nowMs, mapped_, arena_) ==
-      mapping::Deliverable::kExpired) {
-    return Undeliverable::kExpired;
+  switch (mapping::amqpFromHeaders(record.record, nowMs, mapped_, arena_, largest)) {
+    case mapping::Deliverable::kYes: break;
+    case mapping::Deliverable::kExpired: return Undeliverable::kExpired;
+    case mapping::Deliverable::kTooLarge: return Undeliverable::kTooLarge;
   }
   useHeaders(streamOffset);
-  if (properties.size() > frameMax - kFrameOverhead - kContentHeader)
-    return Undeliverable::kTooLarge;
+  if (properties.size() > largest) return Undeliverable::kTooLarge;
   return std::nullopt;
 }
 
 /// False unless an AMQP client published the record. A Kafka producer can write such a header too,
 /// so it is looked at before anyone gets it.
-bool Outgoing::useOriginal(const RoutedRecord& record, std::optional<int64_t> streamOffset) {
+bool Outgoing::useOriginal(const RoutedRecord& record, std::optional<int64_t> streamOffset,
+                           size_t largest) {
   const auto original = mapping::amqpOriginal(record.record);
   if (!original) return false;
+  const bool ours = record.origin == Protocol::kAmqp;
+  if (!ours && original->properties.size() > largest) return false;
   auto decoded = decodeProperties(original->properties);
   if (!decoded) return false;
-  const bool ours = record.origin == Protocol::kAmqp;
   if (!ours && decoded->headers && !decodeTable(*decoded->headers)) return false;
   exchange = original->exchange;
   routingKey = original->routingKey;
@@ -113,6 +117,7 @@ void Outgoing::release() {
   body = {};
   if (properties_.size() > kKeptOctets) properties_ = ByteWriter();
   if (table_.size() > kKeptOctets) table_ = ByteWriter();
+  if (mapped_.headers.capacity() > kKeptHeaders) mapped_.headers = {};
   arena_.clear();
 }
 

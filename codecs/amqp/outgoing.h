@@ -34,7 +34,7 @@ class Outgoing {
   SharedBytes body;
 
  private:
-  bool useOriginal(const RoutedRecord& record, std::optional<int64_t> streamOffset);
+  bool useOriginal(const RoutedRecord& record, std::optional<int64_t> streamOffset, size_t largest);
   void useHeaders(std::optional<int64_t> streamOffset);
 
   std::string routingKey_;

@@ -28,6 +28,7 @@ constexpr size_t kRecordOverhead = 64;
 /// What a connection keeps from one round to the next.
 constexpr size_t kKeptRecords = 128;
 constexpr size_t kKeptTexts = 4;
+constexpr size_t kKeptHeaders = 16;
 constexpr size_t kKeptOctets = 16 * 1024;
 
 /// The last second of the year 9999: later timestamps are milliseconds by mistake.
@@ -35,8 +36,6 @@ constexpr uint64_t kLastSecond = 253'402'300'799;
 
 constexpr uint8_t kTransient = 1;
 constexpr uint8_t kPersistent = 2;
-
-constexpr BytesView kReplyToQueue = "amq.rabbitmq.reply-to";
 
 /// A publish's header table, and whether an exchange has routed by it.
 class Headers final : public RoutingHeaders {
@@ -289,7 +288,11 @@ void Publishing::flush() {
 }
 
 void Publishing::reset() {
-  for (size_t i = 0; i < used_; ++i) gathered_[i].route.reset();
+  for (size_t i = 0; i < used_; ++i) {
+    gathered_[i].route.reset();
+    std::vector<Header>& headers = gathered_[i].record.headers;
+    if (headers.capacity() > kKeptHeaders) headers = {};
+  }
   used_ = 0;
   // A burst's memory is not kept: most connections are idle most of the time.
   if (gathered_.size() > kKeptRecords) gathered_ = {};

@@ -14,14 +14,6 @@ namespace {
 constexpr BytesView kHeader09{"AMQP\x01\x01\x00\x09", 8};  // 0-9, which 0-9-1 clients also send
 constexpr BytesView kEmptyHeartbeat{"\x08\0\0\0\0\0\0\xCE", 8};
 
-Outcome about(Outcome outcome, MethodId method) {
-  if (outcome && outcome->classId == 0) {
-    outcome->classId = method.classId;
-    outcome->methodId = method.methodId;
-  }
-  return outcome;
-}
-
 template <class M>
 bool is(const Frame& frame) {
   return frame.type == FrameType::kMethod &&
@@ -244,10 +236,13 @@ Outcome Session::on(const ConnectionUpdateSecret&) {
   return {};
 }
 
+/// The client may have closed before it saw that we did.
 void Session::whileClosing(const Frame& frame) {
   if (frame.channel != 0) return;
   if (is<ConnectionCloseOk>(frame)) return leave("closed over an error");
-  if (is<ConnectionClose>(frame)) link_.encodeMethod(0, ConnectionCloseOk{});
+  if (is<ConnectionClose>(frame) && !std::exchange(closeAnswered_, true)) {
+    link_.encodeMethod(0, ConnectionCloseOk{});
+  }
 }
 
 // ---- channels
@@ -370,6 +365,7 @@ void Session::detach() {
 void Session::onDrained() {
   link_.unreadAnswers = 0;
   for (auto& [number, channel] : channels_) channel->onDrained();
+  link_.deliveriesSent();
   considerReading();
 }
 

@@ -93,6 +93,7 @@ class Session final : public ProtocolSession {
   bool inInput_ = false;  ///< onBytes() is on the stack: its end will flush
   bool stalled_ = false;  ///< the next frame has to wait for its channel
   bool readingPaused_ = false;
+  bool closeAnswered_ = false;
   size_t wanted_ = 0;
   std::string login_;
   std::string connectionName_;

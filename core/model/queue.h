@@ -68,7 +68,8 @@ struct Settlement {
 
 struct QueueDelivery {
   RoutedRecordRef record;
-  int64_t id = 0;  ///< within the queue, what settle() takes; of a stream the offset
+  int64_t id = 0;      ///< within the queue, what settle() takes; of a stream the offset
+  int64_t octets = 0;  ///< the record's size, as flights count it
   bool redelivered = false;
 };
 
@@ -98,6 +99,46 @@ class DeliveryWindow {
 };
 using DeliveryWindowRef = std::shared_ptr<DeliveryWindow>;
 
+/// Deliveries that are handed over and not sent: a consumer's, or a connection's over all its
+/// consumers, so that a client which doesn't read holds a bounded number. Between threads as a
+/// DeliveryWindow is; several that take at once may each go over the limit by one.
+class DeliveryFlight {
+ public:
+  DeliveryFlight(int64_t mostCount, int64_t mostOctets)
+      : mostCount_(mostCount), mostOctets_(mostOctets) {}
+  /// One always may.
+  bool tryTake(int64_t octets) {
+    if (full()) {
+      refused_.store(true);
+      if (full()) return false;  // asked once more: room may have been made before the flag was set
+    }
+    count_.fetch_add(1);
+    octets_.fetch_add(octets);
+    return true;
+  }
+  void give(int64_t count, int64_t octets) {
+    count_.fetch_sub(count);
+    octets_.fetch_sub(octets);
+  }
+  /// Whether somebody was refused since this was last asked, and waits to be told of room.
+  bool takeRefused() { return refused_.exchange(false); }
+  int64_t count() const { return count_.load(); }
+  int64_t octets() const { return octets_.load(); }
+
+ private:
+  bool full() const {
+    int64_t count = count_.load();
+    return count >= mostCount_ || (count > 0 && octets_.load() >= mostOctets_);
+  }
+
+  const int64_t mostCount_;
+  const int64_t mostOctets_;
+  std::atomic<int64_t> count_{0};
+  std::atomic<int64_t> octets_{0};
+  std::atomic<bool> refused_{false};
+};
+using DeliveryFlightRef = std::shared_ptr<DeliveryFlight>;
+
 /// A queue that deliveries came from; outlives its consumers and its name. Also after the queue is
 /// gone settle() may be called, and does nothing.
 class QueueRef {
@@ -122,11 +163,12 @@ class QueueConsumer {
  public:
   virtual ~QueueConsumer() = default;
   virtual const std::shared_ptr<QueueRef>& queue() const = 0;
-  /// The client took `count` deliveries (sent them): as many more may come. Without this only a
-  /// bounded number is handed over, acknowledged or not.
-  virtual void sent(size_t count) = 0;
-  /// A window has been given to or its limit raised (settle() does this by itself for the consumers
-  /// of its queue).
+  /// The client took `count` deliveries of so many octets (sent them): as many more may come.
+  /// Without this only a bounded number is handed over, acknowledged or not. The connection's
+  /// flight is the caller's to give back.
+  virtual void sent(int64_t count, int64_t octets) = 0;
+  /// A window or the connection's flight has been given to, or a limit raised (settle() does this
+  /// by itself for the consumers of its queue).
   virtual void resume() = 0;
 };
 
@@ -144,6 +186,10 @@ struct ConsumeOptions {
   /// Windows to take from with each delivery that wants acknowledgement; either may be null.
   DeliveryWindowRef window;
   DeliveryWindowRef channelWindow;
+  DeliveryFlightRef flight;  ///< the connection's, taken from with each delivery; may be null
+  /// What was on its way to a consumer that is over has been given back to windows and flight:
+  /// others may go on. On the client's worker; may be null.
+  std::function<void()> returned;
   StreamStart start;  ///< of streams
 };
 

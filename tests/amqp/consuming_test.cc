@@ -281,6 +281,31 @@ TEST_F(ConsumingTest, deliversNoMoreWhileTheClientDoesNotRead) {
   EXPECT_EQ(taken(), 0U);
 }
 
+TEST_F(ConsumingTest, itsConsumersTogetherAreBoundedToo) {
+  constexpr int kConsumers = 20;
+  const std::string body(1 << 20, 'x');
+  for (int i = 0; i < kConsumers; ++i) {
+    const std::string name = "q" + std::to_string(i);
+    declareQueue(client, name);
+    consume(name, i % 2 == 0, name);
+  }
+  client.transport.isCongested = true;
+  for (int i = 0; i < kConsumers; ++i) put(body, "q" + std::to_string(i));
+  client.run();
+  EXPECT_LT(client.transport.sent.size(), 10U << 20);
+  // Ending one makes no room while the transport holds what it got.
+  BasicCancel cancel;
+  cancel.consumerTag = "q0";
+  cancel.noWait = true;
+  client.sendAndRun(cancel);
+  EXPECT_LT(client.transport.sent.size(), 10U << 20);
+  const size_t before = client.transport.sent.size();
+  client.transport.isCongested = false;
+  client.session->onDrained();
+  client.run();
+  EXPECT_GE(client.transport.sent.size() - before, 10U << 20) << "all the others go on";
+}
+
 TEST_F(ConsumingTest, stopsReadingWhenItsAnswersAreNotRead) {
   client.transport.isCongested = true;
   for (int i = 0; i < 100'000 && !client.transport.paused; ++i)
@@ -413,6 +438,27 @@ TEST_F(ConsumingTest, trustsNoForgedOriginal) {
   consume();
   EXPECT_EQ(client.next<BasicDeliver>().exchange, "amq.topic");
   client.nextBody();
+}
+
+TEST_F(ConsumingTest, sendsNoForgedOriginalThatFitsNoFrame) {
+  BasicProperties properties;
+  const std::string headers = tableOf({{"a", Value{std::string(200'000, 'x')}}});
+  properties.headers = headers;
+  std::string original;
+  mapping::appendAmqpOriginal("x", "y", propertiesOf(properties), original);
+  queues().put("q", makeRouted("t", "k", "x", {{std::string(mapping::kAmqpOriginal), original}}));
+  consume();
+  EXPECT_EQ(client.next<BasicDeliver>().exchange, "amq.topic");
+  client.nextBody();
+  EXPECT_LE(client.largestFrame, 131'072U);
+}
+
+TEST_F(ConsumingTest, dropsWhatHasMoreHeadersThanFitAFrame) {
+  std::vector<std::pair<std::string, std::string>> headers(50'000, {"a", ""});
+  queues().put("q", makeRouted("t", "k", "x", headers));
+  put("y");
+  consume();
+  EXPECT_EQ(nextDelivery(1), "y");
 }
 
 // ---- basic.get

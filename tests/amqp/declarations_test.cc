@@ -165,6 +165,18 @@ TEST_F(DeclarationsTest, refusesBindings) {
 
 // ---- queues
 
+TEST_F(DeclarationsTest, limitsABindingsArguments) {
+  Table many;
+  for (int i = 0; i < 257; ++i) many.emplace_back(std::to_string(i), number(i));
+  const std::string octets = tableOf(many);
+  QueueBind bind;
+  declareQueue(client, "q");
+  bind.queue = "q";
+  bind.exchange = "amq.headers";
+  bind.arguments = octets;
+  refused(bind, ReplyCode::kPreconditionFailed, "a binding has 256 arguments at most");
+}
+
 TEST_F(DeclarationsTest, declaresQueues) {
   declareQueue(client, "q");
   EXPECT_TRUE(world.broker.queues.queues.at("q")->spec.durable);
@@ -371,6 +383,24 @@ TEST_F(DeclarationsTest, whatFollowsADeclarationWaitsForIt) {
   client.run();
   client.next<BasicQosOk>();
   EXPECT_EQ(world.broker.queues.queues.at("q")->ready.size(), 1U);
+}
+
+/// The broker knows what it is declaring before that is durable.
+TEST_F(DeclarationsTest, aSecondDeclarationOfWhatIsDurableWaitsForTheFirst) {
+  client.openChannel(2);
+  world.broker.holdAnswers = true;
+  client.send(queue("q"));
+  client.send(exchange("x", "direct"), 2);
+  Client other(world);
+  other.open();
+  other.openChannel(2);
+  other.send(queue("q"));
+  other.send(exchange("x", "direct"), 2);
+  other.run();
+  other.expectNothing();
+  world.broker.answerAll();
+  other.run();
+  EXPECT_EQ(other.pending(), 2U);
 }
 
 TEST_F(DeclarationsTest, answersInOrder) {

@@ -117,6 +117,21 @@ TEST_F(PublishingTest, limitsWhatIsUnfinished) {
                                 "too much unfinished content on this connection");
 }
 
+TEST_F(PublishingTest, limitsUnfinishedPropertiesToo) {
+  world.broker.recordLimit = 1 << 20;
+  BasicProperties properties;
+  const std::string headers = tableOf({{"a", Value{std::string(100'000, 'x')}}});
+  properties.headers = headers;
+  const std::string encoded = propertiesOf(properties);
+  for (uint16_t channel = 2; channel < 250; ++channel) {
+    client.openChannel(channel);
+    client.feed(methodFrame(channel, publishTo("", "q")) + headerFrame(channel, 1, encoded));
+    if (client.pending() > 0) break;
+  }
+  client.expectConnectionClosed(ReplyCode::kResourceError,
+                                "too much unfinished content on this connection");
+}
+
 TEST_F(PublishingTest, tellsWhatIsWrongWithAPublish) {
   const auto wrong = [](const BasicProperties& properties, ReplyCode code, const std::string& text,
                         BytesView exchange = "") {

@@ -195,6 +195,8 @@ TEST(SessionTest, doesNotWaitForCloseOkForEver) {
   client.feed(methodFrame(1, BasicQos{}) + methodFrame(0, ConnectionClose{}));
   client.next<ConnectionCloseOk>(0);
   EXPECT_FALSE(client.transport.closed);
+  client.send(ConnectionClose{}, 0);
+  client.expectNothing();
   world.dispatcher.advance(11'000'000);
   EXPECT_TRUE(client.transport.closed);
 }

@@ -436,8 +436,8 @@ void addKafkaToAmqp(std::map<std::string, Check>& checks) {
     return one.properties.type == two.properties.type &&
            one.properties.headers == two.properties.headers;
   });
-  add("`expiry` more than 4,294,967,295 ms away", [] {
-    return seenByAmqp({{"expiry", "9000000000000"}}).properties.expirationMs == 4294967295;
+  add("`expiry` more than 315,360,000,000 ms away", [] {
+    return seenByAmqp({{"expiry", "9000000000000"}}).properties.expirationMs == kAmqpMaxExpirationMs;
   });
   add("topic and key whose routing key, marked if need be, is over 255 octets", [] {
     std::string out;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,12 @@ inline bool routingKeyOfAddress(const Address& address, std::string& out) {
   return true;
 }
 
+inline int64_t octetsOf(std::span<const QueueDelivery> deliveries) {
+  int64_t octets = 0;
+  for (const QueueDelivery& delivery : deliveries) octets += delivery.octets;
+  return octets;
+}
+
 /// A consumer that writes down what it gets.
 struct TestConsumer final : QueueListener {
   std::vector<QueueDelivery> got;
@@ -40,6 +47,7 @@ struct TestConsumer final : QueueListener {
   int cancelled = 0;
   bool begun = false;
   bool reads = true;  ///< says at once that what it gets is sent
+  size_t saidSent = 0;
   size_t worker = 0;
   std::optional<Error> error;
   std::shared_ptr<QueueRef> queue;
@@ -51,11 +59,17 @@ struct TestConsumer final : QueueListener {
       texts.emplace_back(delivery.record->record.value.value_or("(null)"));
       got.push_back(std::move(delivery));
     }
-    if (reads) handle->sent(deliveries.size());
+    if (reads) handle->sent(static_cast<int64_t>(deliveries.size()), octetsOf(deliveries));
   }
   void onCancelled() override {
     ++cancelled;
     handle = nullptr;
+  }
+  /// Says so of the next `count` that it got.
+  void sent(size_t count) {
+    std::span<const QueueDelivery> next = std::span(got).subspan(saidSent, count);
+    saidSent += count;
+    handle->sent(static_cast<int64_t>(count), octetsOf(next));
   }
   std::vector<bool> redelivered() const {
     std::vector<bool> flags;

@@ -193,7 +193,7 @@ struct Reader final : QueueListener {
 
   void onDeliveries(std::span<QueueDelivery> deliveries) override {
     for (QueueDelivery& delivery : deliveries) got.push_back(std::move(delivery));
-    handle->sent(deliveries.size());
+    handle->sent(static_cast<int64_t>(deliveries.size()), octetsOf(deliveries));
   }
   void onCancelled() override { handle = nullptr; }
 };
@@ -544,13 +544,15 @@ class QueuePowerFailureTest : public ::testing::TestWithParam<uint64_t> {
   }
   void declareQueue(const std::string& name) {
     bool durable = name != kTransient;
+    bool synced = durable;
     say("declare queue " + name);
     int incarnation = nextIncarnation_++;
     if (auto at = live_.queues.find(name); at != live_.queues.end()) {
       incarnation = at->second.incarnation;
+      synced = false;  // what is in the journal isn't written again
     }
     update([&] { model_.incarnations.try_emplace(incarnation); });
-    issue({Kind::kDeclareQueue, name, {}, {}, incarnation, durable}, [&] {
+    issue({Kind::kDeclareQueue, name, {}, {}, incarnation, synced}, [&] {
       return broker_->start<QueueDeclared>(worker(), [&](QueueClient& client, auto done) {
         client.declareQueue(queueSpec(name, durable), std::move(done));
       });
@@ -566,7 +568,8 @@ class QueuePowerFailureTest : public ::testing::TestWithParam<uint64_t> {
   }
   void declareExchange(const std::string& name, ExchangeType type) {
     say("declare exchange " + name);
-    issue({Kind::kDeclareExchange, name, {}, type}, [&] {
+    bool synced = !live_.exchanges.contains(name);
+    issue({Kind::kDeclareExchange, name, {}, type, 0, synced}, [&] {
       return broker_->start<ExchangeSpec>(worker(), [&](QueueClient& client, auto done) {
         client.declareExchange(exchangeSpec(name, type), std::move(done));
       });

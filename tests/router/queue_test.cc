@@ -146,14 +146,14 @@ TEST_F(QueueTest, AConsumerThatSendsNothingGetsABoundedNumber) {
     size_t first = consumer.texts.size();
     EXPECT_GT(first, 0U);
     EXPECT_LT(first, 1000U);
-    on(1, [&] { consumer.handle->sent(10); });
+    on(1, [&] { consumer.sent(10); });
     settle();
     EXPECT_THAT(consumer.texts, SizeIs(first + 10));
     if (acknowledges) {
       accept(consumer, idsOf(consumer));
       EXPECT_THAT(consumer.texts, SizeIs(first + 10)) << "acknowledged or not";
     }
-    on(1, [&] { consumer.handle->sent(first + 10); });
+    on(1, [&] { consumer.sent(first + 10); });
     settle();
     EXPECT_GT(consumer.texts.size(), first + 10);
     drop(consumer);
@@ -170,7 +170,7 @@ TEST_F(QueueTest, LargeRecordsAreBoundedByTheirSize) {
   consumer.reads = false;
   settle();
   EXPECT_THAT(consumer.texts, SizeIs(3));
-  on(0, [&] { consumer.handle->sent(3); });
+  on(0, [&] { consumer.sent(3); });
   settle();
   EXPECT_THAT(consumer.texts, SizeIs(6));
 }
@@ -317,6 +317,9 @@ TEST_F(QueueTest, AConsumerThatEndsGivesBackWhatItDidNotGet) {
   ConsumeOptions limited = options("q");
   limited.window = window(10);
   limited.channelWindow = window(10);
+  limited.flight = std::make_shared<DeliveryFlight>(100, 100);
+  int told = 0;
+  limited.returned = [&told] { ++told; };
   TestConsumer& consumer = consume(limited, 1);
   startSend("", "q", numbers(0, 5));
   store_->commit();
@@ -329,9 +332,56 @@ TEST_F(QueueTest, AConsumerThatEndsGivesBackWhatItDidNotGet) {
   EXPECT_EQ(ready("q"), 5);
   EXPECT_EQ(limited.window->used(), 0);
   EXPECT_EQ(limited.channelWindow->used(), 0);
+  EXPECT_EQ(limited.flight->count(), 0);
+  EXPECT_EQ(limited.flight->octets(), 0);
+  EXPECT_EQ(told, 1) << "others may wait for those windows";
   TestConsumer& next = consume("q");
   EXPECT_EQ(next.texts, numbers(0, 5));
   EXPECT_THAT(next.redelivered(), Each(false));
+}
+
+TEST_F(QueueTest, SoDoesOneThatAcknowledgesNothing) {
+  begin(2);
+  declare("q");
+  ConsumeOptions some = options("q");
+  some.acknowledges = false;
+  TestConsumer& consumer = consume(some, 1);
+  startSend("", "q", numbers(0, 5));
+  store_->commit();
+  loops_[0]->runAll();
+  drop(consumer);
+  settle();
+  EXPECT_THAT(consumer.texts, IsEmpty());
+  EXPECT_EQ(ready("q"), 5);
+  EXPECT_EQ(consume("q").texts, numbers(0, 5));
+}
+
+TEST_F(QueueTest, AConnectionsFlightBoundsAllItsConsumers) {
+  begin(3);
+  declare("a", 0);
+  declare("b", 1);
+  sendTo("a", numbers(0, 10));
+  sendTo("b", numbers(0, 10));
+  auto flight = std::make_shared<DeliveryFlight>(4, 1000);
+  ConsumeOptions fromA = options("a");
+  ConsumeOptions fromB = options("b");
+  fromA.flight = fromB.flight = flight;
+  TestConsumer& a = startConsume(fromA, 2);
+  a.reads = false;
+  settle();
+  TestConsumer& b = startConsume(fromB, 2);
+  b.reads = false;
+  settle();
+  EXPECT_EQ(a.texts, numbers(0, 4));
+  EXPECT_THAT(b.texts, IsEmpty());
+  EXPECT_TRUE(flight->takeRefused());
+  on(2, [&] {
+    flight->give(3, 3);
+    b.handle->resume();
+  });
+  settle();
+  EXPECT_EQ(b.texts, numbers(0, 3));
+  EXPECT_EQ(flight->count(), 4);
 }
 
 TEST_F(QueueTest, WhatWasHandedOverOutlivesItsConsumer) {

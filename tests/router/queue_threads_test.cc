@@ -65,9 +65,9 @@ class Busy final : public QueueListener {
       settlements.push_back({delivery.id, back ? Disposition::kRequeue : Disposition::kAccept});
       if (!back) accepted_.add(std::string(*delivery.record->record.value));
     }
-    loop_.post([this, settlements] {
+    loop_.post([this, settlements, octets = octetsOf(deliveries)] {
       if (!handle) return settle(settlements);
-      handle->sent(settlements.size());
+      handle->sent(static_cast<int64_t>(settlements.size()), octets);
       settle(settlements);
     });
   }

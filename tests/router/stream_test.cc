@@ -148,7 +148,7 @@ TEST_F(StreamTest, AConsumerThatSendsNothingGetsABoundedNumber) {
   size_t first = consumer.texts.size();
   EXPECT_GT(first, 0U);
   EXPECT_LT(first, 1000U);
-  on(0, [&] { consumer.handle->sent(first); });
+  on(0, [&] { consumer.sent(first); });
   settle();
   EXPECT_THAT(consumer.texts, SizeIs(2 * first));
 }

@@ -126,14 +126,20 @@ class FakeQueueConsumer final : public QueueConsumer {
   }
   ~FakeQueueConsumer() override { std::erase(queue_->consumers, this); }
   const std::shared_ptr<QueueRef>& queue() const override { return handle_; }
-  void sent(size_t count) override {
-    unsent -= std::min(count, unsent);
+  void sent(int64_t count, int64_t /*octets*/) override {
+    unsent -= std::min(static_cast<size_t>(count), unsent);
     all_.pumpLater();
   }
   void resume() override { all_.pumpLater(); }
 
-  bool mayTake() {
+  bool mayTake(int64_t octets) {
     if (unsent >= all_.most) return false;
+    if (options.flight && !options.flight->tryTake(octets)) return false;
+    if (takeWindows()) return true;
+    if (options.flight) options.flight->give(1, octets);
+    return false;
+  }
+  bool takeWindows() {
     if (options.window && !options.window->tryTake()) return false;
     if (options.channelWindow && !options.channelWindow->tryTake()) {
       if (options.window) options.window->give(1);
@@ -157,6 +163,10 @@ class FakeQueueConsumer final : public QueueConsumer {
   std::shared_ptr<QueueRef> handle_;
 };
 
+inline int64_t octetsOf(const RoutedRecordRef& record) {
+  return static_cast<int64_t>(record->record.value.value_or("").size());
+}
+
 inline void FakeQueues::pump() {
   const auto now = queues;  // a listener may end consumers, or queues
   for (const auto& [name, queue] : now) {
@@ -166,14 +176,17 @@ inline void FakeQueues::pump() {
       if (queue->spec.kind == QueueKind::kStream) {
         for (auto it = queue->ready.lower_bound(consumer->position); it != queue->ready.end();
              ++it) {
-          if (!consumer->mayTake()) break;
-          batch.push_back({it->second.record, it->first, false});
+          const int64_t octets = octetsOf(it->second.record);
+          if (!consumer->mayTake(octets)) break;
+          batch.push_back({it->second.record, it->first, octets, false});
           consumer->position = it->first + 1;
         }
       } else {
-        while (!queue->ready.empty() && consumer->mayTake()) {
+        while (!queue->ready.empty()) {
+          const int64_t octets = octetsOf(queue->ready.begin()->second.record);
+          if (!consumer->mayTake(octets)) break;
           auto first = queue->ready.extract(queue->ready.begin());
-          batch.push_back({first.mapped().record, first.key(), first.mapped().redelivered});
+          batch.push_back({first.mapped().record, first.key(), octets, first.mapped().redelivered});
           if (consumer->options.acknowledges) queue->taken.insert(std::move(first));
         }
       }
@@ -331,7 +344,7 @@ class FakeQueueClient final : public QueueClient {
     FakeQueue& queue = *found->second;
     if (queue.ready.empty()) return reply<Got>(std::move(done), std::optional<QueueGot>());
     auto first = queue.ready.extract(queue.ready.begin());
-    QueueGot got{{first.mapped().record, first.key(), first.mapped().redelivered},
+    QueueGot got{{first.mapped().record, first.key(), 0, first.mapped().redelivered},
                  std::make_shared<FakeQueueHandle>(all_, found->second),
                  static_cast<int64_t>(queue.ready.size())};
     if (acknowledges) queue.taken.insert(std::move(first));
