@@ -21,6 +21,7 @@
 #include "router/queue_registry.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
+#include "router/space_waits.h"
 #include "router/subscription_trie.h"
 
 namespace polylog::router {

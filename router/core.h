@@ -32,6 +32,7 @@ class Publisher;
 class QueueRegistry;
 class RetainedStore;
 class SessionRegistry;
+class SpaceWaits;
 class SubscriptionTrie;
 class BatchCache;
 
@@ -46,8 +47,8 @@ class WorkerSink final : public storage::CompletionSink {
 };
 
 /// Has a say in every try of Core::appendEventually(): takes out of `changes` what is not due any
-/// more, because a newer entry of the same key has been journaled, and calls `append` while it holds
-/// whatever lock keeps such entries from coming in between. On the worker's thread.
+/// more, because a newer entry of the same key has been journaled, and calls `append` while it
+/// holds whatever lock keeps such entries from coming in between. On the worker's thread.
 using WhatIsDue = std::function<void(std::vector<storage::StateChange>& changes,
                                      const std::function<void()>& append)>;
 
@@ -140,6 +141,7 @@ struct Core {
   std::unique_ptr<BatchCache> batches;
   std::unique_ptr<LiveFanout> fanout;
   std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<SpaceWaits> space;
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;

@@ -111,6 +111,7 @@ Result<> Publisher::buildRequest(Call& call, storage::AppendRequest& request) {
   bool needsPending = call.outcome != nullptr;
   for (const Prepared& prepared : scratch.prepared) {
     if (!prepared.stored) continue;
+    request.admitted |= prepared.in->admitted;
     if (leadsToQueues(prepared)) {
       synced = true;  // queues are read below the high watermark
     } else if (prepared.guarantee >= DeliveryGuarantee::kAtLeastOnce || call.outcome) {

@@ -19,6 +19,7 @@
 #include "router/queue_registry.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
+#include "router/space_waits.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
 
@@ -57,6 +58,7 @@ class RouterImpl final : public Router {
     core_.batches = std::make_unique<BatchCache>(core_);
     core_.fanout = std::make_unique<LiveFanout>(core_);
     core_.publisher = std::make_unique<Publisher>(core_);
+    core_.space = std::make_unique<SpaceWaits>(core_);
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
     core_.groups = std::make_unique<GroupCoordinator>(core_);
@@ -81,6 +83,10 @@ class RouterImpl final : public Router {
     auto* attachment = static_cast<Attachment*>(session);
     core_.publisher->publish(principal, attachment ? attachment->session() : kNobody, records,
                              std::move(done));
+  }
+  bool full() const override { return core_.store.full(); }
+  std::unique_ptr<WaitHandle> awaitSpace(std::move_only_function<void()> wake) override {
+    return core_.space->wait(std::move(wake));
   }
   void produce(const PrincipalRef& principal, ProduceBatch batch,
                Done<Result<Produced>> done) override {
@@ -353,18 +359,17 @@ void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& n
   if (auto ok = permitted(principal, Operation::kDelete, name); !ok) {
     return refuse(std::move(done), ok.error());
   }
-  core_.catalogue->remove(core_.here(), name,
-                          [this, done = std::move(done)](Result<TopicRef> topic) mutable {
-                            if (!topic) return done(std::unexpected(topic.error()));
-                            std::vector<storage::StateChange> bindings;
-                            core_.exchanges->dropStream(**topic, bindings);
-                            if (!bindings.empty()) {
-                              core_.appendEventually(core_.here(), std::move(bindings),
-                                                     core_.exchanges->whatIsDue());
-                            }
-                            core_.groups->topicDeleted(
-                                (*topic)->name, [done = std::move(done)]() mutable { done({}); });
-                          });
+  core_.catalogue->remove(
+      core_.here(), name, [this, done = std::move(done)](Result<TopicRef> topic) mutable {
+        if (!topic) return done(std::unexpected(topic.error()));
+        std::vector<storage::StateChange> bindings;
+        core_.exchanges->dropStream(**topic, bindings);
+        if (!bindings.empty()) {
+          core_.appendEventually(core_.here(), std::move(bindings), core_.exchanges->whatIsDue());
+        }
+        core_.groups->topicDeleted((*topic)->name,
+                                   [done = std::move(done)]() mutable { done({}); });
+      });
 }
 
 }  // namespace

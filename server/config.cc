@@ -129,7 +129,8 @@ std::vector<Key> serverKeys() {
        }},
       {"listeners", "list of PROTOCOL=HOST:PORT",
        "mqtt=127.0.0.1:1883, kafka=127.0.0.1:9092, amqp=127.0.0.1:5672, admin=127.0.0.1:15672",
-       "What to open; protocols are mqtt, kafka, amqp and admin. Port 0 picks a free one. Any --listen "
+       "What to open; protocols are mqtt, kafka, amqp and admin. Port 0 picks a free one. Any "
+       "--listen "
        "replaces the list.",
        true, assignListeners},
       flag("allow_anonymous", &Config::allowAnonymous,
@@ -154,13 +155,15 @@ std::vector<Key> topicKeys() {
       number("topics.partitions", &Config::topicPartitions, 1, 10'000,
              "Partitions of topics that come by themselves or are created without a number."),
       number("topics.retention.ms", &Config::topicRetentionMs, -1, kMaxInt64,
-             "Milliseconds for which topics made by MQTT or AMQP publishes are kept; -1 = without limit."),
+             "Milliseconds for which topics made by MQTT or AMQP publishes are kept; -1 = without "
+             "limit."),
       number("topics.retention.bytes", &Config::topicRetentionBytes, -1, kMaxInt64,
-             "Octets that a partition of topics made by MQTT or AMQP publishes keeps; -1 = without limit."),
-      number(
-          "topics.max_by_devices", &Config::maxTopicsByDevices, 0, kMaxInt64,
-          "Topics that MQTT and AMQP publishes may make; further names go to the topic `mqtt` with the full "
-          "name as key."),
+             "Octets that a partition of topics made by MQTT or AMQP publishes keeps; -1 = without "
+             "limit."),
+      number("topics.max_by_devices", &Config::maxTopicsByDevices, 0, kMaxInt64,
+             "Topics that MQTT and AMQP publishes may make; further names go to the topic `mqtt` "
+             "with the full "
+             "name as key."),
       choice<FlushPolicy>("flush", &Config::flush,
                           {{"safe", FlushPolicy::kSafe},
                            {"interval", FlushPolicy::kInterval},
@@ -218,6 +221,13 @@ std::vector<Key> storageKeys() {
              "that much."),
       number("storage.retention_check_ms", &Config::retentionCheckMs, 100, 86'400'000,
              "How often retention looks for segments to delete."),
+      number(
+          "storage.disk.high_watermark_free_bytes", &Config::diskHighMarkBytes, 0, kMaxInt64,
+          "Publishes stop when fewer octets than this are free on the disk of the data directory: "
+          "refused or held, as the protocol has it. What is left serves acknowledgements, "
+          "deletions, checkpoints and rewriting: give it half of storage.segment_bytes at least."),
+      number("storage.disk.low_watermark_free_bytes", &Config::diskLowMarkBytes, 0, kMaxInt64,
+             "Publishes go on by themselves when at least this much is free again."),
   };
 }
 
@@ -405,6 +415,13 @@ std::vector<Error> checkConfig(const Config& config) {
                                       text, other.protocol)});
       }
     }
+  }
+  if (config.diskLowMarkBytes < config.diskHighMarkBytes) {
+    errors.push_back(
+        {ErrorKind::kInvalid,
+         fmt::format("`storage.disk.low_watermark_free_bytes: {}`: give at least "
+                     "storage.disk.high_watermark_free_bytes ({}): publishes stop below that",
+                     config.diskLowMarkBytes, config.diskHighMarkBytes)});
   }
   return errors;
 }

@@ -57,6 +57,8 @@ struct Config {
   int64_t cacheBytes = 64 << 20;
   int64_t checkpointBytes = 64 << 20;
   int64_t retentionCheckMs = 10'000;
+  int64_t diskHighMarkBytes = 256 << 20;
+  int64_t diskLowMarkBytes = 512 << 20;
 
   std::vector<std::string> ruleTexts;
   mapping::Rules rules;
@@ -92,7 +94,7 @@ Result<> applySetting(std::string_view assignment, Config& config);
 Result<ListenerConfig> parseListener(std::string_view text);
 
 /// What only shows when everything is read: addresses open to others without authentication, two
-/// listeners on one port.
+/// listeners on one port, the disk's watermarks the wrong way round.
 std::vector<Error> checkConfig(const Config& config);
 
 }  // namespace polylog::server

@@ -55,6 +55,8 @@ storage::LogStoreOptions storeOptions(const Config& config) {
   options.cacheBytes = static_cast<uint64_t>(config.cacheBytes);
   options.checkpointBytes = static_cast<uint64_t>(config.checkpointBytes);
   options.retentionCheckMillis = config.retentionCheckMs;
+  options.diskHighMark = static_cast<uint64_t>(config.diskHighMarkBytes);
+  options.diskLowMark = static_cast<uint64_t>(config.diskLowMarkBytes);
   return options;
 }
 

@@ -133,9 +133,16 @@ void LogStoreImpl::writeFront(Lock& lock) {
     if (done.error().fatal) {
       unsynced_.push_back(std::move(group));
       failFatally(lock, std::move(done.error().error));
-    } else {
-      rewind(lock, std::move(group), done.error().error);
+      return;
     }
+    // Before anybody hears of the failure: what comes then is not tried in vain.
+    bool ranOut = done.error().error.kind == ErrorKind::kNoSpace;
+    if (ranOut) space_.ranOut();
+    rewind(lock, std::move(group), done.error().error);
+    if (!ranOut) return;
+    lock.unlock();
+    reportSpace();
+    lock.lock();
     return;
   }
   size_t size = group->entries.size();
@@ -150,7 +157,12 @@ void LogStoreImpl::writeFront(Lock& lock) {
   unsyncedUrgent_ |= group->needsSync;
   CommitGroup& written = *group;
   unsynced_.push_back(std::move(group));
+  bool look = space_.due(writtenEnd_);
   if (written.hasWritten && !written.needsSync) commitWritten(lock, written);
+  if (!look) return;
+  lock.unlock();
+  checkSpace();
+  lock.lock();
 }
 
 std::expected<void, DiskFailure> LogStoreImpl::writeGroup(CommitGroup& group) {
@@ -222,9 +234,8 @@ std::expected<void, DiskFailure> LogStoreImpl::truncateToWritten() {
 void LogStoreImpl::failAppends(CommitGroup& group, const Error& error, Completions& out) {
   for (PendingAppend& pending : group.appends) {
     if (!pending.done) continue;
-    out.add(pending.sink, [done = std::move(pending.done), error]() mutable {
-      done(std::unexpected(error));
-    });
+    out.add(pending.sink,
+            [done = std::move(pending.done), error]() mutable { done(std::unexpected(error)); });
   }
   group.appends.clear();
 }
@@ -250,9 +261,9 @@ void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const
   }
   for (const auto& [partition, end] : cuts) {
     auto links = [](const Partition& p) {
-      return static_cast<uint64_t>(std::count_if(
-          p.chunks.begin(), p.chunks.end(),
-          [](const Chunk& chunk) { return chunk.minLink != UINT64_MAX; }));
+      return static_cast<uint64_t>(
+          std::count_if(p.chunks.begin(), p.chunks.end(),
+                        [](const Chunk& chunk) { return chunk.minLink != UINT64_MAX; }));
     };
     uint64_t linksBefore = links(*partition);
     for (uint64_t segment : partition->truncate(end)) releaseChunk(segment);
@@ -312,10 +323,10 @@ void LogStoreImpl::commitWritten(Lock& lock, CommitGroup& group) {
       }
     }
     if (!pending.done) continue;
-    done.add(pending.sink, [run = std::move(pending.done),
-                            result = std::move(pending.result)]() mutable {
-      run(std::move(result));
-    });
+    done.add(pending.sink,
+             [run = std::move(pending.done), result = std::move(pending.result)]() mutable {
+               run(std::move(result));
+             });
     pending.done = nullptr;
   }
   lock.unlock();
@@ -401,10 +412,10 @@ void LogStoreImpl::finish(Lock& lock, std::vector<std::unique_ptr<CommitGroup>> 
   for (auto& group : groups) {
     for (PendingAppend& pending : group->appends) {
       if (!pending.done) continue;
-      done.add(pending.sink, [run = std::move(pending.done),
-                              result = std::move(pending.result)]() mutable {
-        run(std::move(result));
-      });
+      done.add(pending.sink,
+               [run = std::move(pending.done), result = std::move(pending.result)]() mutable {
+                 run(std::move(result));
+               });
     }
     std::move(group->routed.begin(), group->routed.end(), std::back_inserter(routed));
   }

@@ -18,7 +18,9 @@ constexpr char kLogStart = 's';
 constexpr size_t kBucketsAtOnce = 1024;
 
 /// Of options.cacheBytes, what index runs of sealed segments get.
-uint64_t runCacheShare(uint64_t cacheBytes) { return cacheBytes / 4; }
+uint64_t runCacheShare(uint64_t cacheBytes) {
+  return cacheBytes / 4;
+}
 
 }  // namespace
 
@@ -119,9 +121,12 @@ LogStoreImpl::LogStoreImpl(std::shared_ptr<Directory> directory, const LogStoreO
       random_(random),
       onFatal_(std::move(onFatal)),
       cache_(options.cacheBytes - runCacheShare(options.cacheBytes)),
-      runs_(runCacheShare(options.cacheBytes)) {}
+      runs_(runCacheShare(options.cacheBytes)),
+      space_(options.diskHighMark, options.diskLowMark) {}
 
-LogStoreImpl::~LogStoreImpl() { close(); }
+LogStoreImpl::~LogStoreImpl() {
+  close();
+}
 
 Partition* LogStoreImpl::findPartition(PartitionId id) const {
   auto found = partitions_.find(id);
@@ -240,6 +245,11 @@ void LogStoreImpl::setCommitFeed(std::function<void(std::vector<CommittedBatch>)
   feed_ = std::move(feed);
 }
 
+void LogStoreImpl::setSpaceFeed(std::function<void()> resumed) {
+  Lock lock(mutex_);
+  spaceFeed_ = std::move(resumed);
+}
+
 void LogStoreImpl::setLiveness(const Liveness* liveness) {
   std::lock_guard maintenance(maintenanceMutex_);
   liveness_ = liveness;
@@ -254,9 +264,8 @@ void LogStoreImpl::scanState(
     StateTable table, BytesView keyPrefix,
     const std::function<bool(BytesView key, BytesView value)>& visit) const {
   if (!view_) return;
-  view_->scan(viewKey(table, keyPrefix), [&](BytesView key, BytesView value) {
-    return visit(key.substr(1), value);
-  });
+  view_->scan(viewKey(table, keyPrefix),
+              [&](BytesView key, BytesView value) { return visit(key.substr(1), value); });
 }
 
 std::optional<std::string> LogStoreImpl::getState(StateTable table, BytesView key) const {

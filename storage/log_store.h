@@ -72,7 +72,7 @@ enum class StateTable : uint8_t {
   kGroupOffset = 6,
   kSession = 7,
   kSubscription = 8,
-  kInbox = 9,      ///< acknowledged out of order
+  kInbox = 9,  ///< acknowledged out of order
   kHeldPublish = 10,
   kRetained = 11,
   kProducer = 12,
@@ -89,8 +89,8 @@ struct StateChange {
   std::optional<std::string> value;
 };
 
-/// Of each key only the latest record is kept, once it is old enough; a tombstone (a record without a
-/// value) goes some time after what it deletes. Records without a key count as having one key.
+/// Of each key only the latest record is kept, once it is old enough; a tombstone (a record without
+/// a value) goes some time after what it deletes. Records without a key count as having one key.
 struct Compaction {
   int64_t minLagMillis = 0;  ///< a batch stays as it is for so long, by its largest timestamp
   int64_t maxLagMillis = INT64_MAX;  ///< after so long a superseded record has gone
@@ -116,8 +116,8 @@ StateChange logStartMoved(PartitionId partition, Offset offset);
 
 /// What became of an append.
 struct Appended {
-  Position position;                   ///< of the entry
-  std::vector<BatchPlace> batches;     ///< of each messages part
+  Position position;                ///< of the entry
+  std::vector<BatchPlace> batches;  ///< of each messages part
   /// The base offset of every target: messages parts in order, then links.
   std::vector<Offset> offsets;
   bool duplicate = false;  ///< an idempotent producer's repeat: offsets are the original's
@@ -137,6 +137,8 @@ struct AppendRequest {
   std::vector<LinkPart> links;
   std::vector<StateChange> state;
   Durability durability = Durability::kSynced;
+  /// Its messages were let in before full() said yes: they are not refused for want of space.
+  bool admitted = false;
   /// Run through `sink` when durable as asked, or when the write failed (kIo, kNoSpace, kShutdown).
   /// Both may be null. Not run when append() itself returns an error.
   CompletionSink* sink = nullptr;
@@ -185,8 +187,8 @@ class Liveness {
 /// What recovery found, for the start-up log and for tests.
 struct RecoveryReport {
   Position durableEnd;
-  uint64_t truncatedBytes = 0;   ///< of the torn tail
-  uint64_t damagedEntries = 0;   ///< skipped below a later durable mark
+  uint64_t truncatedBytes = 0;  ///< of the torn tail
+  uint64_t damagedEntries = 0;  ///< skipped below a later durable mark
   std::vector<std::string> notes;
 };
 
@@ -196,6 +198,10 @@ struct LogStoreOptions {
   uint64_t checkpointBytes = 64ULL << 20;  ///< of journal between checkpoints of the state view
   int64_t unwaitedSyncMillis = 100;
   int64_t retentionCheckMillis = 10'000;
+  /// Octets free on the disk below which messages are refused, and from which on they are taken
+  /// again. What is below the first remains for state, footers, the manifest and rewriting.
+  uint64_t diskHighMark = 256ULL << 20;
+  uint64_t diskLowMark = 512ULL << 20;
   /// False in tests and simulation: nothing runs on its own; drive with runOnce().
   bool threads = true;
 };
@@ -208,14 +214,14 @@ class LogStore {
 
   /// Sequences the request. On success the result's fields are final unless the write fails.
   /// Errors, nothing appended: kNotFound (a target's partition), kProducerFenced,
-  /// kOutOfOrderSequence, kTooLarge (the entry cap), kNoSpace (admission), kShutdown.
+  /// kOutOfOrderSequence, kTooLarge (the entry cap), kNoSpace (messages while full()), kShutdown.
   /// A duplicate batch succeeds with the original's offsets; `done` follows when that is durable.
   virtual Result<Appended> append(AppendRequest request) = 0;
 
   /// Batches from the one that holds `from` on, below the high watermark, until `maxBytes` is
-  /// passed (always at least one if there is one). The first may begin above `from`: what is between
-  /// was compacted away or used up. Empty at the high watermark. kOutOfRange below
-  /// the log start or above the high watermark, kNotFound, kCorrupt (damaged there), kIo.
+  /// passed (always at least one if there is one). The first may begin above `from`: what is
+  /// between was compacted away or used up. Empty at the high watermark. kOutOfRange below the log
+  /// start or above the high watermark, kNotFound, kCorrupt (damaged there), kIo.
   virtual Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from,
                                               size_t maxBytes) = 0;
   /// A batch by its place, once it is visible. kNotFound when its segment is gone.
@@ -240,8 +246,13 @@ class LogStore {
   virtual void setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) = 0;
   /// Visits durable batches that asked for routing, from `from` on, in journal order: what the feed
   /// had not delivered at a crash. Until `visit` returns false. Returns the position reached.
-  virtual Result<Position> scanRouted(
-      Position from, const std::function<bool(const CommittedBatch&)>& visit) = 0;
+  virtual Result<Position> scanRouted(Position from,
+                                      const std::function<bool(const CommittedBatch&)>& visit) = 0;
+  /// Whether messages are refused for want of space on the disk. State changes never are.
+  virtual bool full() const = 0;
+  /// `resumed` runs on a thread of the store's or an appender's each time that full() has ended:
+  /// must not block. Set once, before the first append.
+  virtual void setSpaceFeed(std::function<void()> resumed) = 0;
   /// Set once, before the first append; outlives the store's last maintenance. Without it, what is
   /// above the log starts counts as alive and all as routed.
   virtual void setLiveness(const Liveness* liveness) = 0;
@@ -249,8 +260,9 @@ class LogStore {
   virtual Position durableEnd() const = 0;
 
   /// State as of the last commit applied. At start-up: everything durable.
-  virtual void scanState(StateTable table, BytesView keyPrefix,
-                         const std::function<bool(BytesView key, BytesView value)>& visit) const = 0;
+  virtual void scanState(
+      StateTable table, BytesView keyPrefix,
+      const std::function<bool(BytesView key, BytesView value)>& visit) const = 0;
   virtual std::optional<std::string> getState(StateTable table, BytesView key) const = 0;
 
   /// Applies retention, rewrites segments of which little is alive and drops dead ones now (also

@@ -3,7 +3,7 @@
 //   journal_writer.cc  the writer thread: group commit, rolling, rewinding, completion
 //   log_reader.cc      read(), readAt(), offset lookups, scanRouted()
 //   recovery.cc        opening: torn tail, damage, replay
-//   maintenance.cc     the maintenance thread: footers, checkpoints
+//   maintenance.cc     the maintenance thread: footers, checkpoints; free space
 //   retention.cc       log starts, dead segments
 //   rewriting.cc       segments of which little is alive
 //   compaction.cc      what of compacted partitions is superseded
@@ -30,6 +30,7 @@
 #include "storage/batch_cache.h"
 #include "storage/commit_group.h"
 #include "storage/compaction.h"
+#include "storage/disk_space.h"
 #include "storage/entry_scanner.h"
 #include "storage/journal.h"
 #include "storage/log_store.h"
@@ -56,8 +57,8 @@ struct PartitionChange {
   Offset logStart;
 };
 std::optional<PartitionChange> parsePartitionChange(const StateChange& change);
-/// What the view is told of `changes`, which lose their values: a deleted partition takes all of its
-/// keys along.
+/// What the view is told of `changes`, which lose their values: a deleted partition takes all of
+/// its keys along.
 void appendViewChanges(std::vector<StateChange>& changes, std::vector<ViewChange>& out);
 
 class CopyWriter;
@@ -73,8 +74,7 @@ class LogStoreImpl final : public LogStore {
 
   const RecoveryReport& recovery() const override { return report_; }
   Result<Appended> append(AppendRequest request) override;
-  Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from,
-                                      size_t maxBytes) override;
+  Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from, size_t maxBytes) override;
   Result<SharedBytes> readAt(BatchPlace place) override;
   Result<PartitionEnds> ends(PartitionId partition) const override;
   Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) override;
@@ -85,6 +85,8 @@ class LogStoreImpl final : public LogStore {
   void setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) override;
   Result<Position> scanRouted(Position from,
                               const std::function<bool(const CommittedBatch&)>& visit) override;
+  bool full() const override { return space_.full(); }
+  void setSpaceFeed(std::function<void()> resumed) override;
   void setLiveness(const Liveness* liveness) override;
   Position durableEnd() const override;
   void scanState(StateTable table, BytesView keyPrefix,
@@ -100,8 +102,8 @@ class LogStoreImpl final : public LogStore {
 
   // ---- log_store.cc
   Partition* findPartition(PartitionId id) const;
-  /// Visits all partitions under the lock, so many at a time; `between`, if given, runs without it. One
-  /// that is made meanwhile may be missed. False: so many were made that others may have been
+  /// Visits all partitions under the lock, so many at a time; `between`, if given, runs without it.
+  /// One that is made meanwhile may be missed. False: so many were made that others may have been
   /// missed too, or visited twice.
   Result<bool> visitPartitions(const std::function<void(Partition&)>& visit,
                                const std::function<Result<>()>& between = nullptr);
@@ -118,7 +120,7 @@ class LogStoreImpl final : public LogStore {
   Result<> prepareMessages(const MessagesPart& part, Prepared& prepared) const;
   Result<> prepareLink(const LinkPart& part, Prepared& prepared);
   Result<> prepareState(const AppendRequest& request, Prepared& prepared) const;
-  Result<> admit(const AppendRequest& request) const;
+  Result<> admit(const AppendRequest& request);
   Result<> applyBefore(const Prepared& prepared, std::vector<PartitionEffect>& effects);
   Result<> resolve(const AppendRequest& request, const Prepared& prepared, bool& moved);
   Result<> checkLogStarts(const AppendRequest& request, const Prepared& prepared) const;
@@ -136,8 +138,8 @@ class LogStoreImpl final : public LogStore {
   void encodeMessages(const MessagesPart& part, const RecordBatchHeader& header,
                       std::span<Partition* const> partitions, CommitGroup& group, Appended& out);
   void encodeLinks(BatchPlace place, int64_t maxTimestamp, std::span<const Target> targets,
-                   std::span<Partition* const> partitions, int32_t offsetCount,
-                   CommitGroup& group, Appended& out);
+                   std::span<Partition* const> partitions, int32_t offsetCount, CommitGroup& group,
+                   Appended& out);
   void beginEntry(CommitGroup& group, uint16_t flags);
   void continueChain(CommitGroup& group);
   void finishEntry(CommitGroup& group, bool continues);
@@ -147,8 +149,8 @@ class LogStoreImpl final : public LogStore {
                   int32_t offsetCount);
   void index(BatchPlace batch, int64_t maxTimestamp, int32_t offsetCount,
              std::span<Partition* const> partitions);
-  void rememberProducer(const MessagesPart& part, const RecordBatchHeader& header,
-                        BatchPlace batch, Partition& partition, CommitGroup& group);
+  void rememberProducer(const MessagesPart& part, const RecordBatchHeader& header, BatchPlace batch,
+                        Partition& partition, CommitGroup& group);
   Chunk& chunkFor(Partition& partition, Segment& segment, Offset first);
   void finishAppend(AppendRequest& request, const Appended& appended, CommitGroup& group,
                     size_t targetsFrom, bool& wake);
@@ -228,6 +230,7 @@ class LogStoreImpl final : public LogStore {
   Result<> checkpointLocked();
   std::expected<void, DiskFailure> saveManifest();
   void checkSpace();
+  void reportSpace();
   void fatalFromMaintenance(const Error& error);
 
   // ---- retention.cc
@@ -278,6 +281,7 @@ class LogStoreImpl final : public LogStore {
   BatchCache cache_;
   RunCache runs_;
   std::function<void(std::vector<CommittedBatch>)> feed_;
+  std::function<void()> spaceFeed_;
   const Liveness* liveness_ = nullptr;
 
   std::mutex maintenanceMutex_;  ///< sealing, checkpoints, retention: one at a time
@@ -305,7 +309,8 @@ class LogStoreImpl final : public LogStore {
   Completions ready_;    ///< for the writer thread to deliver
   uint64_t nextWatch_ = 1;
   bool closed_ = false;
-  bool diskFull_ = false;
+  DiskSpace space_;
+  bool spaceReported_ = false;  ///< what was last told of space_.full()
   bool syncAsked_ = false;
   bool rollAsked_ = false;
   std::optional<Error> fatal_;
@@ -327,7 +332,7 @@ class LogStoreImpl final : public LogStore {
   std::thread writer_;
 
   // Maintenance's.
-  std::unordered_map<PartitionId, Offset> compactedTo_;  ///< in this run
+  std::unordered_map<PartitionId, Offset> compactedTo_;    ///< in this run
   std::unordered_map<PartitionId, OffsetSet> superseded_;  ///< of the round that is going on
   std::atomic<bool> stopping_{false};
   std::condition_variable maintenanceWork_;

@@ -1,5 +1,5 @@
-// The maintenance thread: footers of segments that are full, checkpoints of the state view with what
-// partitions' indexes add to it, free space, and retention's timer.
+// The maintenance thread: footers of segments that are full, checkpoints of the state view with
+// what partitions' indexes add to it, free space, and retention's timer.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "core/base/byte_writer.h"
 #include "core/base/log.h"
+#include "core/base/metrics.h"
 #include "storage/log_store_impl.h"
 
 namespace polylog::storage {
@@ -15,9 +16,17 @@ namespace {
 /// Partitions looked at under one hold of the lock.
 constexpr size_t kSlice = 512;
 constexpr size_t kChangesAtOnce = 1024;
-/// Kept free for acknowledgements, deletes, footers and the manifest.
-constexpr uint64_t kReserveBytes = 64ULL << 20;
 constexpr auto kTick = std::chrono::seconds(1);
+
+struct Metrics {
+  Metric& free = gauge("polylog_disk_free_bytes", "Octets free on the disk of the journal");
+  Metric& full = gauge("polylog_disk_full", "1 while publishes are not taken for want of space");
+};
+
+Metrics& metrics() {
+  static Metrics all;
+  return all;
+}
 
 }  // namespace
 
@@ -58,20 +67,52 @@ void LogStoreImpl::maintain(bool timers) {
   }
 }
 
+/// Also the writer's, between two writes.
 void LogStoreImpl::checkSpace() {
+  Position written;
+  {
+    // Before the look: what is written meanwhile counts twice rather than not at all.
+    Lock lock(mutex_);
+    written = writtenEnd_;
+  }
   auto free = directory_->freeBytes();
   if (!free) return;
-  Lock lock(mutex_);
-  bool full = *free < kReserveBytes;
-  if (full == diskFull_) return;
-  diskFull_ = full;
-  lock.unlock();
-  if (full) {
-    logError(fmt::format("{} octets are free under {}: publishes are refused until there are {}",
-                         *free, directory_->path(), kReserveBytes));
-  } else {
-    logInfo("there is space on the disk again: publishes are taken");
+  {
+    Lock lock(mutex_);
+    space_.seen(*free, written);
   }
+  metrics().free.set(static_cast<int64_t>(*free));
+  reportSpace();
+}
+
+/// Tells of a change, once. Whoever waits is woken even if it was over before it could be told.
+void LogStoreImpl::reportSpace() {
+  std::function<void()> resumed;
+  bool full = false;
+  bool changed = false;
+  uint64_t free = 0;
+  {
+    Lock lock(mutex_);
+    full = space_.full();
+    changed = std::exchange(spaceReported_, full) != full;
+    free = space_.left(nextPosition_);
+    metrics().full.set(full ? 1 : 0);
+    if (space_.takeResumed()) resumed = spaceFeed_;
+  }
+  if (resumed) resumed();
+  if (!changed) return;
+  if (full) {
+    logError(fmt::format(
+        "the disk is full: {} octets are free under {}, storage.disk.high_watermark_free_bytes is "
+        "{}; publishes are refused or held until {} are free "
+        "(storage.disk.low_watermark_free_bytes)",
+        free, directory_->path(), options_.diskHighMark, options_.diskLowMark));
+    return;
+  }
+  logInfo(
+      fmt::format("there is space again: {} octets are free under {}, "
+                  "storage.disk.low_watermark_free_bytes is {}; publishes are taken",
+                  free, directory_->path(), options_.diskLowMark));
 }
 
 std::expected<void, DiskFailure> LogStoreImpl::saveManifest() {

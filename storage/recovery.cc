@@ -1,5 +1,5 @@
-// Opening: manifest, the journal's valid end (torn tail cut, damage told apart), the state view, and
-// replay of what the view lacks. Crashing in here and starting over gives the same.
+// Opening: manifest, the journal's valid end (torn tail cut, damage told apart), the state view,
+// and replay of what the view lacks. Crashing in here and starting over gives the same.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -38,6 +38,7 @@ Result<> LogStoreImpl::open() {
   removeStrays();
   for (const std::string& note : report_.notes) logWarning("recovery: " + note);
   closed_ = false;
+  checkSpace();
   retentionDue_ = clock_.monotonicMicros() + options_.retentionCheckMillis * 1000;
   if (!options_.threads) return {};
   writer_ = std::thread([this] { writerLoop(); });
@@ -272,8 +273,7 @@ Result<> LogStoreImpl::replay(Position floor) {
 Result<> LogStoreImpl::replaySegment(Segment& segment, Position end) {
   auto file = journal_.file(segment);
   if (!file) {
-    return fail(ErrorKind::kCorrupt,
-                "a segment that the manifest names: " + file.error().text);
+    return fail(ErrorKind::kCorrupt, "a segment that the manifest names: " + file.error().text);
   }
   EntryScanner scanner(**file, segment.info, segment.info.base, end);
   std::vector<std::string> chain;  // entries of a chain that isn't complete yet
@@ -328,8 +328,8 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
   std::vector<StateChange> changes;
   for (const EntryPart& part : entry.parts) {
     if (part.type == PartType::kState && !decodeState(part.list, changes)) {
-      report_.notes.push_back(fmt::format("malformed state changes at position {}",
-                                          entry.header.position.value()));
+      report_.notes.push_back(
+          fmt::format("malformed state changes at position {}", entry.header.position.value()));
     }
   }
   // As when sequenced: what is made comes before the targets, what is deleted or moved after.
@@ -368,8 +368,8 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
 void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPart& part) {
   std::vector<PlacedTarget> targets;
   if (!decodeTargets(part.list, targets)) {
-    report_.notes.push_back(fmt::format("malformed targets of the batch at position {}",
-                                        part.place.position.value()));
+    report_.notes.push_back(
+        fmt::format("malformed targets of the batch at position {}", part.place.position.value()));
     return;
   }
   int64_t maxTimestamp = part.maxTimestamp;
@@ -390,8 +390,10 @@ void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPa
     if (partition == nullptr && entry >= replayApplied_ && report_.damagedEntries != 0) {
       // What made it was in a damaged entry; what it holds is sound.
       partition = &makePartition(target.partition, {});
-      report_.notes.push_back(fmt::format("partition {} was made by a damaged entry: it is kept, "
-                                          "without limits", target.partition.value()));
+      report_.notes.push_back(
+          fmt::format("partition {} was made by a damaged entry: it is kept, "
+                      "without limits",
+                      target.partition.value()));
     }
     // Deleted later on, or known from the view already.
     if (partition == nullptr || target.base < partition->end) continue;

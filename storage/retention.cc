@@ -61,7 +61,8 @@ Result<> LogStoreImpl::moveLogStarts() {
   std::vector<StateChange> changes;
   auto visit = [&](Partition& partition) {
     if (partition.deleted) return;
-    if (partition.producers && partition.producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
+    if (partition.producers &&
+        partition.producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
       markDirty(partition);
     }
     Offset start = expiredUpTo(partition, nowMs, rollWanted);
@@ -116,9 +117,8 @@ Result<> LogStoreImpl::secureCheckpoints(const std::vector<std::shared_ptr<Segme
       Lock lock(mutex_);
       Position secured = securedEnd();
       gain = deadSegments(Position(UINT64_MAX)).size() > deadSegments(secured).size() ||
-             std::any_of(scattered.begin(), scattered.end(), [&](const auto& segment) {
-               return segment->info.end > secured;
-             });
+             std::any_of(scattered.begin(), scattered.end(),
+                         [&](const auto& segment) { return segment->info.end > secured; });
     }
     if (!gain) return {};
     // A checkpoint is named by its position: two at one position are one.
@@ -168,6 +168,7 @@ Result<size_t> LogStoreImpl::retentionLocked() {
   if (auto done = secureCheckpoints(scattered); !done) return std::unexpected(done.error());
   auto dropped = dropDeadSegments();
   if (!dropped) return dropped;
+  if (*dropped != 0) checkSpace();
   if (auto done = rewriteScattered(scattered); !done) return std::unexpected(done.error());
   superseded_.clear();
   return dropped;

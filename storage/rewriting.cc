@@ -1,7 +1,7 @@
-// Rewriting: what is alive in a sealed segment of which little is alive is copied to a new file, each
-// batch once, sorted by partition; positions stay, and the new footer says where they are. Order: new
-// file durable, manifest replaced, then memory, then the old file goes. Until the next checkpoint the
-// state view knows the old places only; the new footer's directory corrects it.
+// Rewriting: what is alive in a sealed segment of which little is alive is copied to a new file,
+// each batch once, sorted by partition; positions stay, and the new footer says where they are.
+// Order: new file durable, manifest replaced, then memory, then the old file goes. Until the next
+// checkpoint the state view knows the old places only; the new footer's directory corrects it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -49,9 +49,9 @@ uint64_t countOutside(Offset first, Offset end, const std::vector<OffsetRange>& 
 
 uint64_t shareOf(const Chunk& chunk, uint64_t records) {
   auto all = static_cast<uint64_t>(chunk.end - chunk.first);
-  return all == 0 ? 0 : static_cast<uint64_t>(static_cast<double>(chunk.bytes) *
-                                              static_cast<double>(records) /
-                                              static_cast<double>(all));
+  return all == 0 ? 0
+                  : static_cast<uint64_t>(static_cast<double>(chunk.bytes) *
+                                          static_cast<double>(records) / static_cast<double>(all));
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ struct LogStoreImpl::Rewriting {
   struct Alive {
     PartitionId partition;
     IndexEntry entry;
-    bool own = false;  ///< of a chunk in this segment; otherwise a later one links here
+    bool own = false;      ///< of a chunk in this segment; otherwise a later one links here
     bool thinned = false;  ///< compaction takes records out of it
   };
   struct Batch {
@@ -72,9 +72,9 @@ struct LogStoreImpl::Rewriting {
   };
 
   std::shared_ptr<Segment> segment;
-  uint64_t links = 0;           ///< into the segment when `alive` was gathered
-  std::vector<Alive> alive;     ///< of batches in this segment
-  std::vector<Alive> foreign;   ///< own entries whose batches are in earlier segments
+  uint64_t links = 0;                   ///< into the segment when `alive` was gathered
+  std::vector<Alive> alive;             ///< of batches in this segment
+  std::vector<Alive> foreign;           ///< own entries whose batches are in earlier segments
   std::vector<PartitionId> partitions;  ///< with a chunk here
 
   std::shared_ptr<Segment> copy;  ///< null: nothing is alive
@@ -82,14 +82,14 @@ struct LogStoreImpl::Rewriting {
   std::unordered_set<uint64_t> taken;  ///< positions of batches, once compaction makes new ones
   std::vector<Position> thinned;       ///< those
   std::vector<FooterRun> runs;
-  uint64_t bytes = 0;  ///< of batches that are alive
+  uint64_t bytes = 0;      ///< of batches that are alive
   bool compacted = false;  ///< worth it whatever is alive
 };
 
 // ---------------------------------------------------------------- choosing
 
-/// Sealed segments of whose octets less than half are alive, or less than half of what was when they
-/// were looked at last (partitions that share batches count them several times).
+/// Sealed segments of whose octets less than half are alive, or less than half of what was when
+/// they were looked at last (partitions that share batches count them several times).
 std::vector<std::shared_ptr<Segment>> LogStoreImpl::scatteredSegments() {
   struct Asked {
     PartitionId partition;
@@ -116,7 +116,8 @@ std::vector<std::shared_ptr<Segment>> LogStoreImpl::scatteredSegments() {
     if (dead.empty()) continue;
     for (const Chunk& chunk : one.chunks) {
       if (chunk.first >= chunk.end) continue;
-      alive[chunk.segment] -= chunk.bytes - shareOf(chunk, countOutside(chunk.first, chunk.end, dead));
+      alive[chunk.segment] -=
+          chunk.bytes - shareOf(chunk, countOutside(chunk.first, chunk.end, dead));
     }
   }
   Position routed = liveness_ != nullptr ? liveness_->routedUpTo() : Position(UINT64_MAX);
@@ -153,6 +154,7 @@ Result<> LogStoreImpl::rewriteScattered(const std::vector<std::shared_ptr<Segmen
       segment->judgedBytes = 0;  // at the next round
       return done;
     }
+    checkSpace();  // the rest may take long
   }
   return {};
 }
@@ -224,7 +226,8 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
       if (copy.run) copy.run = std::make_shared<IndexRun>(*copy.run);
     }
   };
-  // None may be missed: what nobody claims is dropped. (What is made meanwhile counts by its links.)
+  // None may be missed: what nobody claims is dropped. (What is made meanwhile counts by its
+  // links.)
   for (bool all = false; !all;) {
     wanted.clear();
     auto visited = visitPartitions(visit);
@@ -249,8 +252,7 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
   return {};
 }
 
-Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition,
-                                  const Chunk& chunk) {
+Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition, const Chunk& chunk) {
   const SegmentInfo& info = rewriting.segment->info;
   std::shared_ptr<const IndexRun> run = chunk.run;
   if (!run) {
@@ -298,8 +300,8 @@ class CopyWriter {
     if (auto done = beginEntry(batch.size() + targets.size() * kTargetBound); !done) {
       return std::unexpected(done.error());
     }
-    size_t at = entries_.addKept(0, position, targets.first(std::min(targets.size(), kMaxEntryTargets)),
-                                 batch);
+    size_t at = entries_.addKept(0, position,
+                                 targets.first(std::min(targets.size(), kMaxEntryTargets)), batch);
     uint64_t place = info_.place(entryAt_) + at;
     for (size_t from = kMaxEntryTargets; from < targets.size(); from += kMaxEntryTargets) {
       if (auto done = beginEntry(kMaxEntrySize); !done) return std::unexpected(done.error());
@@ -410,10 +412,9 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
     return std::tuple(!own, own ? alive[batch.first].partition : PartitionId(0),
                       own ? alive[batch.first].entry.base : Offset(0));
   };
-  std::sort(batches.begin(), batches.end(), [&](const Rewriting::Batch& a,
-                                                const Rewriting::Batch& b) {
-    return rank(a) < rank(b);
-  });
+  std::sort(
+      batches.begin(), batches.end(),
+      [&](const Rewriting::Batch& a, const Rewriting::Batch& b) { return rank(a) < rank(b); });
 
   CopyWriter writer(**file, info);
   std::vector<PlacedBatch>& map = rewriting.map;
@@ -424,8 +425,8 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   }
   for (const Rewriting::Alive& one : rewriting.foreign) {
     PlacedTarget target = targetOf(one.partition, one.entry);
-    auto done = writer.link({one.entry.position, one.entry.length}, one.entry.maxTimestamp,
-                            {&target, 1});
+    auto done =
+        writer.link({one.entry.position, one.entry.length}, one.entry.maxTimestamp, {&target, 1});
     if (!done) return done;
   }
   auto end = writer.finish();
@@ -456,9 +457,8 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
     index->setSparse();
     run.run = std::move(index);
   }
-  std::sort(map.begin(), map.end(), [](const PlacedBatch& a, const PlacedBatch& b) {
-    return a.position < b.position;
-  });
+  std::sort(map.begin(), map.end(),
+            [](const PlacedBatch& a, const PlacedBatch& b) { return a.position < b.position; });
   if (auto done = writeFooter(**file, info, *end, rewriting.runs, map); !done) return done;
   auto synced = (*file)->sync();
   if (synced) synced = journal_.directory().sync();
@@ -467,8 +467,7 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
 }
 
 /// One batch for all who have it, and besides a thinner one for each whose compaction wants that.
-Result<> LogStoreImpl::keepBatch(Rewriting& rewriting, size_t from, size_t to,
-                                 CopyWriter& writer) {
+Result<> LogStoreImpl::keepBatch(Rewriting& rewriting, size_t from, size_t to, CopyWriter& writer) {
   std::span all(rewriting.alive.begin() + static_cast<std::ptrdiff_t>(from), to - from);
   BatchPlace place{all[0].entry.position, all[0].entry.length};
   auto file = journal_.file(*rewriting.segment);
@@ -483,8 +482,8 @@ Result<> LogStoreImpl::keepBatch(Rewriting& rewriting, size_t from, size_t to,
   }
   auto batch = readUncached(*rewriting.segment, **file, place);
   if (!batch && batch.error().kind != ErrorKind::kCorrupt) return std::unexpected(batch.error());
-  auto keep = [&](std::span<const PlacedTarget> targets, const SharedBytes& octets, Position position,
-                  uint8_t number) -> Result<> {
+  auto keep = [&](std::span<const PlacedTarget> targets, const SharedBytes& octets,
+                  Position position, uint8_t number) -> Result<> {
     auto written = writer.keep(position, targets, octets);
     if (!written) return std::unexpected(written.error());
     rewriting.map.push_back({position, *written, number});
@@ -542,9 +541,8 @@ Result<bool> LogStoreImpl::swapRewritten(Rewriting& rewriting) {
       old->replaced = true;
       infos = journal_.infos();
     }
-    auto at = std::find_if(infos.begin(), infos.end(), [&](const SegmentInfo& info) {
-      return info.id == old->info.id;
-    });
+    auto at = std::find_if(infos.begin(), infos.end(),
+                           [&](const SegmentInfo& info) { return info.id == old->info.id; });
     if (rewriting.copy) {
       *at = rewriting.copy->info;
     } else {

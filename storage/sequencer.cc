@@ -1,5 +1,5 @@
-// append(): what is checked before the lock and under it, then positions, offsets, index entries and
-// encoding in one step.
+// append(): what is checked before the lock and under it, then positions, offsets, index entries
+// and encoding in one step.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -123,14 +123,16 @@ Result<> LogStoreImpl::prepare(const AppendRequest& request, Prepared& prepared)
   return {};
 }
 
-Result<> LogStoreImpl::admit(const AppendRequest& request) const {
+Result<> LogStoreImpl::admit(const AppendRequest& request) {
   if (fatal_) return std::unexpected(*fatal_);
   if (closed_) return fail(ErrorKind::kShutdown, "the log store is closed");
   if (pendingBytes_ > kMaxPendingBytes) {
     return fail(ErrorKind::kBusy, "too much waits to be written to the journal");
   }
   // State changes and deletions live off the reserve, or nothing could be freed.
-  if (diskFull_ && !request.messages.empty()) {
+  if (request.messages.empty()) return {};
+  space_.sequenced(nextPosition_);
+  if (space_.full() && !request.admitted) {
     return fail(ErrorKind::kNoSpace, "the disk of the journal is nearly full: free some space");
   }
   return {};
@@ -208,9 +210,9 @@ Result<> LogStoreImpl::checkLogStarts(const AppendRequest& request,
       count(request.links[i].targets, prepared.links[i].offsetCount);
     }
     if (change.logStart > partition->end + added || change.logStart < Offset(0)) {
-      return fail(ErrorKind::kOutOfRange, fmt::format("log start {} is beyond the end {}",
-                                                      change.logStart.value(),
-                                                      partition->end.value()));
+      return fail(ErrorKind::kOutOfRange,
+                  fmt::format("log start {} is beyond the end {}", change.logStart.value(),
+                              partition->end.value()));
     }
   }
   return {};
@@ -279,17 +281,20 @@ Result<Appended> LogStoreImpl::append(AppendRequest request) {
   static thread_local Prepared prepared;
   bool wake = false;
   bool moved = false;
+  bool filled = false;
   Result<Appended> appended;
   do {
     if (auto ok = prepare(request, prepared); !ok) return std::unexpected(ok.error());
     Lock lock(mutex_);
     moved = false;
     appended = sequence(request, prepared, wake, moved);
+    filled = space_.full() && !spaceReported_;
     // Rare, and as short as two syncs: a link into a segment that is just giving way to its copy.
     if (moved) settled_.wait_for(lock, kReplacing);
   } while (moved);
   prepared.links.clear();  // and the segments that they hold
   if (wake) writerWork_.notify_one();
+  if (filled) reportSpace();
   return appended;
 }
 
@@ -438,8 +443,9 @@ void LogStoreImpl::encodeMessages(const MessagesPart& part, const RecordBatchHea
   if (checksProducer(part, header)) rememberProducer(part, header, batch, *partitions[0], group);
   if (part.routeAfterCommit) {
     const PlacedTarget& first = placed_[0];
-    group.routed.push_back({first.partition, {part.batch, batch, first.base, first.firstRecord,
-                                              first.count, first.attributes}});
+    group.routed.push_back(
+        {first.partition,
+         {part.batch, batch, first.base, first.firstRecord, first.count, first.attributes}});
   }
   bool watched = std::any_of(partitions.begin(), partitions.end(), [](const Partition* partition) {
     return partition->watches != nullptr;

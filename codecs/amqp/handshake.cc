@@ -16,7 +16,7 @@ Table capabilities() {
   Table out;
   for (const char* name :
        {"publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
-        "authentication_failure_close", "per_consumer_qos"}) {
+        "connection.blocked", "authentication_failure_close", "per_consumer_qos"}) {
     out.emplace_back(name, Value{true});
   }
   return out;
@@ -104,6 +104,7 @@ std::expected<ClientFacts, Fault> clientFacts(const ConnectionStartOk& method) {
   if (can == nullptr) return out;
   out.failureClose = isTrue(*can, "authentication_failure_close");
   out.cancelNotify = isTrue(*can, "consumer_cancel_notify");
+  out.blockedNotify = isTrue(*can, "connection.blocked");
   return out;
 }
 

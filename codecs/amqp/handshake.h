@@ -22,8 +22,9 @@ std::string serverProperties(const AmqpOptions& options);
 /// What the client says of itself in connection.start-ok.
 struct ClientFacts {
   std::string connectionName;
-  bool failureClose = false;  ///< takes connection.close as the answer to a refused login
-  bool cancelNotify = false;  ///< takes basic.cancel
+  bool failureClose = false;   ///< takes connection.close as the answer to a refused login
+  bool cancelNotify = false;   ///< takes basic.cancel
+  bool blockedNotify = false;  ///< takes connection.blocked
 };
 std::expected<ClientFacts, Fault> clientFacts(const ConnectionStartOk& method);
 

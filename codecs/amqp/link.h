@@ -44,6 +44,7 @@ struct Link {
   uint32_t frameMax = kFrameMin;
   uint16_t channelMax = kChannelMax;
   bool cancelNotify = false;   ///< the client takes basic.cancel
+  bool blockedNotify = false;  ///< the client takes connection.blocked
   uint32_t publisherHash = 0;  ///< partition hash of records without a key
 
   /// Closes the connection over a hard error. Idempotent.

@@ -101,6 +101,7 @@ Outcome Publishing::publish(const std::shared_ptr<Channel>& channel, const Conte
     bodies_.push_back(body);
   }
   out.route = route_;
+  out.admitted = true;  // Session takes no content while the disk is full
   out.record.value = body.view();
   out.record.guarantee = DeliveryGuarantee::kAtLeastOnce;
   addHeaders(content, *parsed, out);

@@ -12,6 +12,7 @@ namespace polylog::amqp {
 namespace {
 
 constexpr BytesView kHeader09{"AMQP\x01\x01\x00\x09", 8};  // 0-9, which 0-9-1 clients also send
+constexpr BytesView kLowOnDisk = "low on disk";            // RabbitMQ's words
 constexpr BytesView kEmptyHeartbeat{"\x08\0\0\0\0\0\0\xCE", 8};
 
 template <class M>
@@ -90,6 +91,10 @@ size_t Session::onFrames(const SharedBytes& input) {
     }
     if (mustWait(result.frame)) {
       stalled_ = true;
+      break;
+    }
+    if (mustBlock(result.frame)) {
+      block();
       break;
     }
     used += result.frame.size;
@@ -181,6 +186,7 @@ Outcome Session::on(const ConnectionStartOk& method) {
     return {};
   }
   link_.cancelNotify = facts->cancelNotify;
+  link_.blockedNotify = facts->blockedNotify;
   login_ = std::move(*user);
   connectionName_ = std::move(facts->connectionName);
   state_ = State::kTuning;
@@ -256,6 +262,31 @@ bool Session::mustWait(const Frame& frame) const {
   if (found->second->waiting()) return !is<ChannelClose>(frame);
   const bool looks = is<BasicGet>(frame) || is<QueuePurge>(frame) || is<QueueDelete>(frame);
   return looks && publishing_.outstanding();
+}
+
+/// A publish, or what follows of one that had begun: whatever is let in from here on is stored, so
+/// a full disk has to be noticed at every frame.
+bool Session::mustBlock(const Frame& frame) const {
+  if (frame.channel == 0 || state_ != State::kOpen || !link_.broker.full()) return false;
+  return is<BasicPublish>(frame) || frame.type == FrameType::kHeader ||
+         frame.type == FrameType::kBody;
+}
+
+void Session::block() {
+  blocked_ = link_.broker.awaitSpace([this] { unblock(); });
+  if (!link_.blockedNotify) return;
+  ConnectionBlocked method;
+  method.reason = kLowOnDisk;
+  link_.encodeMethod(0, method);
+}
+
+void Session::unblock() {
+  blocked_.reset();
+  if (link_.blockedNotify && state_ == State::kOpen) {
+    link_.encodeMethod(0, ConnectionUnblocked{});
+    link_.flush();
+  }
+  considerReading();
 }
 
 Outcome Session::onChannelFrame(const Frame& frame) {
@@ -359,6 +390,7 @@ void Session::leave(std::string_view why) {
 void Session::detach() {
   for (auto& [number, channel] : channels_) channel->close();
   channels_.clear();
+  blocked_.reset();
   link_.client.reset();
 }
 
@@ -383,10 +415,11 @@ void Session::onClosed(std::string_view) {
   detach();
 }
 
-/// Records wait for the journal, or answers for a peer that doesn't read them, beyond their limit.
+/// The disk is full, records wait for the journal, or answers for a peer that doesn't read them,
+/// beyond their limit.
 bool Session::full() const {
   if (state_ == State::kClosing) return false;
-  return publishing_.saturated() || link_.unreadAnswers > kMaxUnreadAnswers;
+  return blocked_ || publishing_.saturated() || link_.unreadAnswers > kMaxUnreadAnswers;
 }
 
 /// Reading goes on unless too much waits, or the next frame's channel does.

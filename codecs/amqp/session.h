@@ -7,6 +7,9 @@
 // a queue while publishes are on their way to the journal, as what was published before is to be
 // found.
 //
+// While the disk is full a connection is blocked at the first publish: it is told so, if it can be,
+// and nothing more is read of it until there is space.
+//
 // Lifetime: the broker's callbacks may come after the connection is gone; they hold a weak guard,
 // or a channel that is closed by then.
 #pragma once
@@ -79,6 +82,9 @@ class Session final : public ProtocolSession {
   void leave(std::string_view why);
   void detach();
   bool full() const;
+  bool mustBlock(const Frame& frame) const;
+  void block();
+  void unblock();
   void considerReading();
   void startHeartbeat(uint16_t seconds);
   void beat();
@@ -94,6 +100,7 @@ class Session final : public ProtocolSession {
   bool stalled_ = false;  ///< the next frame has to wait for its channel
   bool readingPaused_ = false;
   bool closeAnswered_ = false;
+  std::unique_ptr<WaitHandle> blocked_;  ///< until there is space on the disk
   size_t wanted_ = 0;
   std::string login_;
   std::string connectionName_;

@@ -37,6 +37,55 @@ void InboundPublishes::open() {
 }
 
 std::optional<Fault> InboundPublishes::publish(const PublishPacket& packet) {
+  if (!mustHoldBack(packet)) return take(packet);
+  holdBack(packet);
+  return std::nullopt;
+}
+
+bool InboundPublishes::mustHoldBack(const PublishPacket& packet) const {
+  if (link_.version != Version::k311 || packet.qos == 0) return false;
+  return !heldBack_.empty() || link_.broker.full();  // none overtakes another
+}
+
+size_t InboundPublishes::HeldBack::bytes() const {
+  return kRecordOverhead + topic.size() + payload.size();
+}
+
+void InboundPublishes::holdBack(const PublishPacket& packet) {
+  HeldBack& held =
+      heldBack_.emplace_back(packet, std::string(packet.topic), std::string(packet.payload));
+  held.packet.topic = held.packet.payload = {};
+  heldBackBytes_ += held.bytes();
+  if (!space_) awaitSpace();
+}
+
+void InboundPublishes::awaitSpace() {
+  space_ = link_.broker.awaitSpace([this] { resume(); });
+}
+
+/// There is space: goes on from where it stopped, as far as that goes.
+void InboundPublishes::resume() {
+  space_.reset();
+  std::deque<HeldBack> released;  // flush() needs their octets
+  while (!heldBack_.empty() && link_.open() && !link_.broker.full()) {
+    HeldBack& held = released.emplace_back(std::move(heldBack_.front()));
+    heldBack_.pop_front();
+    heldBackBytes_ -= held.bytes();
+    held.packet.topic = held.topic;
+    held.packet.payload = held.payload;
+    if (auto fault = take(held.packet)) {
+      flush();
+      return link_.end(*fault);
+    }
+  }
+  flush();
+  if (!link_.open()) return;
+  if (!heldBack_.empty()) awaitSpace();
+  link_.flush();
+  link_.progressed();
+}
+
+std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
   BytesView topic = packet.topic;
   if (auto problem = resolveAlias(packet, topic)) return problem;
   if (auto problem = admit(packet)) return problem;
@@ -151,6 +200,7 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
   out.partitionHash =
       out.record.key ? mapping::partitionHash(out.record.key, {}) : link_.publisherHash;
   if (packet.qos == 2) out.exactlyOnceId = packet.packetId;
+  out.admitted = packet.qos > 0 && link_.version == Version::k311;
   size_t bytes = kRecordOverhead + packet.topic.size() + packet.payload.size();
   if (!packet.properties.empty()) {
     travelling(packet.properties, properties_);
@@ -221,6 +271,9 @@ void InboundPublishes::answerFinished() {
     waiting_.pop_front();
     waitingRecords_ -= batch->records;
     waitingBytes_ -= batch->bytes;
+    for (const PublishResult& result : batch->results) {
+      if (result.error) refused().add();
+    }
     for (const Answer& each : batch->answers) {
       if (!link_.open() || !answer(each, *batch)) return;
     }
@@ -237,7 +290,6 @@ std::optional<ReasonCode> InboundPublishes::judge(const Answer& answer, const Ba
   if (!result.error) {
     return result.matched ? ReasonCode::kSuccess : ReasonCode::kNoMatchingSubscribers;
   }
-  refused().add();
   if (link_.version == Version::k311 && mapping::mqtt311PublishFailure(result.error->kind) ==
                                             mapping::Mqtt311PublishFailure::kClose) {
     return std::nullopt;

@@ -1,6 +1,10 @@
 // Publishes on their way in: gathered over one round of input into one Broker::publish(), answered
 // in the order in which they came once the journal has them; topic aliases; packet identifiers of
 // QoS 2 until PUBREL; and how much may wait. One of the seams of Session, on its thread.
+//
+// MQTT 3.1.1 can't tell a publisher that the disk is full: its publishes at QoS 1 and 2 are held
+// back, unacknowledged, until there is space. Everything else that the client sends is taken
+// meanwhile, its pings and acknowledgements among it, until what is held back reaches the limit.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +37,8 @@ class InboundPublishes {
   void flush();
   /// Too much waits for the journal: no more should be read.
   bool saturated() const {
-    return waitingRecords_ + unaskedRecords_ > kMaxWaitingRecords ||
-           waitingBytes_ + unaskedBytes_ > kMaxWaitingBytes;
+    return waitingRecords_ + unaskedRecords_ + heldBack_.size() > kMaxWaitingRecords ||
+           waitingBytes_ + unaskedBytes_ + heldBackBytes_ > kMaxWaitingBytes;
   }
   /// Whether this identifier belongs to a QoS 2 publish that is not released.
   bool holds(uint16_t packetId) const { return held_.contains(packetId); }
@@ -57,12 +61,24 @@ class InboundPublishes {
     size_t bytes = 0;
     bool done = false;
   };
+  /// A PUBLISH that waits for space on the disk.
+  struct HeldBack {
+    PublishPacket packet;  ///< without its views
+    std::string topic;
+    std::string payload;
+    size_t bytes() const;
+  };
   enum class Holding : uint8_t { kPublishing, kHeld, kReleasing };
   struct Held {
     Holding stage = Holding::kPublishing;
     bool counted = true;  ///< against the receive maximum: not if held from an earlier connection
   };
 
+  bool mustHoldBack(const PublishPacket& packet) const;
+  void holdBack(const PublishPacket& packet);
+  void awaitSpace();
+  void resume();
+  std::optional<Fault> take(const PublishPacket& packet);
   std::optional<Fault> admit(const PublishPacket& packet);
   std::optional<Fault> resolveAlias(const PublishPacket& packet, BytesView& topic);
   void gather(const PublishPacket& packet, const Address& address);
@@ -92,6 +108,10 @@ class InboundPublishes {
   /// Went to the broker at QoS 0 without asking for an answer, since the last that asked.
   size_t unaskedRecords_ = 0;
   size_t unaskedBytes_ = 0;
+
+  std::deque<HeldBack> heldBack_;
+  size_t heldBackBytes_ = 0;
+  std::unique_ptr<WaitHandle> space_;  ///< while something is held back
 
   std::unordered_map<uint16_t, Held> held_;
   size_t inFlight_ = 0;               ///< towards our receive maximum

@@ -154,7 +154,8 @@ DIFFERENCES = {
                          'direct_reply_to': True},
             'polylog': {'publisher_confirms': True, 'exchange_exchange_bindings': True,
                         'basic.nack': True, 'consumer_cancel_notify': True,
-                        'authentication_failure_close': True, 'per_consumer_qos': True},
+                        'connection.blocked': True, 'authentication_failure_close': True,
+                        'per_consumer_qos': True},
             'why': CAPS},
         "mechanism that isn't there": {
             'rabbitmq': 'the end',

@@ -40,6 +40,9 @@ struct Publish {
   RouteRef route;
   /// A record key for streams that bindings lead to (amq.topic has the address's).
   std::optional<BytesView> streamKey;
+  /// Its session holds publishes while full() says yes and has let this one in before: it is not
+  /// refused for want of space.
+  bool admitted = false;
 };
 
 struct PublishResult {
@@ -134,6 +137,17 @@ class Broker {
   /// `done` gets one result a record when all are durable; null when nobody is told (at most once).
   virtual void publish(const PrincipalRef& principal, SubscriberSession* session,
                        std::span<const Publish> records, Done<std::vector<PublishResult>> done) = 0;
+
+  // ---- space
+  // --------------------------------------------------------------------------------------
+
+  /// Whether publishes are not taken for want of space on the disk (kNoSpace). Everything else goes
+  /// on. A session whose client can't be told holds what comes until awaitSpace() wakes it; what it
+  /// lets in it marks as admitted.
+  virtual bool full() const = 0;
+  /// Calls `wake` once, when full() has ended. Only while it says yes. Destroy the handle to stop
+  /// waiting.
+  virtual std::unique_ptr<WaitHandle> awaitSpace(std::move_only_function<void()> wake) = 0;
 
   // ---- logs
   // ---------------------------------------------------------------------------------------

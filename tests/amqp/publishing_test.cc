@@ -339,6 +339,66 @@ TEST_F(PublishingTest, refusesSingly) {
   EXPECT_EQ(client.next<BasicAck>().deliveryTag, 3U);
 }
 
+TEST_F(PublishingTest, aFullDiskBlocksWhoPublishes) {
+  declareQueue(client, "q");
+  confirm();
+  Client capable(world);
+  capable.clientProperties =
+      tableOf({{"capabilities", Value{Table{{"connection.blocked", Value{true}}}}}});
+  capable.heartbeat = 2;
+  capable.open();
+  world.broker.isFull = true;
+  capable.send(BasicQos{});
+  capable.next<BasicQosOk>();  // who doesn't publish isn't blocked
+  for (Client* each : {&client, &capable}) {
+    each->feed(publishFrames(1, publishTo("", "q"), "1") + methodFrame(1, BasicQos{}));
+    each->run();
+    EXPECT_TRUE(each->transport.paused);
+  }
+  EXPECT_EQ(capable.next<ConnectionBlocked>(0).reason, "low on disk");
+  EXPECT_TRUE(world.broker.published.empty());
+  client.expectNothing();
+  // It is not its silence.
+  world.dispatcher.advance(10'000'000);
+  EXPECT_FALSE(capable.transport.closed);
+  EXPECT_FALSE(capable.transport.takeSent().empty()) << "heartbeats go on";
+
+  world.broker.space();
+  client.run();
+  capable.run();
+  EXPECT_EQ(world.broker.published.size(), 2U);
+  EXPECT_TRUE(world.broker.published[0].admitted);
+  client.next<BasicQosOk>();
+  EXPECT_EQ(client.next<BasicAck>().deliveryTag, 1U);
+  capable.next<ConnectionUnblocked>(0);
+  capable.next<BasicQosOk>();
+}
+
+TEST_F(PublishingTest, aFullDiskHoldsTheRestOfAContentToo) {
+  declareQueue(client, "q");
+  confirm();
+  const std::string frames = publishFrames(1, publishTo("", "q"), "body");
+  client.feed(frames.substr(0, frames.size() - 12));  // without the body's frame
+  client.run();
+  world.broker.isFull = true;
+  client.feed(frames.substr(frames.size() - 12));
+  client.run();
+  EXPECT_TRUE(client.transport.paused);
+  EXPECT_TRUE(world.broker.published.empty());
+  world.broker.space();
+  client.run();
+  EXPECT_EQ(client.next<BasicAck>().deliveryTag, 1U);
+}
+
+TEST_F(PublishingTest, aBlockedConnectionMayGo) {
+  declareQueue(client, "q");
+  world.broker.isFull = true;
+  client.publish(publishTo("", "q"), "1");
+  EXPECT_EQ(world.broker.spaceWaits(), 1U);
+  client.drop("gone");
+  EXPECT_EQ(world.broker.spaceWaits(), 0U);
+}
+
 TEST_F(PublishingTest, givesBackWhatNobodyTakesAndConfirmsIt) {
   confirm();
   BasicProperties properties;

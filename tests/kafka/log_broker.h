@@ -106,6 +106,11 @@ class LogBroker final : public Broker {
   void publish(const PrincipalRef&, SubscriberSession*, std::span<const Publish>,
                Done<std::vector<PublishResult>>) override {}
 
+  bool full() const override { return false; }
+  std::unique_ptr<WaitHandle> awaitSpace(std::move_only_function<void()>) override {
+    return nullptr;
+  }
+
   void produce(const PrincipalRef& principal, ProduceBatch batch,
                Done<Result<Produced>> done) override {
     principals.push_back(principal);

@@ -278,6 +278,106 @@ TEST(Inbound, ReleaseBeforePubrecIsAnError) {
   client.expectClosed(ReasonCode::kProtocolError);
 }
 
+TEST(Inbound, Mqtt311IsHeldBackWhileTheDiskIsFull) {
+  World world;
+  Client client(world, k3);
+  client.connect();
+  world.broker.isFull = true;
+  client.sendAndRun(publishOf("a", "1", 1, 1));
+  client.sendAndRun(publishOf("a", "2", 2, 2));
+  client.sendAndRun(publishOf("a", "3", 1, 3));
+  EXPECT_EQ(client.transport.sent, "");
+  EXPECT_TRUE(world.broker.published.empty());
+  // Everything else is taken meanwhile.
+  client.sendAndRun(PingPacket{PacketType::kPingreq});
+  EXPECT_EQ(client.next<PingPacket>().type, PacketType::kPingresp);
+  client.sendAndRun(publishOf("live", "0"));
+  ASSERT_EQ(world.broker.published.size(), 1U);
+  EXPECT_FALSE(world.broker.published[0].admitted);
+  EXPECT_EQ(world.broker.spaceWaits(), 1U);
+
+  world.broker.space();
+  client.run();
+  ASSERT_EQ(world.broker.published.size(), 4U);
+  EXPECT_EQ(world.broker.published[1].value, "1");
+  EXPECT_EQ(world.broker.published[2].value, "2");
+  EXPECT_EQ(world.broker.published[2].exactlyOnceId, 2);
+  EXPECT_EQ(world.broker.published[3].value, "3");
+  EXPECT_TRUE(world.broker.published[3].admitted);
+  const auto acks = client.all<AckPacket>();
+  ASSERT_EQ(acks.size(), 3U);
+  EXPECT_EQ(acks[0].packetId, 1);
+  EXPECT_EQ(acks[1].type, PacketType::kPubrec);
+  EXPECT_EQ(acks[2].packetId, 3);
+  client.sendAndRun(publishOf("a", "4", 1, 4));
+  EXPECT_EQ(client.next<AckPacket>().packetId, 4);
+}
+
+TEST(Inbound, WhatIsHeldBackIsLimitedAndGoesWithItsConnection) {
+  World world;
+  Client client(world, k3);
+  client.connect();
+  world.broker.isFull = true;
+  const std::string payload(100'000, 'x');
+  uint16_t id = 0;
+  while (!client.transport.paused && id < 1000) {
+    client.sendAndRun(publishOf("a", payload, 1, ++id));
+  }
+  EXPECT_EQ(id, 84);  // 8 MiB
+  world.dispatcher.advance(600'000'000);
+  client.run();
+  EXPECT_FALSE(client.transport.closed) << "its silence is ours";
+  world.broker.space();
+  client.run();
+  EXPECT_FALSE(client.transport.paused);
+  EXPECT_EQ(client.all<AckPacket>().size(), 84U);
+
+  world.broker.isFull = true;
+  client.sendAndRun(publishOf("a", "gone", 1, 1));
+  EXPECT_EQ(world.broker.spaceWaits(), 1U);
+  client.drop("gone");
+  EXPECT_EQ(world.broker.spaceWaits(), 0U);
+  world.broker.space();
+  EXPECT_EQ(world.broker.published.size(), 84U);
+}
+
+TEST(Inbound, WhatIsHeldBackWaitsAgainWhenTheDiskFillsUpAgain) {
+  World world;
+  Client client(world, k3);
+  client.connect();
+  world.broker.isFull = true;
+  for (uint16_t id = 1; id <= 2000; ++id) client.send(publishOf("a", "x", 1, id));
+  client.run();
+  world.broker.judge = [&](const auto&) {
+    world.broker.isFull = true;
+    return PublishResult{std::nullopt, true};
+  };
+  world.broker.space();
+  client.run();
+  EXPECT_EQ(client.all<AckPacket>().size(), 1024U);  // one batch
+  EXPECT_EQ(world.broker.spaceWaits(), 1U);
+  world.broker.space();
+  client.run();
+  EXPECT_EQ(client.all<AckPacket>().size(), 976U);
+  EXPECT_EQ(world.broker.published.size(), 2000U);
+}
+
+TEST(Inbound, Mqtt5IsToldThatTheDiskIsFull) {
+  World world;
+  world.broker.isFull = true;
+  world.broker.judge = [](const PublishedRecord& record) {
+    EXPECT_FALSE(record.admitted);
+    return PublishResult{Error{ErrorKind::kNoSpace, "full"}, false};
+  };
+  Client client(world);
+  client.connect();
+  client.sendAndRun(publishOf("a", "1", 1, 1));
+  EXPECT_EQ(client.next<AckPacket>().code, ReasonCode::kQuotaExceeded);
+  client.sendAndRun(publishOf("a", "1", 2, 2));
+  EXPECT_EQ(client.next<AckPacket>().code, ReasonCode::kQuotaExceeded);
+  EXPECT_EQ(world.broker.spaceWaits(), 0U);
+}
+
 TEST(Inbound, ErrorsInTheWordsOfEachVersion) {
   World world;
   world.broker.judge = [](const PublishedRecord& record) {

@@ -79,6 +79,50 @@ TEST_F(PublisherTest, ARefusedAppendIsTold) {
   EXPECT_EQ(told->results[0].error->kind, ErrorKind::kNoSpace);
 }
 
+TEST_F(PublisherTest, AFullDiskRefusesAllButWhatWasLetInBefore) {
+  begin(2);
+  publishOne("t", "warm", kQos0);
+  settle();
+  int woken = 0;
+  int cancelled = 0;
+  store_->setFull(true);
+  EXPECT_TRUE(router_->full());
+  auto told = publishOne("t", "refused", kQos1);
+  Publish admitted;
+  admitted.address = addressOf("t");
+  admitted.topic = "t";
+  admitted.record.value = "let in";
+  admitted.admitted = true;
+  std::unique_ptr<WaitHandle> waits[3];
+  on(0, [&] {
+    router_->publish(principal("holder"), nullptr, {&admitted, 1}, nullptr);
+    waits[0] = router_->awaitSpace([&] {
+      ++woken;
+      waits[1].reset();  // one that wakes may end another
+    });
+    waits[1] = router_->awaitSpace([&] { ++cancelled; });
+  });
+  on(1, [&] {
+    waits[2] = router_->awaitSpace([&] {
+      ++woken;
+      waits[2].reset();
+    });
+  });
+  settle();
+  EXPECT_EQ(told->results.at(0).error->kind, ErrorKind::kNoSpace);
+  EXPECT_THAT(stored("t"), ElementsAre("warm", "let in"));
+  EXPECT_EQ(woken, 0);
+  store_->setFull(false);
+  EXPECT_EQ(woken, 0) << "on its own worker";
+  settle();
+  EXPECT_EQ(woken, 2);
+  EXPECT_EQ(cancelled, 0);
+  store_->setFull(true);
+  store_->setFull(false);
+  settle();
+  EXPECT_EQ(woken, 2) << "once each";
+}
+
 TEST_F(PublisherTest, LiveAtMostAndAtLeastOnceNeedNotWaitForTheDisk) {
   begin();
   TestClient& client = connect("c");
@@ -242,7 +286,8 @@ TEST_F(PublisherTest, DollarNamesAndOversizedRecordsAreRefused) {
   RouterOptions options;
   options.maxMessageBytes = 100;
   begin(1, options);
-  auto told = publish({{"$SYS/x", "a", kQos1}, {"t", std::string(200, 'x'), kQos1}, {"t", "ok", kQos1}});
+  auto told =
+      publish({{"$SYS/x", "a", kQos1}, {"t", std::string(200, 'x'), kQos1}, {"t", "ok", kQos1}});
   settle();
   ASSERT_TRUE(told->done);
   EXPECT_EQ(told->results[0].error->kind, ErrorKind::kInvalid);

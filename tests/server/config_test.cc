@@ -7,8 +7,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "tests/support/temporary_directory.h"
 #include "tests/support/source_tree.h"
+#include "tests/support/temporary_directory.h"
 
 namespace polylog::server {
 namespace {
@@ -188,6 +188,17 @@ TEST(ConfigTest, twoListenersOnOnePort) {
   EXPECT_EQ(textOf(checkConfig(config)), "");
 }
 
+TEST(ConfigTest, theDisksWatermarksStandInTheirOrder) {
+  Config config;
+  ASSERT_TRUE(applySetting("storage.disk.high_watermark_free_bytes=1000", config));
+  ASSERT_TRUE(applySetting("storage.disk.low_watermark_free_bytes=999", config));
+  std::string text = textOf(checkConfig(config));
+  EXPECT_TRUE(has(text, "storage.disk.low_watermark_free_bytes: 999")) << text;
+  EXPECT_TRUE(has(text, "(1000)")) << text;
+  ASSERT_TRUE(applySetting("storage.disk.low_watermark_free_bytes=1000", config));
+  EXPECT_EQ(textOf(checkConfig(config)), "");
+}
+
 TEST(ConfigTest, theAdvertisedAddressIsNoWildcard) {
   Config config;
   EXPECT_FALSE(applySetting("kafka.advertised=0.0.0.0:9092", config));
@@ -208,9 +219,7 @@ TEST(ConfigTest, aMissingFileIsNamed) {
 
 // The page is made from the table: POLYLOG_UPDATE_DOCS=1 writes it anew.
 TEST(ConfigTest, theReferencePageIsTheTable) {
-  std::filesystem::path page =
-      polylog::testing::sourceTree() /
-      "docs/configuration.md";
+  std::filesystem::path page = polylog::testing::sourceTree() / "docs/configuration.md";
   std::stringstream read;
   read << std::ifstream(page).rdbuf();
   std::string text = read.str();

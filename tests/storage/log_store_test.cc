@@ -82,7 +82,8 @@ TEST_F(LogStoreTest, SharesOneBatchBetweenManyPartitions) {
   store_->runOnce();
   Position before = store_->durableEnd();
   std::vector<Target> targets;
-  for (uint64_t id = 1; id <= 1000; ++id) targets.push_back(to(id, 1, 1, static_cast<uint32_t>(id % 3)));
+  for (uint64_t id = 1; id <= 1000; ++id)
+    targets.push_back(to(id, 1, 1, static_cast<uint32_t>(id % 3)));
   ASSERT_TRUE(store_->append(request(makeBatch({"x", std::string(10240, 'p'), "z"}), targets)));
   store_->runOnce();
   EXPECT_LT(store_->durableEnd() - before, 10240U + 8000U);
@@ -411,14 +412,82 @@ TEST_F(FailureTest, AFailedSyncIsFatal) {
 }
 
 TEST_F(FailureTest, AFullDiskRefusesPublishesOnly) {
+  int resumed = 0;
+  store_->setSpaceFeed([&] { ++resumed; });
   ASSERT_TRUE(make(1));
-  disk_->setFreeBytes(1000);
+  ASSERT_TRUE(put(1, {"a"}));
+  disk_->setFreeBytes(options_.diskHighMark - 1);
   store_->runOnce();
-  EXPECT_EQ(put(1, {"a"}).error().kind, ErrorKind::kNoSpace);
+  EXPECT_TRUE(store_->full());
+  EXPECT_EQ(put(1, {"b"}).error().kind, ErrorKind::kNoSpace);
   EXPECT_TRUE(make(2));
-  disk_->setFreeBytes(1ULL << 40);
+  EXPECT_THAT(contents(1), ElementsAre("a"));
+  auto link = request({}, {});
+  link.messages.clear();
+  link.links.push_back({store_->read(PartitionId(1), Offset(0), 1)->front().place, {to(2)}});
+  EXPECT_TRUE(store_->append(std::move(link)));
+  // What was let in before is stored.
+  auto admitted = request(makeBatch({"c"}), {to(1)});
+  admitted.admitted = true;
+  EXPECT_TRUE(store_->append(std::move(admitted)));
+  disk_->setFreeBytes(options_.diskLowMark - 1);
   store_->runOnce();
-  EXPECT_TRUE(put(1, {"a"}));
+  EXPECT_EQ(put(1, {"d"}).error().kind, ErrorKind::kNoSpace);
+  EXPECT_EQ(resumed, 0);
+  disk_->setFreeBytes(options_.diskLowMark);
+  store_->runOnce();
+  EXPECT_FALSE(store_->full());
+  EXPECT_EQ(resumed, 1);
+  EXPECT_TRUE(put(1, {"e"}));
+  EXPECT_THAT(contents(1), ElementsAre("a", "c", "e"));
+}
+
+TEST_F(FailureTest, ABurstStopsBeforeItHasEatenTheReserve) {
+  ASSERT_TRUE(make(1));
+  disk_->setFreeBytes(options_.diskHighMark + 100'000);
+  store_->runOnce();
+  // Nothing is written meanwhile, so the file system says what it said.
+  int taken = 0;
+  while (taken < 1000 && store_->append(request(makeBatch({std::string(1000, 'x')}), {to(1)}))) {
+    ++taken;
+  }
+  EXPECT_GE(taken, 80);
+  EXPECT_LE(taken, 100);
+  EXPECT_TRUE(store_->full());
+  EXPECT_TRUE(make(2));
+}
+
+TEST_F(FailureTest, AFullDiskIsSeenWhenItIsOpenedAndByTheWriter) {
+  store_->close();
+  store_ = nullptr;
+  disk_->setFreeBytes(options_.diskHighMark - 1);
+  open();
+  EXPECT_TRUE(store_->full());
+  disk_->setFreeBytes(options_.diskLowMark);
+  store_->runOnce();
+  ASSERT_TRUE(make(1));
+  disk_->setFreeBytes(options_.diskHighMark + 10'000);
+  store_->runOnce();
+  disk_->setFreeBytes(options_.diskHighMark - 1);  // somebody else's doing
+  ASSERT_TRUE(store_->append(request(makeBatch({std::string(5000, 'x')}), {to(1)})));
+  EXPECT_FALSE(store_->full());
+  store_->runOnce();
+  EXPECT_TRUE(store_->full());
+}
+
+TEST_F(FailureTest, AWriteWithoutRoomStopsPublishesAtOnce) {
+  ASSERT_TRUE(make(1));
+  disk_->failWrite(0, ErrorKind::kNoSpace, 10, "journal");
+  bool fullWhenTold = false;
+  auto lost = request(makeBatch({"lost"}), {to(1)});
+  lost.sink = &sink_;
+  lost.done = [&](const Result<Appended>& result) { fullWhenTold = !result && store_->full(); };
+  ASSERT_TRUE(store_->append(std::move(lost)));
+  store_->runOnce();
+  EXPECT_TRUE(fullWhenTold);
+  EXPECT_FALSE(store_->full()) << "the next look finds space";
+  EXPECT_TRUE(put(1, {"kept"}));
+  EXPECT_THAT(contents(1), ElementsAre("kept"));
 }
 
 TEST_F(FailureTest, WrittenIsVisibleBeforeTheSync) {
@@ -494,8 +563,8 @@ TEST_F(SegmentTest, FailsCleanlyWhereABatchIsDamaged) {
   EXPECT_EQ(read.back(), "corrupt");
   auto damaged = static_cast<int64_t>(read.size()) - 1;
   std::vector<std::string> rest = contents(1, damaged + 1);
-  EXPECT_TRUE(std::equal(rest.begin(), rest.end(), expected_.begin() + damaged + 1,
-                         expected_.end()));
+  EXPECT_TRUE(
+      std::equal(rest.begin(), rest.end(), expected_.begin() + damaged + 1, expected_.end()));
 }
 
 TEST_F(SegmentTest, RetentionBySizeRemovesSegments) {
@@ -619,8 +688,8 @@ TEST(LogStoreThreadsTest, AppendsFromManyThreads) {
     threads.emplace_back([&, id] {
       for (int i = 0; i < kEach; ++i) {
         AppendRequest one;
-        one.messages.push_back({makeBatch({std::to_string(i)}),
-                                {{PartitionId(id), 0, 0, 0}}, false, i % 7 == 0});
+        one.messages.push_back(
+            {makeBatch({std::to_string(i)}), {{PartitionId(id), 0, 0, 0}}, false, i % 7 == 0});
         one.durability = static_cast<Durability>(i % 3);
         one.sink = &sink;
         one.done = [&](Result<Appended> result) { done += result.has_value() ? 1 : 0; };

@@ -32,6 +32,7 @@ PublishedRecord copyOf(const Publish& publish) {
   copy.exactlyOnceId = publish.exactlyOnceId;
   copy.streamKey = owned(publish.streamKey);
   copy.routed = publish.route != nullptr;
+  copy.admitted = publish.admitted;
   return copy;
 }
 
@@ -235,6 +236,26 @@ void FakeBroker::publish(const PrincipalRef&, SubscriberSession* session,
   answer([done = std::move(done), results = std::move(results)]() mutable {
     done(std::move(results));
   });
+}
+
+struct FakeBroker::SpaceWait final : WaitHandle {
+  explicit SpaceWait(std::shared_ptr<SpaceWaits> where) : waits(std::move(where)) {}
+  ~SpaceWait() override { waits->erase(this); }
+  std::shared_ptr<SpaceWaits> waits;
+};
+
+std::unique_ptr<WaitHandle> FakeBroker::awaitSpace(std::move_only_function<void()> wake) {
+  auto wait = std::make_unique<SpaceWait>(spaceWaits_);
+  spaceWaits_->emplace(wait.get(), std::move(wake));
+  return wait;
+}
+
+void FakeBroker::space() {
+  isFull = false;
+  std::vector<std::move_only_function<void()>> wakes;
+  for (auto& [wait, wake] : *spaceWaits_) wakes.push_back(std::move(wake));
+  spaceWaits_->clear();
+  for (auto& wake : wakes) wake();
 }
 
 void FakeBroker::openSession(const PrincipalRef&, SubscriberOptions options,

@@ -31,6 +31,7 @@ struct PublishedRecord {
   std::optional<uint16_t> exactlyOnceId;
   std::optional<std::string> streamKey;
   bool routed = false;  ///< to an exchange
+  bool admitted = false;
 
   const std::string* header(std::string_view name) const;
 };
@@ -94,6 +95,10 @@ class FakeBroker final : public Broker {
   /// Decides each publish's result.
   std::function<PublishResult(const PublishedRecord&)> judge;
   std::optional<Error> openError;
+  bool isFull = false;
+  /// Ends isFull and wakes who waits.
+  void space();
+  size_t spaceWaits() const { return spaceWaits_->size(); }
   std::optional<Error> sessionError;  ///< of subscribe, release, accept
 
   std::vector<PublishedRecord> published;
@@ -112,6 +117,8 @@ class FakeBroker final : public Broker {
 
   void publish(const PrincipalRef&, SubscriberSession* session, std::span<const Publish> records,
                Done<std::vector<PublishResult>> done) override;
+  bool full() const override { return isFull; }
+  std::unique_ptr<WaitHandle> awaitSpace(std::move_only_function<void()> wake) override;
   void openSession(const PrincipalRef&, SubscriberOptions options, SubscriberListener* listener,
                    OpenDone done) override;
   void deleteSession(const PrincipalRef&, const std::string& clientId,
@@ -171,6 +178,9 @@ class FakeBroker final : public Broker {
                     Done<Result<ProducerIdentity>>) override {}
 
  private:
+  struct SpaceWait;
+  using SpaceWaits = std::map<const SpaceWait*, std::move_only_function<void()>>;
+  std::shared_ptr<SpaceWaits> spaceWaits_ = std::make_shared<SpaceWaits>();
   std::deque<Task> held_;
   std::string clusterId_ = "fakefakefakefakefakefa";
 };

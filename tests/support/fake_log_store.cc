@@ -48,6 +48,11 @@ void FakeLogStore::refuseNext(Error error) {
   refusal_ = std::move(error);
 }
 
+void FakeLogStore::setFull(bool full) {
+  full_ = full;
+  if (!full && spaceFeed_) spaceFeed_();
+}
+
 void FakeLogStore::damage(PartitionId partition, Offset offset) {
   std::lock_guard lock(mutex_);
   damaged_.emplace(partition.value(), offset.value());
@@ -137,7 +142,8 @@ void FakeLogStore::failPending(const Error& error) {
     std::lock_guard lock(mutex_);
     std::vector<Pending> group = std::exchange(pending_, {});
     next_ = durable_;
-    std::erase_if(batches_, [this](const auto& entry) { return Position(entry.first) >= durable_; });
+    std::erase_if(batches_,
+                  [this](const auto& entry) { return Position(entry.first) >= durable_; });
     std::erase_if(partitions_, [](const auto& entry) { return !entry.second.durable; });
     for (auto& [id, partition] : partitions_) partition.now = *partition.durable;
     for (Pending& pending : group) {
@@ -206,9 +212,8 @@ Result<std::optional<Offset>> FakeLogStore::checkProducer(const MessagesPart& pa
       return batch.base;
     }
   }
-  int32_t expected = header->producerEpoch > producer.epoch
-                         ? 0
-                         : producer.recent.back().lastSequence + 1;
+  int32_t expected =
+      header->producerEpoch > producer.epoch ? 0 : producer.recent.back().lastSequence + 1;
   if (header->baseSequence != expected) {
     return fail(ErrorKind::kOutOfOrderSequence, "a sequence number was skipped");
   }
@@ -219,6 +224,9 @@ Result<Appended> FakeLogStore::append(AppendRequest request) {
   std::lock_guard lock(mutex_);
   if (closed_) return fail(ErrorKind::kShutdown, "closed");
   if (refusal_) return std::unexpected(*std::exchange(refusal_, std::nullopt));
+  if (full_ && !request.messages.empty() && !request.admitted) {
+    return fail(ErrorKind::kNoSpace, "full");
+  }
   if (Result<> ok = check(request); !ok) return std::unexpected(ok.error());
   Appended out;
   out.position = next_;
@@ -263,9 +271,8 @@ void FakeLogStore::sequence(AppendRequest& request, Appended& out) {
     Facts& facts = partitions_.at(part.targets.front().partition).now;
     Producer& producer = facts.producers[header->producerId];
     if (header->producerEpoch != producer.epoch) producer = {header->producerEpoch, {}};
-    producer.recent.push_back({header->baseSequence,
-                               header->baseSequence + header->lastOffsetDelta,
-                               out.offsets[first]});
+    producer.recent.push_back(
+        {header->baseSequence, header->baseSequence + header->lastOffsetDelta, out.offsets[first]});
     if (producer.recent.size() > 5) producer.recent.erase(producer.recent.begin());
   }
   for (const storage::LinkPart& link : request.links) {

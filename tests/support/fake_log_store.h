@@ -1,9 +1,10 @@
-// A LogStore in memory that writes when a test says so. append() sequences at once; commit() makes all
-// that is pending durable and visible and runs the completions, in order; failPending() fails it all
-// and rewinds, as a failed write does. afterCrash() gives a store with what was durable.
+// A LogStore in memory that writes when a test says so. append() sequences at once; commit() makes
+// all that is pending durable and visible and runs the completions, in order; failPending() fails
+// it all and rewinds, as a failed write does. afterCrash() gives a store with what was durable.
 // Thread-safe. Batches are kept as they came; retention, damage and disks are not its business.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,8 @@ class FakeLogStore final : public storage::LogStore {
   void failPending(const Error& error);
   /// The next append() returns this error.
   void refuseNext(Error error);
+  /// While full, messages that are not admitted are refused. Its end runs the space feed.
+  void setFull(bool full);
   /// Reading `partition` at `offset` fails with kCorrupt.
   void damage(PartitionId partition, Offset offset);
   size_t pending() const;
@@ -51,11 +54,11 @@ class FakeLogStore final : public storage::LogStore {
   WatchId watch(PartitionId partition, Offset offset, storage::CompletionSink& sink,
                 std::move_only_function<void()> task) override;
   void unwatch(PartitionId partition, WatchId id) override;
-  void setCommitFeed(
-      std::function<void(std::vector<storage::CommittedBatch>)> feed) override;
+  void setCommitFeed(std::function<void(std::vector<storage::CommittedBatch>)> feed) override;
   Result<Position> scanRouted(
-      Position from,
-      const std::function<bool(const storage::CommittedBatch&)>& visit) override;
+      Position from, const std::function<bool(const storage::CommittedBatch&)>& visit) override;
+  bool full() const override { return full_; }
+  void setSpaceFeed(std::function<void()> resumed) override { spaceFeed_ = std::move(resumed); }
   void setLiveness(const storage::Liveness* /*liveness*/) override {}
   Position durableEnd() const override;
   void scanState(storage::StateTable table, BytesView keyPrefix,
@@ -124,6 +127,8 @@ class FakeLogStore final : public storage::LogStore {
   std::vector<storage::CommittedBatch> routed_;
   std::set<std::pair<uint64_t, int64_t>> damaged_;
   std::function<void(std::vector<storage::CommittedBatch>)> feed_;
+  std::function<void()> spaceFeed_;
+  std::atomic<bool> full_{false};
   std::optional<Error> refusal_;
   storage::AppendRequest last_;
   Position next_{64};
