@@ -1,13 +1,15 @@
 // The `polylog` command: `serve` and `check-config` here, the verbs that talk to a running broker
-// in client_commands.cc.
+// in client_commands.cc, those that look into files in journal_commands.cc.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <string_view>
 #include <utility>
 
 #include "server/client_commands.h"
 #include "server/config.h"
+#include "server/journal_commands.h"
 #include "server/serve.h"
 
 namespace {
@@ -83,6 +85,7 @@ int main(int argc, char** argv) {
   check->callback([&] { status = runCheck(file); });
 
   server::addClientCommands(app, status);
+  server::addJournalCommands(app, status);
 
   auto isCommand = [&](const CLI::App* command) { return command->check_name(argv[1]); };
   if (argc > 1 && argv[1][0] != '-' && std::as_const(app).get_subcommands(isCommand).empty()) {
@@ -93,7 +96,8 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
+    bool journal = argc > 1 && std::string_view(argv[1]) == "journal";
+    return app.exit(error) == 0 ? 0 : journal ? server::kJournalUnreadable : 1;
   }
   return status;
 }

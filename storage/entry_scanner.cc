@@ -1,6 +1,7 @@
 #include "storage/entry_scanner.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "core/model/record_batch.h"
 
@@ -82,6 +83,47 @@ bool batchesIntact(const EntryView& entry) {
   return std::all_of(entry.parts.begin(), entry.parts.end(), [](const EntryPart& part) {
     return part.type != PartType::kMessages || validateRecordBatch(part.batch).has_value();
   });
+}
+
+Result<JournalEnd> findJournalEnd(const File& file, const SegmentInfo& info, Position to) {
+  struct Piece {
+    Position from;
+    Position end;
+    uint64_t sequence = 0;
+    bool good = false;
+    bool chainContinues = false;
+  };
+  std::deque<Piece> unmarked;  // what begins at or above every durable mark so far
+  Position mark = info.base;   // all below it was durable once, so a fault there is damage
+  JournalEnd found{info.base, info.firstSequence};
+  auto keep = [&](const Piece& piece) {
+    found.end = piece.end;
+    if (piece.good) found.nextSequence = piece.sequence + 1;
+  };
+  EntryScanner scanner(file, info, info.base, to);
+  while (true) {
+    auto step = scanner.step();
+    if (!step) return std::unexpected(step.error());
+    if (*step == EntryScanner::Step::kEnd) break;
+    Piece piece{scanner.position(), scanner.next(), 0, false, false};
+    if (*step == EntryScanner::Step::kEntry) {
+      const EntryHeader& entry = scanner.entry().header;
+      piece.sequence = entry.sequence;
+      piece.good = batchesIntact(scanner.entry());
+      piece.chainContinues = (entry.flags & kChainContinues) != 0;
+      mark = std::max(mark, entry.durableMark);
+    }
+    unmarked.push_back(piece);
+    for (; !unmarked.empty() && unmarked.front().from < mark; unmarked.pop_front()) {
+      keep(unmarked.front());
+    }
+  }
+  // Above every mark the first fault ends the journal, and an unfinished chain doesn't count.
+  for (const Piece& piece : unmarked) {
+    if (!piece.good) break;
+    if (!piece.chainContinues) keep(piece);
+  }
+  return found;
 }
 
 }  // namespace polylog::storage

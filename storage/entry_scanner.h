@@ -53,4 +53,12 @@ class EntryScanner {
 /// True when every batch of the entry passes its own checksum.
 bool batchesIntact(const EntryView& entry);
 
+struct JournalEnd {
+  Position end;
+  uint64_t nextSequence = 0;
+};
+/// Where the entries of the active segment, of which there are octets up to `to`, end: behind the last
+/// one that may count. What is above is a torn tail, faults below are damage. kIo.
+Result<JournalEnd> findJournalEnd(const File& file, const SegmentInfo& info, Position to);
+
 }  // namespace polylog::storage

@@ -58,7 +58,8 @@ Result<std::vector<SegmentInfo>> decodeManifest(BytesView bytes) {
     segment.createdMs = in.i64();
     uint8_t status = in.u8();
     segment.rewritten = status == kRewritten;
-    segment.status = segment.rewritten ? SegmentStatus::kSealed : static_cast<SegmentStatus>(status);
+    segment.status =
+        segment.rewritten ? SegmentStatus::kSealed : static_cast<SegmentStatus>(status);
     segment.end = Position(in.u64());
     segment.file = std::string(in.bytes16());
     bool last = i + 1 == segments.size();
@@ -77,7 +78,18 @@ Result<std::vector<SegmentInfo>> decodeManifest(BytesView bytes) {
   return segments;
 }
 
+const Result<std::vector<SegmentInfo>>& ManifestCopies::best() const {
+  if (first || first.error().kind != ErrorKind::kCorrupt) return first;
+  return second ? second : first;
+}
+
 Result<std::vector<SegmentInfo>> readManifest(Directory& directory) {
+  auto copies = readManifestCopies(directory);
+  if (!copies) return std::unexpected(copies.error());
+  return copies->best();
+}
+
+Result<ManifestCopies> readManifestCopies(Directory& directory) {
   if (!directory.exists(kManifestName)) {
     return fail(ErrorKind::kNotFound, "journal/MANIFEST is not there");
   }
@@ -90,19 +102,16 @@ Result<std::vector<SegmentInfo>> readManifest(Directory& directory) {
   auto got = (*file)->read(0, bytes.data(), bytes.size());
   if (!got) return std::unexpected(got.error());
   bytes.resize(*got);
-  // Two copies, one behind the other: rot in one of them hides nothing.
+  // Rot in one of them hides nothing.
   BytesView both = bytes;
-  auto first = decodeManifest(both.substr(0, both.size() / 2));
-  if (first || first.error().kind != ErrorKind::kCorrupt) return first;
-  auto second = decodeManifest(both.substr(both.size() / 2));
-  return second ? second : first;
+  size_t middle = both.size() / 2;
+  return ManifestCopies{decodeManifest(both.substr(0, middle)), decodeManifest(both.substr(middle)),
+                        both.size()};
 }
 
 std::expected<void, DiskFailure> writeManifest(Directory& directory,
-                                                   const std::vector<SegmentInfo>& segments) {
-  auto harmless = [](Error error) {
-    return std::unexpected(DiskFailure{std::move(error), false});
-  };
+                                               const std::vector<SegmentInfo>& segments) {
+  auto harmless = [](Error error) { return std::unexpected(DiskFailure{std::move(error), false}); };
   auto fatal = [](Error error) { return std::unexpected(DiskFailure{std::move(error), true}); };
   auto file = directory.open(kManifestTemporary, OpenMode::kReplace);
   if (!file) return harmless(std::move(file.error()));

@@ -65,6 +65,16 @@ std::string encodePlaceMap(std::span<const PlacedBatch> batches) {
   return out.take();
 }
 
+Result<std::vector<PlacedBatch>> readPlaceMap(const File& file, uint64_t at, uint64_t count) {
+  std::vector<PlacedBatch> all;
+  for (size_t number = 0; uint64_t{number} * kInBlock < count; ++number) {
+    auto batches = readBlock(file, at + uint64_t{number} * kBlockSize, countIn(count, number));
+    if (!batches) return batches;
+    all.insert(all.end(), batches->begin(), batches->end());
+  }
+  return all;
+}
+
 Result<PlaceMap> PlaceMap::load(const File& file, uint64_t at, uint64_t count) {
   PlaceMap map;
   map.at_ = at;

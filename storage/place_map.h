@@ -29,6 +29,9 @@ inline constexpr uint8_t kMostVariants = 60;
 /// `batches` ascending by position.
 std::string encodePlaceMap(std::span<const PlacedBatch> batches);
 
+/// All of the map of `count` batches at octet `at` of the file, verified. kCorrupt, kIo.
+Result<std::vector<PlacedBatch>> readPlaceMap(const File& file, uint64_t at, uint64_t count);
+
 class PlaceMap {
  public:
   /// Reads and verifies the map of `count` batches at octet `at` of the file. kCorrupt, kIo.

@@ -122,44 +122,10 @@ Result<Position> LogStoreImpl::findEnd(Segment& active) {
   }
   Position to = info.base + (*size > kSegmentHeaderSize ? *size - kSegmentHeaderSize : 0);
 
-  struct Piece {
-    Position from;
-    Position end;
-    uint64_t sequence = 0;
-    bool good = false;
-    bool chainContinues = false;
-  };
-  std::deque<Piece> unmarked;  // what begins at or above every durable mark so far
-  Position mark = info.base;   // all below it was durable once, so a fault there is damage
-  Position end = info.base;
-  nextSequence_ = info.firstSequence;
-  auto keep = [&](const Piece& piece) {
-    end = piece.end;
-    if (piece.good) nextSequence_ = piece.sequence + 1;
-  };
-  EntryScanner scanner(*writingFile_, info, info.base, to);
-  while (true) {
-    auto step = scanner.step();
-    if (!step) return std::unexpected(step.error());
-    if (*step == EntryScanner::Step::kEnd) break;
-    Piece piece{scanner.position(), scanner.next(), 0, false, false};
-    if (*step == EntryScanner::Step::kEntry) {
-      const EntryHeader& entry = scanner.entry().header;
-      piece.sequence = entry.sequence;
-      piece.good = batchesIntact(scanner.entry());
-      piece.chainContinues = (entry.flags & kChainContinues) != 0;
-      mark = std::max(mark, entry.durableMark);
-    }
-    unmarked.push_back(piece);
-    for (; !unmarked.empty() && unmarked.front().from < mark; unmarked.pop_front()) {
-      keep(unmarked.front());
-    }
-  }
-  // Above every mark the first fault ends the journal, and an unfinished chain doesn't count.
-  for (const Piece& piece : unmarked) {
-    if (!piece.good) break;
-    if (!piece.chainContinues) keep(piece);
-  }
+  auto found = findJournalEnd(*writingFile_, info, to);
+  if (!found) return std::unexpected(found.error());
+  Position end = found->end;
+  nextSequence_ = found->nextSequence;
   report_.truncatedBytes = to - end;
   if (to != end) {
     report_.notes.push_back(

@@ -99,7 +99,9 @@ class BitRotTest : public StoreTest {
         if (read->empty()) break;
         for (const ReadBatch& batch : *read) {
           // The compacted one has gaps, the others none that aren't told.
-          if (partition != 4) EXPECT_LE(batch.baseOffset.value(), next) << partition;
+          if (partition != 4) {
+            EXPECT_LE(batch.baseOffset.value(), next) << partition;
+          }
           std::vector<std::string> found = valuesOf(batch);
           for (size_t i = 0; i < found.size(); ++i) {
             EXPECT_EQ(found[i], values.at(static_cast<size_t>(batch.baseOffset.value()) + i));
@@ -136,7 +138,9 @@ class BitRotTest : public StoreTest {
       size_t lacking = missing();
       EXPECT_LE(lacking, kMostInEntry);
       bool journal = file->path.ends_with(".segment");
-      if (!journal) EXPECT_EQ(lacking, 0U);
+      if (!journal) {
+        EXPECT_EQ(lacking, 0U);
+      }
       hits[file->path.substr(0, file->path.find('/')) + (lacking != 0 ? " lacking" : "")]++;
       // It goes on from there, and finds its end again.
       auto more = store_->append(request(makeBatch({"more"}), {to(1)}));
