@@ -93,7 +93,8 @@ class Load:
         while not self.over.is_set():
             for topic in ("kept", "doomed", "doomed", "doomed"):
                 try:
-                    client.produce(topic, b"%d:".ljust(VALUE, b".") % number, on_delivery=acknowledged)
+                    value = b"%s %d:".ljust(VALUE, b".") % (topic.encode(), number)
+                    client.produce(topic, value, on_delivery=acknowledged)
                 except BufferError:
                     client.poll(0.05)
             client.poll(0)

@@ -436,7 +436,8 @@ def rounds(load, count, seed, path):
                 if number // 2 % 2:
                     publishers.follow(position)
                 if number % 2:  # librdkafka takes most of a second to begin
-                    wait_until(lambda: publishers.acknowledged, 20, "acknowledgement")
+                    # Long: a machine's disk may take half a minute over a sync under load.
+                    wait_until(lambda: publishers.acknowledged, 120, "acknowledgement")
                 # The random moment; now and then late enough for segments to be rewritten.
                 time.sleep(dice.uniform(0.05, 1.0) + (dice.uniform(1.0, 3.0) if number % 4 == 2 else 0))
                 broker.kill()
