@@ -182,8 +182,9 @@ void putPartitions(Json& json, const JournalReport& report) {
   Names names = namesIn(report);
   json.name("partitions");
   json.array([&] {
-    for (const auto& [id, partition] : report.partitions) {
-      json.object([&, id = id, &partition = partition] {
+    for (const auto& entry : report.partitions) {
+      json.object([&] {
+        const auto& [id, partition] = entry;
         putPartition(json, id, names);
         json.field("first", partition.first.value());
         json.field("end", partition.end.value());

@@ -382,7 +382,10 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   SegmentInfo& info = copy->info;
   info = rewriting.segment->info;
   info.rewritten = true;
-  info.incarnation = static_cast<uint32_t>(random_.next());
+  {
+    Lock lock(mutex_);  // appends that begin a segment ask it too
+    info.incarnation = static_cast<uint32_t>(random_.next());
+  }
   info.file = rewrittenFileName(info.id, info.incarnation);
   rewriting.copy = copy;
   auto file = journal_.directory().open(info.file, OpenMode::kReplace);

@@ -28,13 +28,9 @@ namespace {
 
 constexpr const char* kViewPath = "/view";
 constexpr const char* kFillingPath = "/checkpoint.tmp";
-/// Says that reading found damage: the next opening does not trust the view.
-constexpr const char* kDamageMark = "view-damaged";
 /// Tables begin at octet 1, so nobody else's key begins with 0.
 constexpr BytesView kAppliedKey("\0applied", 8);
 constexpr size_t kCheckpointsKept = 2;
-/// A view up to this size is read and checked as a whole when it is opened.
-constexpr uint64_t kCheckedAtOpenBytes = uint64_t{32} << 20;
 
 rocksdb::Slice sliceOf(BytesView bytes) {
   return {bytes.data(), bytes.size()};
@@ -55,11 +51,6 @@ Error errorOf(const rocksdb::Status& status, std::string_view what) {
     kind = ErrorKind::kIo;
   }
   return {kind, std::string(what) + ": " + status.ToString()};
-}
-
-Result<> resultOf(const rocksdb::Status& status, std::string_view what) {
-  if (status.ok()) return {};
-  return std::unexpected(errorOf(status, what));
 }
 
 rocksdb::CompressionType compression() {
@@ -133,9 +124,8 @@ class RocksStateView final : public StateView {
     unlogged_.disableWAL = true;
   }
 
-  /// Opens the database at `view` and reads how far it got. `thorough`: checks every octet, however
-  /// many there are.
-  Result<> open(bool thorough);
+  /// Opens the database at `view` and reads how far it got.
+  Result<> open();
   void close() { db_.reset(); }
 
   Position applied() const override { return Position(applied_.load(std::memory_order_acquire)); }
@@ -170,7 +160,7 @@ class RocksStateView final : public StateView {
   mutable std::atomic<bool> damaged_{false};
 };
 
-Result<> RocksStateView::open(bool thorough) {
+Result<> RocksStateView::open() {
   if (auto made = directory_->subdirectory(Checkpoints::kView); !made) {
     return std::unexpected(made.error());
   }
@@ -180,12 +170,6 @@ Result<> RocksStateView::open(bool thorough) {
   db_.reset(opened);
   // RocksDB has made files in it; that the directory itself has a name is ours to see to.
   if (auto done = directory_->sync(); !done) return done;
-  uint64_t size = 0;
-  db_->GetIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &size);
-  if (thorough || size <= kCheckedAtOpenBytes) {
-    auto done = resultOf(db_->VerifyChecksum(), "the state view does not hold its checksums");
-    if (!done) return done;
-  }
   auto applied = appliedOf(*db_);
   if (!applied) return std::unexpected(applied.error());
   applied_.store(applied->value(), std::memory_order_release);
@@ -246,16 +230,11 @@ void RocksStateView::scan(BytesView prefix,
 }
 
 /// Reads can't fail by their signature: what one of them missed must not be taken for the truth.
-/// From here on nothing is applied, and the mark makes the next start take a checkpoint instead.
+/// From here on nothing is applied; the next start makes the view anew.
 void RocksStateView::noteDamage(const rocksdb::Status& status, std::string_view what) const {
   if (damaged_.exchange(true)) return;
   logError("the state view in " + directory_->path() + " is damaged (" + std::string(what) + ": " +
            status.ToString() + "); restart to have it replaced by a checkpoint");
-  if (!status.IsCorruption()) return;  // The disk's trouble; the octets may be fine.
-  auto mark = directory_->open(kDamageMark, OpenMode::kReplace);
-  Result<> kept = mark ? (*mark)->sync() : std::unexpected(mark.error());
-  if (kept) kept = directory_->sync();
-  if (!kept) logError("cannot mark the state view as damaged: " + kept.error().text);
 }
 
 Result<> RocksStateView::checkpoint() {
@@ -340,8 +319,9 @@ class Opening {
     Checkpoints found(directory_);
     if (auto done = found.load(); !done) return std::unexpected(done.error());
     view_ = std::make_unique<RocksStateView>(directory_, std::move(found));
-    if (auto done = dropCheckpointsAhead(); !done) return std::unexpected(done.error());
-    auto done = openOrReplace();
+    auto done = dropCheckpointsAhead();
+    if (done) done = view_->checkpoints().dropView();
+    if (done) done = restoreNewest();
     if (done) done = view_->checkpoints().keepNewest(kCheckpointsKept);
     if (!done) return std::unexpected(done.error());
     view_->updateSafePosition();
@@ -360,25 +340,11 @@ class Opening {
     return {};
   }
 
-  Result<> openOrReplace() {
-    bool exists = directory_->exists(Checkpoints::kView);
-    if (exists) {
-      auto usable = openView();
-      if (usable) return {};
-      view_->close();
-      if (isPassing(usable.error())) return usable;
-      report_.push_back("dropped the state view: " + usable.error().text);
-      if (auto done = view_->checkpoints().dropView(); !done) return done;
-    }
-    if (auto done = directory_->remove(kDamageMark); !done) return done;
+  Result<> restoreNewest() {
     while (!kept().empty()) {
       CheckpointId id = kept().back();
       auto restored = restore(id);
-      if (restored) {
-        report_.push_back("restored the state view from its checkpoint of position " +
-                          text(id.position));
-        return {};
-      }
+      if (restored) return {};
       view_->close();
       if (restored.error().kind != ErrorKind::kCorrupt) return restored;
       report_.push_back("dropped the state checkpoint of position " + text(id.position) + ": " +
@@ -387,40 +353,23 @@ class Opening {
       if (auto done = view_->checkpoints().drop(id); !done) return done;
     }
     if (!report_.empty()) report_.push_back("started an empty state view");
-    return view_->open(false);
-  }
-
-  Result<> openView() {
-    if (directory_->exists(kDamageMark)) {
-      return fail(ErrorKind::kCorrupt, "it was found damaged while in use");
-    }
-    if (auto done = view_->open(false); !done) return done;
-    if (view_->applied() > journalEnd_) {
-      return fail(ErrorKind::kCorrupt, "it is at position " + text(view_->applied()) +
-                                           ", above the journal's end at " + text(journalEnd_));
-    }
-    // Checkpoints are taken of what the view already keeps for good.
-    if (!kept().empty() && view_->applied() < kept().back().position) {
-      return fail(ErrorKind::kCorrupt, "it is at position " + text(view_->applied()) +
-                                           ", behind its checkpoint of " +
-                                           text(kept().back().position));
-    }
-    return {};
+    return view_->open();
   }
 
   Result<> restore(CheckpointId id) {
-    if (auto done = view_->checkpoints().restoreView(id); !done) return done;
-    if (auto done = view_->open(true); !done) return done;
+    auto mended = view_->checkpoints().restoreView(id);
+    if (!mended) return std::unexpected(mended.error());
+    for (const std::string& name : *mended) {
+      report_.push_back(name + " of the state checkpoint of position " + text(id.position) +
+                        " is damaged; its second copy was taken");
+    }
+    if (auto done = view_->open(); !done) return done;
     if (view_->applied() != id.position) {
       return fail(ErrorKind::kCorrupt, "it is at position " + text(view_->applied()));
     }
     return {};
   }
 
-  /// Not the view's fault: throwing it away would not help.
-  static bool isPassing(const Error& error) {
-    return error.kind == ErrorKind::kNoSpace || error.kind == ErrorKind::kBusy;
-  }
   static std::string text(Position position) { return std::to_string(position.value()); }
   const std::vector<CheckpointId>& kept() const { return view_->checkpoints().kept(); }
 

@@ -1,6 +1,6 @@
 // The state view: what all state entries of the journal up to a position add up to, in a RocksDB
-// without a WAL. It is a derived copy: whatever is wrong with it, it can be thrown away for an older
-// checkpoint and replayed. One writer (the journal's writer thread); reads from any thread.
+// without a WAL. It is derived from its newest checkpoint and the journal behind that, and made anew
+// at each start. One writer (the journal's writer thread); reads from any thread.
 #pragma once
 
 #include <functional>
@@ -44,10 +44,10 @@ class StateView {
   virtual Position safePosition() const = 0;
 };
 
-/// Opens the view in `directory` (sub-directories `view` and `checkpoint-<position>`). A view that
-/// is damaged, or whose applied position is above `journalEnd`, is replaced by the newest checkpoint
-/// that is whole and not above it, or else by an empty view at position 0. What was thrown away and
-/// why is appended to `report`, a line each.
+/// Opens the view in `directory` (sub-directories `view` and `checkpoint-<position>`), which the
+/// caller has locked. It begins as the newest checkpoint that is whole and not above `journalEnd`,
+/// or else empty at position 0; what stood in `view` is thrown away, for none of it has been
+/// verified. What was found damaged is appended to `report`, a line each.
 Result<std::unique_ptr<StateView>> openStateView(std::shared_ptr<Directory> directory,
                                                  Position journalEnd,
                                                  std::vector<std::string>& report);

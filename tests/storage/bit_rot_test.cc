@@ -65,7 +65,8 @@ class BitRotTest : public StoreTest {
   }
   void listFiles(const std::shared_ptr<Directory>& directory, const std::string& prefix,
                  std::vector<File>& out) {
-    for (const std::string& name : *directory->list()) {
+    std::vector<std::string> names = directory->list().value();
+    for (const std::string& name : names) {
       if (directory->isDirectory(name)) {
         listFiles(*directory->subdirectory(name), prefix + name + "/", out);
       } else if (auto content = disk_->contentOf(prefix + name); content && !content->empty()) {

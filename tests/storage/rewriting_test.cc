@@ -51,7 +51,8 @@ class RewritingTest : public StoreTest {
   std::vector<std::string> journalFiles() {
     std::vector<std::string> files;
     auto journal = disk_->root()->subdirectory("journal");
-    for (const std::string& name : *(*journal)->list()) {
+    std::vector<std::string> names = (*journal)->list().value();
+    for (const std::string& name : names) {
       if (name.ends_with(".segment")) files.push_back(name);
     }
     std::sort(files.begin(), files.end());
@@ -385,7 +386,8 @@ TEST(RewritingThreadsTest, ReadersAndWritersAreUndisturbed) {
   store.close();
   bool rewritten = false;
   auto journal = disk.root()->subdirectory("journal");
-  for (const std::string& name : *(*journal)->list()) rewritten |= name.find('-') != std::string::npos;
+  std::vector<std::string> names = (*journal)->list().value();
+  for (const std::string& name : names) rewritten |= name.find('-') != std::string::npos;
   EXPECT_TRUE(rewritten);
 }
 

@@ -213,10 +213,7 @@ TEST_F(StateViewTest, DropsAViewAndCheckpointsAboveTheJournal) {
     EXPECT_EQ(view->applied(), Position(2000));
     EXPECT_EQ(contentOf(*view), model.at(Position(2000)));
     EXPECT_EQ(view->safePosition(), Position(0));
-    EXPECT_THAT(report, ElementsAre(HasSubstr("3000, which is above the journal's end at 2500"),
-                                    HasSubstr("dropped the state view"),
-                                    HasSubstr("restored the state view from its checkpoint of "
-                                              "position 2000")));
+    EXPECT_THAT(report, ElementsAre(HasSubstr("3000, which is above the journal's end at 2500")));
   }
   std::vector<std::string> report;
   auto view = open(directory, Position(1999), &report);
@@ -240,7 +237,7 @@ TEST_F(StateViewTest, RestoresALostView) {
     auto view = open(directory, kNoEnd, &report);
     EXPECT_EQ(view->applied(), Position(1000));
     EXPECT_EQ(contentOf(*view), model.at(Position(1000)));
-    EXPECT_EQ(report.size(), 1U);
+    EXPECT_THAT(report, IsEmpty());
     applySome(*view, model, 10);
     ASSERT_TRUE(view->checkpoint());
     EXPECT_EQ(view->safePosition(), Position(1000));
@@ -250,17 +247,6 @@ TEST_F(StateViewTest, RestoresALostView) {
   auto view = open(directory, kNoEnd, &report);
   EXPECT_EQ(view->applied(), Position(2000));
   EXPECT_EQ(contentOf(*view), model.at(Position(2000)));
-}
-
-TEST_F(StateViewTest, IsBusyWhileAnotherHasIt) {
-  test::TemporaryDirectory temporary;
-  auto directory = openDirectory(temporary.path()).value();
-  auto view = open(directory);
-  std::vector<std::string> report;
-  auto second = openStateView(openDirectory(temporary.path()).value(), kNoEnd, report);
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().kind, ErrorKind::kBusy) << second.error().text;
-  EXPECT_THAT(report, IsEmpty());
 }
 
 TEST_F(StateViewTest, DoesNotThrowTheViewAwayForAFullDisk) {
@@ -302,9 +288,8 @@ TEST_F(StateViewTest, AFailedCheckpointLeavesTheOldOnes) {
   EXPECT_EQ(view->safePosition(), Position(2000));
 }
 
-/// Every file of the view and of its newest checkpoint, damaged at places all over it, one at a
-/// time: what comes back is the state as of some position passed, never something else.
-TEST_F(StateViewTest, NeverServesADamagedView) {
+/// Every file of the view and of its checkpoints, damaged at places all over it, one at a time.
+TEST_F(StateViewTest, OneDamagedFileCostsNothing) {
   FaultyDisk disk;
   Model model(6);
   {
@@ -314,57 +299,85 @@ TEST_F(StateViewTest, NeverServesADamagedView) {
       ASSERT_TRUE(view->checkpoint());
     }
   }
-  auto viewDirectory = *disk.root()->subdirectory("view");
-  int replaced = 0;
-  std::vector<std::string> names = viewDirectory->list().value();
-  for (const std::string& name : names) {
-    std::string path = "view/" + name;
-    uint64_t size = disk.contentOf(path)->size();
-    for (uint64_t step = 0; step < 12 && size > 0; ++step) {
-      auto damaged = disk.clone();
-      if (step < 10) {
-        ASSERT_TRUE(damaged->flipBit(path, step * (size - 1) / 9, static_cast<unsigned>(step)));
-      } else {
-        ASSERT_TRUE(damaged->setSize(path, step == 10 ? size / 2 : 0));
+  int mended = 0;
+  for (const std::string directory :
+       {"view", "checkpoint-00000000000000002000", "checkpoint-00000000000000003000"}) {
+    auto files = *disk.root()->subdirectory(directory);
+    std::vector<std::string> names = files->list().value();
+    for (const std::string& name : names) {
+      std::string path = directory + "/" + name;
+      uint64_t size = disk.contentOf(path)->size();
+      for (uint64_t step = 0; step < 12 && size > 0; ++step) {
+        SCOPED_TRACE(path + " step " + std::to_string(step));
+        auto damaged = disk.clone();
+        if (step < 10) {
+          ASSERT_TRUE(
+              damaged->flipBit(path, step * (size - 1) / 9, static_cast<unsigned>(step % 8)));
+        } else {
+          ASSERT_TRUE(damaged->setSize(path, step == 10 ? size / 2 : 0));
+        }
+        std::vector<std::string> report;
+        auto view = open(damaged->root(), Position(3000), &report);
+        ASSERT_TRUE(view);
+        ASSERT_EQ(view->applied(), Position(3000));
+        ASSERT_EQ(contentOf(*view), model.at(Position(3000)));
+        mended += report.empty() ? 0 : 1;
+        // The next checkpoint is whole again, and so is its second copy.
+        ASSERT_TRUE(view->apply({}, Position(4000)));
+        ASSERT_TRUE(view->checkpoint());
+        view.reset();
+        report.clear();
+        ASSERT_EQ(open(damaged->root(), kNoEnd, &report)->applied(), Position(4000));
+        ASSERT_THAT(report, IsEmpty());
       }
-      std::vector<std::string> report;
-      auto view = open(damaged->root(), Position(3000), &report);
-      ASSERT_TRUE(view) << path;
-      ASSERT_TRUE(model.knows(view->applied())) << path << view->applied().value();
-      ASSERT_EQ(contentOf(*view), model.at(view->applied())) << path << " step " << step;
-      ASSERT_EQ(view->applied() != Position(3000), view->applied() < Position(3000));
-      ASSERT_TRUE(view->applied() == Position(3000) || !report.empty());
-      replaced += report.empty() ? 0 : 1;
-      ASSERT_TRUE(view->apply({}, Position(4000)));
+    }
+  }
+  EXPECT_GT(mended, 20);
+}
+
+TEST_F(StateViewTest, ACheckpointIsGivenUpIfBothCopiesOfATableAreDamaged) {
+  FaultyDisk disk;
+  Model model(7);
+  {
+    auto view = open(disk.root());
+    for (int i = 0; i < 2; ++i) {
+      applySome(*view, model, 10);
       ASSERT_TRUE(view->checkpoint());
     }
   }
-  EXPECT_GT(replaced, 20);
+  const std::string newest = "checkpoint-00000000000000002000";
+  std::string last;
+  std::vector<std::string> names = (*disk.root()->subdirectory(newest))->list().value();
+  for (const std::string& name : names) {
+    if (name.ends_with(".sst")) last = std::max(last, newest + "/" + name);
+  }
+  ASSERT_TRUE(disk.flipBit(last, 100, 3));
+  ASSERT_TRUE(disk.flipBit(last + ".copy", 200, 3));
+  std::vector<std::string> report;
+  auto view = open(disk.root(), kNoEnd, &report);
+  EXPECT_EQ(view->applied(), Position(1000));
+  EXPECT_EQ(contentOf(*view), model.at(Position(1000)));
+  EXPECT_THAT(report, ElementsAre(HasSubstr("dropped the state checkpoint of position 2000")));
 }
 
-TEST_F(StateViewTest, DamageFoundWhileReadingStopsApplyingAndReplacesTheViewNextTime) {
+TEST_F(StateViewTest, DamageFoundWhileReadingStopsApplyingAndIsMendedAtTheNextStart) {
   FaultyDisk disk;
   SeededRandom random(7);
-  auto changes = [&random](char table) {
-    // More than a block, and nothing that compresses.
-    std::vector<ViewChange> many(100);
-    for (size_t i = 0; i < many.size(); ++i) {
-      many[i].key = table + std::to_string(i);
-      many[i].value = randomHex(random, 64) + randomHex(random, 64);
-    }
-    return many;
-  };
+  // More than a block, and nothing that compresses.
+  std::vector<ViewChange> many(100);
+  for (size_t i = 0; i < many.size(); ++i) {
+    many[i].key = "\1" + std::to_string(i);
+    many[i].value = randomHex(random, 64) + randomHex(random, 64);
+  }
   auto view = open(disk.root());
-  ASSERT_TRUE(view->apply(changes('\1'), Position(1000)));
+  ASSERT_TRUE(view->apply(many, Position(1000)));
   ASSERT_TRUE(view->checkpoint());
-  Table first = contentOf(*view);
-  ASSERT_TRUE(view->apply(changes('\2'), Position(2000)));
-  ASSERT_TRUE(view->checkpoint());
+  Table content = contentOf(*view);
   view.reset();
 
   view = open(disk.root());
-  std::vector<std::string> names = disk.root()->subdirectory("view").value()->list().value();
   std::string newest;
+  std::vector<std::string> names = disk.root()->subdirectory("view").value()->list().value();
   for (const std::string& name : names) {
     if (name.ends_with(".sst")) newest = std::max(newest, "view/" + name);
   }
@@ -373,21 +386,13 @@ TEST_F(StateViewTest, DamageFoundWhileReadingStopsApplyingAndReplacesTheViewNext
   EXPECT_EQ(view->apply({}, Position(5000)).error().kind, ErrorKind::kCorrupt);
   EXPECT_EQ(view->checkpoint().error().kind, ErrorKind::kCorrupt);
   view.reset();
-  EXPECT_TRUE(disk.root()->exists("view-damaged"));
 
-  // The newest checkpoint has the damaged table too.
+  // The checkpoint shares the damaged table, and has a second copy of it.
   std::vector<std::string> report;
   view = open(disk.root(), kNoEnd, &report);
   EXPECT_EQ(view->applied(), Position(1000));
-  EXPECT_EQ(contentOf(*view), first);
-  EXPECT_THAT(report, ElementsAre(HasSubstr("found damaged while in use"),
-                                  HasSubstr("dropped the state checkpoint of position 2000"),
-                                  HasSubstr("restored")));
-  view.reset();
-  report.clear();
-  view = open(disk.root(), kNoEnd, &report);
-  EXPECT_EQ(view->applied(), Position(1000));
-  EXPECT_THAT(report, IsEmpty());
+  EXPECT_EQ(contentOf(*view), content);
+  EXPECT_THAT(report, ElementsAre(HasSubstr("second copy")));
 }
 
 TEST_F(StateViewTest, ReadsAndCheckpointsWhileApplying) {
@@ -510,17 +515,17 @@ TEST_P(PowerFailureTest, ReplacesTheViewInTheEnd) {
       ASSERT_TRUE(view->checkpoint());
     }
   }
-  for (uint64_t journalEnd :
-       {1600U, 1200U}) {  // The view is damaged; it and a checkpoint are ahead.
+  for (uint64_t journalEnd : {1600U, 1200U}) {  // The newest checkpoint is damaged; it is ahead.
     auto trace = disk.clone();
     if (journalEnd == 1600) {
-      ASSERT_TRUE(trace->setSize("view/CURRENT", 3));
+      ASSERT_TRUE(trace->setSize("checkpoint-00000000000000001500/CURRENT", 3));
+      ASSERT_TRUE(trace->setSize("checkpoint-00000000000000001500/CURRENT.copy", 3));
     }
     std::vector<std::pair<uint64_t, std::shared_ptr<FaultyDisk>>> moments;
     trace->onBoundary([&](uint64_t boundary, const DiskCall&) {
       moments.emplace_back(boundary, trace->clone());
     });
-    Position expected(journalEnd == 1600 ? 1500 : 1000);
+    Position expected(1000);
     ASSERT_EQ(open(trace->root(), Position(journalEnd))->applied(), expected);
     ASSERT_GT(moments.size(), 30U);
     for (const auto& [boundary, moment] : moments) {
