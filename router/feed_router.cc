@@ -60,11 +60,8 @@ Result<> FeedRouter::load() {
 
 void FeedRouter::start(Worker& worker) {
   positionTimer_ = worker.dispatcher.makeTimer([this] { journalPosition(); });
-  retryTimer_ = worker.dispatcher.makeTimer([this] {
-    std::lock_guard lock(mutex_);
-    waiting_ = false;
-    schedule();
-  });
+  retryTimer_ = worker.dispatcher.makeTimer([this] { goOn(); });
+  failures_ = core_.store.failures();
   tick_ = worker.dispatcher.makeTimer([this] { onTick(); });
   tick_->start(kTickMicros);
   std::lock_guard lock(mutex_);
@@ -199,6 +196,15 @@ void FeedRouter::fallBack(Position to, const Error& error) {
   retryTimer_->start(kRetryMicros);
 }
 
+void FeedRouter::goOn() {
+  // Where to go on from is known when all links are through or have failed.
+  if (linksUnderway_ > 0) return retryTimer_->start(kRetryMicros);
+  failures_ = core_.store.failures();
+  std::lock_guard lock(mutex_);
+  waiting_ = false;
+  schedule();
+}
+
 // ---------------------------------------------------------------- one batch
 
 bool FeedRouter::route(const storage::CommittedBatch& batch) {
@@ -237,7 +243,7 @@ bool FeedRouter::route(const storage::CommittedBatch& batch) {
     liveTo_ = endOf(batch);
   }
   if (!linked && linked.error().kind != ErrorKind::kNotFound) {
-    fallBack(position, linked.error());
+    fallBack(batch.entry, linked.error());
     return false;
   }
   advanced(endOf(batch));
@@ -299,16 +305,19 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   links.request.state.push_back(
       {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(endOf(batch).value())});
   links.request.durability = storage::Durability::kSynced;
+  links.request.ifFailures = failures_;
   links.request.sink = &worker.sink;
-  links.request.done = [this, position, fresh = std::move(links.freshTags)](
+  links.request.done = [this, entry = batch.entry, fresh = std::move(links.freshTags)](
                            const Result<storage::Appended>& result) {
+    --linksUnderway_;
     if (result) return core_.tags->journaled(fresh);
     ++core_.writeFailures;
-    journaledTo_ = std::min(journaledTo_, position);
-    fallBack(position, result.error());
+    journaledTo_ = std::min(journaledTo_, entry);
+    fallBack(entry, result.error());
   };
   auto appended = core_.store.append(std::move(links.request));
   if (!appended) return std::unexpected(appended.error());
+  ++linksUnderway_;
   journaledTo_ = endOf(batch);
   for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
     if (links.sessions[i]) links.sessions[i]->checkDepth(appended->offsets[i]);
@@ -406,22 +415,22 @@ void FeedRouter::journalPosition() {
   request.state.push_back(
       {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(routedTo_.value())});
   request.durability = storage::Durability::kUnwaited;
+  request.ifFailures = failures_;
   // If it fails, a restart reads a little more.
   if (core_.store.append(std::move(request))) journaledTo_ = routedTo_;
 }
 
 void FeedRouter::onTick() {
+  Position fed = core_.store.fedEnd();  // before the queue: what it covers has been put there
   bool idle = false;
   {
     std::lock_guard lock(mutex_);
     idle = !behind_ && queue_.empty() && !scheduled_;
   }
-  // What was durable a tick ago has long been fed; all of that has been routed.
-  if (idle && quietEnd_ > routedTo_ + kQuietBytes) {
-    routedTo_ = liveTo_ = quietEnd_;
+  if (idle && linksUnderway_ == 0 && fed > routedTo_ + kQuietBytes) {
+    routedTo_ = liveTo_ = fed;
     journalPosition();
   }
-  quietEnd_ = core_.store.durableEnd();
   tick_->start(kTickMicros);
 }
 

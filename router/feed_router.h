@@ -49,6 +49,7 @@ class FeedRouter {
   Result<> addTargets(Links& links, const MatchResult& match, Position position, uint32_t index,
                       const std::string& topic);
   void fallBack(Position to, const Error& error);
+  void goOn();
   void advanced(Position to);
   void journalPosition();
   void onTick();
@@ -59,7 +60,10 @@ class FeedRouter {
   Position routedTo_;  ///< below it, inboxes have what is theirs
   Position liveTo_;    ///< below it, live subscribers have been given theirs
   Position journaledTo_;
-  Position quietEnd_;  ///< the durable end a tick ago
+  /// The store's, as routing went on from a place that is certain: links build on those before
+  /// them, which may still fail.
+  uint64_t failures_ = 0;
+  int linksUnderway_ = 0;
   std::unique_ptr<Timer> positionTimer_;
   std::unique_ptr<Timer> retryTimer_;
   std::unique_ptr<Timer> tick_;

@@ -58,6 +58,8 @@ class EntryBuffer {
   static constexpr size_t kCopiedBatch = 2048;
 
   void begin(uint32_t incarnation, uint64_t sequence, Position position, uint16_t flags);
+  /// Of the entry that was begun last.
+  Position position() const { return openPosition_; }
   void addState(std::span<const StateChange> changes);
   /// Returns the batch's own position.
   Position addMessages(uint8_t flags, std::span<const PlacedTarget> targets,

@@ -242,6 +242,7 @@ void LogStoreImpl::failAppends(CommitGroup& group, const Error& error, Completio
 
 void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const Error& error) {
   metrics().failures.add();
+  ++failures_;
   std::vector<std::unique_ptr<CommitGroup>> doomed;
   doomed.push_back(std::move(failed));
   for (auto& group : groups_) doomed.push_back(std::move(group));
@@ -284,6 +285,7 @@ void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const
   nextPosition_ = doomed.front()->base;
   nextSequence_ = doomed.front()->firstSequence;
   pendingBytes_ = 0;
+  settled_.notify_all();
   for (auto& group : doomed) recycle(std::move(group));
   lock.unlock();
   logError(fmt::format("a write to the journal failed and was taken back: {}", error.text));
@@ -454,6 +456,7 @@ void LogStoreImpl::recycle(std::unique_ptr<CommitGroup> group) {
 void LogStoreImpl::failFatally(Lock& lock, Error error) {
   bool first = !fatal_;
   if (first) fatal_ = error;
+  ++failures_;
   Completions out;
   for (auto& group : unsynced_) failAppends(*group, error, out);
   for (auto& group : groups_) failAppends(*group, error, out);
@@ -469,11 +472,15 @@ void LogStoreImpl::failFatally(Lock& lock, Error error) {
   lock.lock();
 }
 
-Result<> LogStoreImpl::waitDurable(Position position) {
+Result<> LogStoreImpl::waitDurable(Position position, uint64_t failures) {
   Lock lock(mutex_);
   if (!options_.threads) drain(lock);
-  settled_.wait(lock, [&] { return settledEnd_ >= position || fatal_ || closed_; });
+  settled_.wait(lock, [&] {
+    return settledEnd_ >= position || failures_ != failures || fatal_ || closed_;
+  });
   if (fatal_) return std::unexpected(*fatal_);
+  // Positions that were taken back are given out again: where the end is tells nothing then.
+  if (failures_ != failures) return fail(ErrorKind::kIo, "a write to the journal failed");
   if (settledEnd_ < position) return fail(ErrorKind::kShutdown, "the log store is closed");
   return {};
 }

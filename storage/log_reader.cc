@@ -499,7 +499,8 @@ Result<bool> LogStoreImpl::scanSegment(const SegmentInfo& info, const File& file
       reached = part.place.position + part.place.length;
       CommittedBatch batch{first.partition,
                            {SharedBytes::copyOf(part.batch), part.place, first.base,
-                            first.firstRecord, first.count, first.attributes}};
+                            first.firstRecord, first.count, first.attributes},
+                           scanner.position()};
       if (!visit(batch)) return false;
     }
     reached = scanner.next();

@@ -255,6 +255,16 @@ void LogStoreImpl::setLiveness(const Liveness* liveness) {
   liveness_ = liveness;
 }
 
+Position LogStoreImpl::fedEnd() const {
+  Lock lock(mutex_);
+  return settledEnd_;
+}
+
+uint64_t LogStoreImpl::failures() const {
+  Lock lock(mutex_);
+  return failures_;
+}
+
 Position LogStoreImpl::durableEnd() const {
   Lock lock(mutex_);
   return durableEnd_;
@@ -280,6 +290,12 @@ void LogStoreImpl::runOnce() {
   maintain(true);
   Lock lock(mutex_);
   drain(lock);
+}
+
+bool LogStoreImpl::runStep() {
+  Lock lock(mutex_);
+  int64_t wait = 0;
+  return writerStep(lock, false, wait);
 }
 
 void LogStoreImpl::stopThreads() {

@@ -139,6 +139,8 @@ struct AppendRequest {
   Durability durability = Durability::kSynced;
   /// Its messages were let in before full() said yes: they are not refused for want of space.
   bool admitted = false;
+  /// Refused (kIo) if failures() is another by now: what this builds on may have been taken back.
+  std::optional<uint64_t> ifFailures;
   /// Run through `sink` when durable as asked, or when the write failed (kIo, kNoSpace, kShutdown).
   /// Both may be null. Not run when append() itself returns an error.
   CompletionSink* sink = nullptr;
@@ -170,6 +172,7 @@ struct PartitionEnds {
 struct CommittedBatch {
   PartitionId partition;
   ReadBatch batch;
+  Position entry;  ///< where the entry that holds it begins
 };
 
 /// What the writer of state knows of who will read again, as far as that is durable: the space of
@@ -202,7 +205,7 @@ struct LogStoreOptions {
   /// again. What is below the first remains for state, footers, the manifest and rewriting.
   uint64_t diskHighMark = 256ULL << 20;
   uint64_t diskLowMark = 512ULL << 20;
-  /// False in tests and simulation: nothing runs on its own; drive with runOnce().
+  /// False in tests and simulation: nothing runs on its own; drive with runOnce() or runStep().
   bool threads = true;
 };
 
@@ -244,8 +247,9 @@ class LogStore {
   /// Where batches with routeAfterCommit go, in journal order, on the writer thread: must not
   /// block. Set once, before the first append.
   virtual void setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) = 0;
-  /// Visits durable batches that asked for routing, from `from` on, in journal order: what the feed
-  /// had not delivered at a crash. Until `visit` returns false. Returns the position reached.
+  /// Visits durable batches that asked for routing in entries that begin at or after `from`, in
+  /// journal order: what the feed had not delivered at a crash. Until `visit` returns false. Returns
+  /// the position reached.
   virtual Result<Position> scanRouted(Position from,
                                       const std::function<bool(const CommittedBatch&)>& visit) = 0;
   /// Whether messages are refused for want of space on the disk. State changes never are.
@@ -258,6 +262,11 @@ class LogStore {
   virtual void setLiveness(const Liveness* liveness) = 0;
   /// One past the last durable entry.
   virtual Position durableEnd() const = 0;
+  /// Everything below it that asked for routing has gone through the feed.
+  virtual Position fedEnd() const = 0;
+  /// How often a write failed and was taken back, with all that had been sequenced behind it. Counted
+  /// before anybody hears of it.
+  virtual uint64_t failures() const = 0;
 
   /// State as of the last commit applied. At start-up: everything durable.
   virtual void scanState(
@@ -272,6 +281,9 @@ class LogStore {
   virtual Result<> checkpoint() = 0;
   /// Only with options.threads == false: writes, syncs and completes what is pending.
   virtual void runOnce() = 0;
+  /// The same, of what the clock says is due, and one step only: a write, a sync, or completions.
+  /// False: nothing is due.
+  virtual bool runStep() = 0;
 
   /// Finishes what is pending, checkpoints and closes. append() fails with kShutdown from here on.
   virtual void close() = 0;

@@ -89,12 +89,15 @@ class LogStoreImpl final : public LogStore {
   void setSpaceFeed(std::function<void()> resumed) override;
   void setLiveness(const Liveness* liveness) override;
   Position durableEnd() const override;
+  Position fedEnd() const override;
+  uint64_t failures() const override;
   void scanState(StateTable table, BytesView keyPrefix,
                  const std::function<bool(BytesView key, BytesView value)>& visit) const override;
   std::optional<std::string> getState(StateTable table, BytesView key) const override;
   Result<size_t> runRetention() override;
   Result<> checkpoint() override;
   void runOnce() override;
+  bool runStep() override;
   void close() override;
 
  private:
@@ -178,7 +181,7 @@ class LogStoreImpl final : public LogStore {
   void recycle(std::unique_ptr<CommitGroup> group);
   void failFatally(Lock& lock, Error error);
   void failAppends(CommitGroup& group, const Error& error, Completions& out);
-  Result<> waitDurable(Position position);
+  Result<> waitDurable(Position position, uint64_t failures);
 
   // ---- log_reader.cc
   struct Located {
@@ -305,6 +308,7 @@ class LogStoreImpl final : public LogStore {
   Position durableEnd_;
   Position writtenEnd_;
   Position visibleEnd_;  ///< what readAt() may read
+  uint64_t failures_ = 0;
   Position settledEnd_;  ///< durable, completed and applied to the view
   Completions ready_;    ///< for the writer thread to deliver
   uint64_t nextWatch_ = 1;

@@ -46,13 +46,15 @@ Offset LogStoreImpl::expiredUpTo(const Partition& partition, int64_t nowMs,
 Result<> LogStoreImpl::appendChanges(std::vector<StateChange> changes) {
   AppendRequest request;
   request.state = std::move(changes);
+  uint64_t failures = this->failures();
+  request.ifFailures = failures;
   auto appended = append(std::move(request));
   if (!appended) {
     // A partition may have been deleted since; the rest can wait for the next round.
     if (appended.error().kind == ErrorKind::kNotFound) return {};
     return std::unexpected(appended.error());
   }
-  return waitDurable(appended->position + 1);
+  return waitDurable(appended->position + 1, failures);
 }
 
 Result<> LogStoreImpl::moveLogStarts() {

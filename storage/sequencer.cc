@@ -129,6 +129,9 @@ Result<> LogStoreImpl::admit(const AppendRequest& request) {
   if (pendingBytes_ > kMaxPendingBytes) {
     return fail(ErrorKind::kBusy, "too much waits to be written to the journal");
   }
+  if (request.ifFailures && *request.ifFailures != failures_) {
+    return fail(ErrorKind::kIo, "a write that this builds on has failed");
+  }
   // State changes and deletions live off the reserve, or nothing could be freed.
   if (request.messages.empty()) return {};
   space_.sequenced(nextPosition_);
@@ -445,7 +448,8 @@ void LogStoreImpl::encodeMessages(const MessagesPart& part, const RecordBatchHea
     const PlacedTarget& first = placed_[0];
     group.routed.push_back(
         {first.partition,
-         {part.batch, batch, first.base, first.firstRecord, first.count, first.attributes}});
+         {part.batch, batch, first.base, first.firstRecord, first.count, first.attributes},
+         group.entries.position()});
   }
   bool watched = std::any_of(partitions.begin(), partitions.end(), [](const Partition* partition) {
     return partition->watches != nullptr;

@@ -140,6 +140,7 @@ void FakeLogStore::failPending(const Error& error) {
   Completions completions;
   {
     std::lock_guard lock(mutex_);
+    ++failures_;
     std::vector<Pending> group = std::exchange(pending_, {});
     next_ = durable_;
     std::erase_if(batches_,
@@ -226,6 +227,9 @@ Result<Appended> FakeLogStore::append(AppendRequest request) {
   if (refusal_) return std::unexpected(*std::exchange(refusal_, std::nullopt));
   if (full_ && !request.messages.empty() && !request.admitted) {
     return fail(ErrorKind::kNoSpace, "full");
+  }
+  if (request.ifFailures && *request.ifFailures != failures_) {
+    return fail(ErrorKind::kIo, "what this builds on has failed");
   }
   if (Result<> ok = check(request); !ok) return std::unexpected(ok.error());
   Appended out;
@@ -325,7 +329,8 @@ void FakeLogStore::makeDurable(Pending& pending, std::vector<CommittedBatch>& ro
     const Target& target = part.targets.front();
     routed.push_back({target.partition,
                       {part.batch, pending.result.batches[i], pending.result.offsets[first],
-                       target.firstRecord, countOf(target, part.batch), target.attributes}});
+                       target.firstRecord, countOf(target, part.batch), target.attributes},
+                      pending.result.position});
   }
   for (const storage::LinkPart& link : pending.request.links) {
     place(link.targets, batches_.at(link.batch.position.value()), link.batch, offset, pending);
@@ -470,10 +475,20 @@ Result<Position> FakeLogStore::scanRouted(Position from,
     end = durable_;
   }
   for (const CommittedBatch& batch : all) {
-    if (batch.batch.place.position < from) continue;
+    if (batch.entry < from) continue;
     if (!visit(batch)) return batch.batch.place.position + batch.batch.place.length;
   }
   return std::max(from, end);
+}
+
+/// commit() feeds at once.
+Position FakeLogStore::fedEnd() const {
+  return durableEnd();
+}
+
+uint64_t FakeLogStore::failures() const {
+  std::lock_guard lock(mutex_);
+  return failures_;
 }
 
 Position FakeLogStore::durableEnd() const {

@@ -61,12 +61,19 @@ class FakeLogStore final : public storage::LogStore {
   void setSpaceFeed(std::function<void()> resumed) override { spaceFeed_ = std::move(resumed); }
   void setLiveness(const storage::Liveness* /*liveness*/) override {}
   Position durableEnd() const override;
+  Position fedEnd() const override;
+  uint64_t failures() const override;
   void scanState(storage::StateTable table, BytesView keyPrefix,
                  const std::function<bool(BytesView, BytesView)>& visit) const override;
   std::optional<std::string> getState(storage::StateTable table, BytesView key) const override;
   Result<size_t> runRetention() override { return 0; }
   Result<> checkpoint() override { return {}; }
   void runOnce() override { commit(); }
+  bool runStep() override {
+    bool any = pending() > 0;
+    commit();
+    return any;
+  }
   void close() override;
 
  private:
@@ -125,6 +132,7 @@ class FakeLogStore final : public storage::LogStore {
   std::vector<Pending> pending_;
   std::map<std::pair<storage::StateTable, std::string>, std::string> state_;
   std::vector<storage::CommittedBatch> routed_;
+  uint64_t failures_ = 0;
   std::set<std::pair<uint64_t, int64_t>> damaged_;
   std::function<void(std::vector<storage::CommittedBatch>)> feed_;
   std::function<void()> spaceFeed_;

@@ -76,10 +76,13 @@ class ManualDispatcher final : public Dispatcher {
     return ran;
   }
 
+  /// What one turn of a loop does: a round, then the timers that are due. Returns how many tasks ran.
+  size_t runTurn() { return runRound() + fireDue(); }
+
   /// Rounds until nothing is posted, deferred or due. Returns how many tasks ran.
   size_t runAll() {
     size_t ran = 0;
-    while (size_t now = runRound() + fireDue()) ran += now;
+    while (size_t now = runTurn()) ran += now;
     return ran;
   }
 
