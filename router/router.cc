@@ -317,10 +317,12 @@ Result<> RouterImpl::load() {
   request.state.push_back(
       {StateTable::kMeta, kLeaderEpoch, encodeNumber(static_cast<uint64_t>(epoch))});
   request.durability = storage::Durability::kSynced;
-  // It stands before everything else of this start in the journal; nobody need wait for it.
+  // Before anything is served: what a client does now must be told apart from what the run before
+  // did, also if the first write fails.
+  uint64_t failures = core_.store.failures();
   auto appended = core_.store.append(std::move(request));
   if (!appended) return std::unexpected(appended.error());
-  return {};
+  return core_.store.waitDurable(appended->position, failures);
 }
 
 void RouterImpl::start() {

@@ -476,12 +476,12 @@ Result<> LogStoreImpl::waitDurable(Position position, uint64_t failures) {
   Lock lock(mutex_);
   if (!options_.threads) drain(lock);
   settled_.wait(lock, [&] {
-    return settledEnd_ >= position || failures_ != failures || fatal_ || closed_;
+    return settledEnd_ > position || failures_ != failures || fatal_ || closed_;
   });
   if (fatal_) return std::unexpected(*fatal_);
   // Positions that were taken back are given out again: where the end is tells nothing then.
   if (failures_ != failures) return fail(ErrorKind::kIo, "a write to the journal failed");
-  if (settledEnd_ < position) return fail(ErrorKind::kShutdown, "the log store is closed");
+  if (settledEnd_ <= position) return fail(ErrorKind::kShutdown, "the log store is closed");
   return {};
 }
 

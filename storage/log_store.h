@@ -267,6 +267,9 @@ class LogStore {
   /// How often a write failed and was taken back, with all that had been sequenced behind it. Counted
   /// before anybody hears of it.
   virtual uint64_t failures() const = 0;
+  /// Waits until the entry at `position` is durable and applied. `failures`: failures() before it was
+  /// appended. kIo if a write has failed since, kShutdown. Not on a worker.
+  virtual Result<> waitDurable(Position position, uint64_t failures) = 0;
 
   /// State as of the last commit applied. At start-up: everything durable.
   virtual void scanState(

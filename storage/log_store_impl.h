@@ -91,6 +91,7 @@ class LogStoreImpl final : public LogStore {
   Position durableEnd() const override;
   Position fedEnd() const override;
   uint64_t failures() const override;
+  Result<> waitDurable(Position position, uint64_t failures) override;
   void scanState(StateTable table, BytesView keyPrefix,
                  const std::function<bool(BytesView key, BytesView value)>& visit) const override;
   std::optional<std::string> getState(StateTable table, BytesView key) const override;
@@ -181,7 +182,6 @@ class LogStoreImpl final : public LogStore {
   void recycle(std::unique_ptr<CommitGroup> group);
   void failFatally(Lock& lock, Error error);
   void failAppends(CommitGroup& group, const Error& error, Completions& out);
-  Result<> waitDurable(Position position, uint64_t failures);
 
   // ---- log_reader.cc
   struct Located {

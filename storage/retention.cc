@@ -54,7 +54,7 @@ Result<> LogStoreImpl::appendChanges(std::vector<StateChange> changes) {
     if (appended.error().kind == ErrorKind::kNotFound) return {};
     return std::unexpected(appended.error());
   }
-  return waitDurable(appended->position + 1, failures);
+  return waitDurable(appended->position, failures);
 }
 
 Result<> LogStoreImpl::moveLogStarts() {

@@ -1,9 +1,11 @@
-// A trace of a thousand operations on a disk that may lose its power at every call that changes it.
-// Whatever it comes back with, recovery holds all that was acknowledged, an offset that was read
-// holds what it held, and state and messages agree. POLYLOG_THOROUGH=1 in the environment takes every
-// kind of failure at every boundary instead of one in turn.
+// A trace of a thousand operations, with segments rolled, rewritten, compacted and dropped, on a disk
+// that may lose its power at every call that changes it. Whatever it comes back with, recovery holds all
+// that was acknowledged, an offset that was read holds what it held, and state and messages agree. In the
+// environment, POLYLOG_OPERATIONS=n makes the trace longer, and POLYLOG_THOROUGH=1 takes every kind of
+// failure at every boundary instead of one in turn.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -15,8 +17,10 @@
 namespace polylog::storage {
 namespace {
 
-constexpr int kOperations = 1000;
 constexpr uint64_t kPartitions = 5;
+/// A sixth one, of which the latest record of each key is kept.
+constexpr uint64_t kCompacted = 6;
+constexpr uint64_t kKeys = 20;
 
 /// What must be there, whatever happens: told by the store as the trace goes.
 struct Promised {
@@ -61,7 +65,25 @@ class TracePowerFailureTest : public StoreTest {
       made.state.push_back(partitionConfigured(PartitionId(id), {}));
       expected_[id];
     }
-    append(std::move(made), {1, 2, 3, 4, 5});
+    Compaction eager{0, INT64_MAX, 0, 10};
+    made.state.push_back(partitionConfigured(PartitionId(kCompacted),
+                                             {-1, -1, std::make_shared<Compaction>(eager)}));
+    expected_[kCompacted];
+    append(std::move(made), {1, 2, 3, 4, 5, kCompacted});
+  }
+
+  /// Its value begins with its key.
+  void keyedMessage(int i) {
+    Record record;
+    std::string key(1, static_cast<char>('a' + random_.next() % kKeys));
+    std::string value = key + std::to_string(i) + std::string(random_.next() % 300, 'v');
+    record.key = key;
+    record.value = value;
+    record.timestampMs = 1000;
+    RecordBatchBuilder builder;
+    builder.add(record);
+    expected_[kCompacted].push_back(value);
+    append(request(SharedBytes::own(builder.finish()), {to(kCompacted)}), {kCompacted});
   }
 
   /// One record to one partition or to three, with the count that it makes in the same entry.
@@ -109,8 +131,11 @@ class TracePowerFailureTest : public StoreTest {
       moveLogStart();
     } else if (i % 333 == 332) {
       ASSERT_TRUE(store_->checkpoint());
-    } else if (i % 450 == 449) {
+    } else if (i % 150 == 149) {
       ASSERT_TRUE(store_->runRetention());
+      sawRewritten_ |= rewrittenFiles() > 0;
+    } else if (random_.next() % 5 == 0) {
+      keyedMessage(i);
     } else {
       message(i);
     }
@@ -118,9 +143,17 @@ class TracePowerFailureTest : public StoreTest {
     if (random_.next() % 3 != 0) store_->runOnce();
     checkImages();
     std::lock_guard lock(mutex_);
-    for (uint64_t id = 1; id <= kPartitions; ++id) {
+    for (uint64_t id = 1; id <= kCompacted; ++id) {
       promised_.visible[id] = ends(id).highWatermark.value();
     }
+  }
+
+  size_t rewrittenFiles() const {
+    auto journal = disk_->root()->subdirectory("journal");
+    auto names = (*journal)->list();
+    return static_cast<size_t>(
+        std::count_if(names->begin(), names->end(),
+                      [](const std::string& name) { return name.find('-') != std::string::npos; }));
   }
 
   void checkPartition(LogStore& store, uint64_t id, Promised& promised, const std::string& where) {
@@ -151,6 +184,37 @@ class TracePowerFailureTest : public StoreTest {
     }
   }
 
+  /// What is there is what was written; of each key at least the latest is there.
+  void checkCompacted(LogStore& store, Promised& promised, const std::string& where) {
+    const std::vector<std::string>& expected = expected_[kCompacted];
+    auto found = store.ends(PartitionId(kCompacted));
+    int64_t end = found ? found->end.value() : 0;
+    ASSERT_GE(end, promised.acknowledged[kCompacted]) << where;
+    ASSERT_GE(end, promised.visible[kCompacted]) << where;
+    ASSERT_LE(end, static_cast<int64_t>(expected.size())) << where;
+    std::map<char, int64_t> latest;
+    for (int64_t i = 0; i < end; ++i) latest[expected[static_cast<size_t>(i)][0]] = i;
+    for (Offset next(0); next.value() < end;) {
+      auto read = store.read(PartitionId(kCompacted), next, 1 << 20);
+      ASSERT_TRUE(read) << where << " offset " << next.value() << ": " << read.error().text;
+      ASSERT_FALSE(read->empty()) << where;
+      for (const ReadBatch& batch : *read) {
+        ASSERT_GE(batch.baseOffset, next) << where;
+        auto decoded = decodeRecordBatch(batch.batch, 1 << 20);
+        ASSERT_TRUE(decoded) << where;
+        for (size_t i = 0; i < decoded->records.size(); ++i) {
+          int64_t offset = batch.baseOffset.value() + decoded->offsetDeltas[i];
+          const std::string& wanted = expected.at(static_cast<size_t>(offset));
+          ASSERT_EQ(decoded->records[i].value, wanted) << where;
+          if (latest[wanted[0]] == offset) latest.erase(wanted[0]);
+        }
+        next = batch.baseOffset + batch.count;
+      }
+    }
+    ASSERT_TRUE(latest.empty()) << where << ": the latest of key " << latest.begin()->first
+                                << " is lost, offset " << latest.begin()->second;
+  }
+
   void check(test::FaultyDisk& disk, Promised& promised, const std::string& where) {
     test::SeededRandom random(99);
     auto opened = openLogStore(disk.root(), options_, clock_, random,
@@ -159,6 +223,7 @@ class TracePowerFailureTest : public StoreTest {
     LogStore& store = **opened;
     ASSERT_EQ(store.recovery().damagedEntries, 0U) << where;
     for (uint64_t id = 1; id <= kPartitions; ++id) checkPartition(store, id, promised, where);
+    if (!HasFatalFailure()) checkCompacted(store, promised, where);
     if (::testing::Test::HasFatalFailure() || promised.producerAcknowledged < 0) return;
     AppendRequest repeat = request(
         makeBatch({"again"}, 1000, {77, 0, promised.producerAcknowledged}), {to(1)});
@@ -203,6 +268,7 @@ class TracePowerFailureTest : public StoreTest {
   std::mutex mutex_;
   std::vector<Image> images_;
   size_t taken_ = 0;
+  bool sawRewritten_ = false;
   std::map<uint64_t, std::vector<std::string>> expected_;
   Promised promised_;
   int32_t nextSequence_ = 0;
@@ -210,6 +276,8 @@ class TracePowerFailureTest : public StoreTest {
 
 TEST_F(TracePowerFailureTest, EveryBoundaryOfATraceRecovers) {
   bool thorough = std::getenv("POLYLOG_THOROUGH") != nullptr;
+  const char* asked = std::getenv("POLYLOG_OPERATIONS");
+  int operations = asked != nullptr ? std::atoi(asked) : 1000;
   disk_->onBoundary([&](uint64_t boundary, const test::DiskCall& call) {
     if (thorough) {
       for (test::PowerFailure failure : test::kAllPowerFailures) take(boundary, failure, call);
@@ -221,10 +289,11 @@ TEST_F(TracePowerFailureTest, EveryBoundaryOfATraceRecovers) {
   });
   open();
   createPartitions();
-  for (int i = 0; i < kOperations && !HasFatalFailure(); ++i) step(i);
+  for (int i = 0; i < operations && !HasFatalFailure(); ++i) step(i);
   store_->close();
   checkImages();
   EXPECT_GT(taken_, 1000U);
+  EXPECT_TRUE(sawRewritten_);
   RecordProperty("recoveries", static_cast<int>(taken_));
 }
 

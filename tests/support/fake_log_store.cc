@@ -491,6 +491,12 @@ uint64_t FakeLogStore::failures() const {
   return failures_;
 }
 
+Result<> FakeLogStore::waitDurable(Position /*position*/, uint64_t failures) {
+  commit();
+  if (this->failures() != failures) return fail(ErrorKind::kIo, "a write has failed");
+  return {};
+}
+
 Position FakeLogStore::durableEnd() const {
   std::lock_guard lock(mutex_);
   return durable_;

@@ -63,6 +63,7 @@ class FakeLogStore final : public storage::LogStore {
   Position durableEnd() const override;
   Position fedEnd() const override;
   uint64_t failures() const override;
+  Result<> waitDurable(Position position, uint64_t failures) override;
   void scanState(storage::StateTable table, BytesView keyPrefix,
                  const std::function<bool(BytesView, BytesView)>& visit) const override;
   std::optional<std::string> getState(storage::StateTable table, BytesView key) const override;
