@@ -21,16 +21,22 @@ ProducerBatch producerBatch(const RecordBatchHeader& header) {
   return batch;
 }
 
+namespace {
+
+std::unexpected<Error> outOfOrder(int32_t sequence, int32_t expected) {
+  return fail(ErrorKind::kOutOfOrderSequence,
+              fmt::format("sequence {} where {} comes next", sequence, expected));
+}
+
+}  // namespace
+
 Result<> ProducerTable::checkAfter(const ProducerBatch& last, const ProducerBatch& batch) {
   if (batch.epoch < last.epoch) {
     return fail(ErrorKind::kProducerFenced,
                 fmt::format("producer epoch {} is older than {}", batch.epoch, last.epoch));
   }
   int32_t expected = batch.epoch > last.epoch ? 0 : advanceSequence(last.lastSequence, 1);
-  if (batch.firstSequence != expected) {
-    return fail(ErrorKind::kOutOfOrderSequence,
-                fmt::format("sequence {} where {} comes next", batch.firstSequence, expected));
-  }
+  if (batch.firstSequence != expected) return outOfOrder(batch.firstSequence, expected);
   return {};
 }
 
@@ -39,6 +45,11 @@ Result<const ProducerBatch*> ProducerTable::check(ProducerId id,
   auto found = producers_.find(id);
   if (found == producers_.end()) return nullptr;
   const std::vector<ProducerBatch>& batches = found->second.batches;
+  if (batches.empty()) {
+    const ProducerBatch& next = found->second.takenBack;
+    if (batch.epoch != next.epoch || batch.firstSequence == next.firstSequence) return nullptr;
+    return outOfOrder(batch.firstSequence, next.firstSequence);
+  }
   size_t back = 0;
   for (auto it = batches.rbegin(); it != batches.rend() && back < kRemembered; ++it, ++back) {
     if (it->epoch == batch.epoch && it->firstSequence == batch.firstSequence &&
@@ -56,7 +67,7 @@ void ProducerTable::add(ProducerId id, const ProducerBatch& batch, int64_t nowMs
     auto oldest = std::min_element(
         producers_.begin(), producers_.end(),
         [](const auto& a, const auto& b) { return a.second.lastMs < b.second.lastMs; });
-    if (oldest->second.batches.back().position < durable) producers_.erase(oldest);
+    if (oldest->second.forgettable(durable)) producers_.erase(oldest);
   }
   Producer& producer = producers_[id];
   std::vector<ProducerBatch>& batches = producer.batches;
@@ -75,14 +86,15 @@ void ProducerTable::rewind(ProducerId id, Position position) {
   auto found = producers_.find(id);
   if (found == producers_.end()) return;
   std::vector<ProducerBatch>& batches = found->second.batches;
-  while (!batches.empty() && batches.back().position >= position) batches.pop_back();
-  if (batches.empty()) producers_.erase(found);
+  while (!batches.empty() && batches.back().position >= position) {
+    found->second.takenBack = batches.back();
+    batches.pop_back();
+  }
 }
 
 bool ProducerTable::expire(int64_t cutMs, Position durable) {
   return std::erase_if(producers_, [&](const auto& producer) {
-           return producer.second.lastMs < cutMs &&
-                  producer.second.batches.back().position < durable;
+           return producer.second.lastMs < cutMs && producer.second.forgettable(durable);
          }) != 0;
 }
 

@@ -45,7 +45,8 @@ class ProducerTable {
 
   /// Adds a batch. Batches below `durable` beyond the last kRemembered are forgotten.
   void add(ProducerId id, const ProducerBatch& batch, int64_t nowMs, Position durable);
-  /// Takes back what was added at or above `position`.
+  /// Takes back what was added at or above `position`. The first of it comes next again: what its
+  /// producer has sent behind it is still on its way.
   void rewind(ProducerId id, Position position);
   /// Forgets producers silent since before `cutMs`. True when there were any.
   bool expire(int64_t cutMs, Position durable);
@@ -57,7 +58,11 @@ class ProducerTable {
 
  private:
   struct Producer {
+    bool forgettable(Position durable) const {
+      return batches.empty() || batches.back().position < durable;
+    }
     std::vector<ProducerBatch> batches;  ///< oldest first
+    ProducerBatch takenBack;             ///< what comes next while there are none
     int64_t lastMs = 0;
   };
   std::unordered_map<ProducerId, Producer> producers_;

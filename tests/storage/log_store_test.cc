@@ -350,6 +350,24 @@ TEST_F(ProducerTest, FencesOlderEpochs) {
   EXPECT_EQ(produce(1, {7, 3, 41}).error().kind, ErrorKind::kProducerFenced);
 }
 
+TEST_F(ProducerTest, WhatWasTakenBackComesNextAgain) {
+  ASSERT_TRUE(make(1));
+  disk_->failWrite(0, ErrorKind::kNoSpace, 0, "journal");
+  ASSERT_TRUE(produce(1, {7, 0, 0}));
+  store_->runOnce();
+  // It was on its way behind the one that failed.
+  auto early = produce(1, {7, 0, 1});
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().kind, ErrorKind::kOutOfOrderSequence);
+  EXPECT_TRUE(produce(1, {7, 0, 0}));
+  EXPECT_TRUE(produce(1, {7, 0, 1}));
+  // Whoever gave it up begins anew under a new epoch.
+  disk_->failWrite(0, ErrorKind::kNoSpace, 0, "journal");
+  ASSERT_TRUE(produce(1, {8, 0, 0}));
+  store_->runOnce();
+  EXPECT_TRUE(produce(1, {8, 1, 0}));
+}
+
 TEST_F(ProducerTest, SequencesWrapAround) {
   ASSERT_TRUE(make(1));
   ASSERT_TRUE(produce(1, {7, 0, INT32_MAX - 1}, {"a", "b", "c"}));
