@@ -342,7 +342,7 @@ void ExchangeTable::detach(const std::string& key, std::vector<storage::StateCha
   if (binding->durable) {
     state.push_back({storage::StateTable::kBinding, binding->key, std::nullopt});
   }
-  if (binding->trie != nullptr) binding->trie->remove(binding->place, nullptr, binding->number);
+  if (binding->trie != nullptr) binding->trie->remove(binding->place);
   bool fromTopics = binding->spec.source == kTopicsExchange;
   if (fromTopics && binding->spec.toExchange) --topicsToExchanges_;
   auto [from, to] = byDestination_.equal_range(

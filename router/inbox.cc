@@ -11,36 +11,43 @@
 
 namespace polylog::router {
 
-Inbox::Inbox(Core& core, Session& session, PartitionId partition)
-    : core_(core), session_(session), partition_(partition) {}
+Inbox::Inbox(Session& session, PartitionId partition) : session_(session), partition_(partition) {}
+
+Core& Inbox::core() const {
+  return session_.core_;
+}
 
 void Inbox::restore(InboxState state) {
   state_ = std::move(state);
-  cursor_ = journaledFloor_ = state_.acknowledged.floor();
-  taken_ = cursor_;
-  floor_.store(cursor_, std::memory_order_relaxed);
+  journaledFloor_ = state_.acknowledged.floor();
+  floor_.store(journaledFloor_, std::memory_order_relaxed);
 }
 
 void Inbox::rewind() {
-  sentEnd_ = std::max(sentEnd_, taken_);
-  cursor_ = state_.acknowledged.floor();
-  reader_ = nullptr;
+  letGo();
+  reading_ = std::make_unique<Reading>();
+  reading_->cursor = state_.acknowledged.floor();
 }
 
-void Inbox::letGo() { reader_ = nullptr; }
+void Inbox::letGo() {
+  if (reading_) sentEnd_ = std::max(sentEnd_, reading_->taken);
+  reading_ = nullptr;
+}
 
 // ---------------------------------------------------------------- reading
 
 Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vector<Delivery>& out) {
   using Found = PartitionReader::Found;
+  int64_t& cursor = reading_->cursor;
+  auto& reader = reading_->reader;
   size_t taken = 0;
-  while (taken < max && cursor_ < idLimit) {
-    if (state_.acknowledged.contains(cursor_)) {
-      ++cursor_;
+  while (taken < max && cursor < idLimit) {
+    if (state_.acknowledged.contains(cursor)) {
+      ++cursor;
       continue;
     }
-    if (!reader_) reader_ = std::make_unique<PartitionReader>(core_, partition_);
-    switch (reader_->find(worker, cursor_)) {
+    if (!reader) reader = std::make_unique<PartitionReader>(core(), partition_);
+    switch (reader->find(worker, cursor)) {
       case Found::kRecord:
         deliver(out);
         ++taken;
@@ -48,23 +55,23 @@ Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vecto
       case Found::kEnd:
       case Found::kDeleted: return Taken::kAtEnd;
       case Found::kGone:
-        cursor_ = reader_->logStart();
-        state_.acknowledged.raiseFloor(cursor_);
+        cursor = reader->logStart();
+        state_.acknowledged.raiseFloor(cursor);
         changed();
         break;
       case Found::kGap:
-        while (cursor_ < reader_->gapEnd()) state_.acknowledged.add(cursor_++);
+        while (cursor < reader->gapEnd()) state_.acknowledged.add(cursor++);
         changed();
         break;
       case Found::kDamaged:
         logError(fmt::format("session '{}': messages {} to {} are damaged and dropped: {}",
-                             session_.clientId(), cursor_, reader_->damagedEnd() - 1,
-                             reader_->error().text));
-        while (cursor_ < reader_->damagedEnd()) skip(cursor_);
+                             session_.clientId(), cursor, reader->damagedEnd() - 1,
+                             reader->error().text));
+        while (cursor < reader->damagedEnd()) skip(cursor);
         break;
       case Found::kFailed:
         logError(fmt::format("session '{}': its inbox can't be read: {}", session_.clientId(),
-                             reader_->error().text));
+                             reader->error().text));
         return Taken::kFailed;
     }
   }
@@ -72,36 +79,38 @@ Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vecto
 }
 
 void Inbox::deliver(std::vector<Delivery>& out) {
-  uint32_t attributes = reader_->attributes();
+  const PartitionReader& reader = *reading_->reader;
+  int64_t& cursor = reading_->cursor;
+  uint32_t attributes = reader.attributes();
   Delivery& delivery = out.emplace_back();
-  delivery.record = reader_->record();
-  delivery.id = cursor_;
+  delivery.record = reader.record();
+  delivery.id = cursor;
   delivery.guarantee = guaranteeOf(attributes);
   delivery.retain = retainOf(attributes);
-  delivery.redelivered = cursor_ < sentEnd_;
+  delivery.redelivered = cursor < sentEnd_;
   delivery.accepted = delivery.guarantee == DeliveryGuarantee::kExactlyOnce &&
-                      std::binary_search(state_.accepted.begin(), state_.accepted.end(), cursor_);
-  if (uint32_t id = reader_->subscriptionId(); id != 0) delivery.subscriptionIds.push_back(id);
-  ++cursor_;
-  taken_ = std::max(taken_, cursor_);
+                      std::binary_search(state_.accepted->begin(), state_.accepted->end(), cursor);
+  if (uint32_t id = reader.subscriptionId(); id != 0) delivery.subscriptionIds.push_back(id);
+  ++cursor;
+  reading_->taken = std::max(reading_->taken, cursor);
 }
 
 void Inbox::skip(int64_t id) {
-  core_.metrics.dropped(DropReason::kDamaged).add();
+  core().metrics.dropped(DropReason::kDamaged).add();
   state_.acknowledged.add(id);
-  cursor_ = std::max(cursor_, id + 1);
+  reading_->cursor = std::max(reading_->cursor, id + 1);
   changed();
 }
 
 int64_t Inbox::waiting() const {
-  auto ends = core_.store.ends(partition_);
+  auto ends = core().store.ends(partition_);
   if (!ends) return 0;
   int64_t from = std::max(ends->logStart.value(), state_.acknowledged.floor());
   return std::max<int64_t>(0, ends->end.value() - from - state_.acknowledged.above());
 }
 
 int64_t Inbox::trim(int64_t most) {
-  auto ends = core_.store.ends(partition_);
+  auto ends = core().store.ends(partition_);
   if (!ends) return 0;
   int64_t floor = std::min(ends->end.value() - most, ends->highWatermark.value());
   int64_t before = state_.acknowledged.floor();
@@ -111,8 +120,10 @@ int64_t Inbox::trim(int64_t most) {
     acknowledged += std::max<int64_t>(0, std::min(end, floor) - first);
   }
   state_.acknowledged.raiseFloor(floor);
-  std::erase_if(state_.accepted, [floor](int64_t id) { return id < floor; });
-  cursor_ = std::max(cursor_, floor);
+  if (!state_.accepted->empty()) {
+    std::erase_if(state_.accepted.write(), [floor](int64_t id) { return id < floor; });
+  }
+  if (reading_) reading_->cursor = std::max(reading_->cursor, floor);
   changed();
   return floor - before - acknowledged;
 }
@@ -120,9 +131,13 @@ int64_t Inbox::trim(int64_t most) {
 // ---------------------------------------------------------------- acknowledging
 
 void Inbox::acknowledge(int64_t id) {
-  if (id < 0 || id >= taken_ || !state_.acknowledged.add(id)) return;
-  auto at = std::lower_bound(state_.accepted.begin(), state_.accepted.end(), id);
-  if (at != state_.accepted.end() && *at == id) state_.accepted.erase(at);
+  if (id < 0 || id >= reading_->taken || !state_.acknowledged.add(id)) return;
+  if (!state_.accepted->empty()) {
+    std::vector<int64_t>& accepted = state_.accepted.write();
+    auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
+    if (at != accepted.end() && *at == id) accepted.erase(at);
+    if (accepted.empty()) state_.accepted.reset();
+  }
   changed();
 }
 
@@ -133,21 +148,23 @@ void Inbox::changed() {
 }
 
 void Inbox::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
-  if (id >= 0 && id < taken_ && !state_.acknowledged.contains(id)) {
-    auto at = std::lower_bound(state_.accepted.begin(), state_.accepted.end(), id);
-    if (at == state_.accepted.end() || *at != id) state_.accepted.insert(at, id);
+  if (id >= 0 && id < reading_->taken && !state_.acknowledged.contains(id)) {
+    std::vector<int64_t>& accepted = state_.accepted.write();
+    auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
+    if (at == accepted.end() || *at != id) accepted.insert(at, id);
   }
-  accepts_.push_back({&session_.home(), std::move(done)});
+  accepts_.write().push_back({&session_.home(), std::move(done)});
   dirty_ = true;
   if (!acceptsOnTheirWay_) journalAccepted();
 }
 
-std::weak_ptr<Session> Inbox::alive() const { return session_.weak_from_this(); }
+std::weak_ptr<Session> Inbox::alive() const {
+  return session_.weak_from_this();
+}
 
 void Inbox::addChanges(storage::AppendRequest& request) {
   if (!dirty_) return;
-  request.state.push_back(
-      {storage::StateTable::kInbox, inboxKey(partition_), encodeInbox(state_)});
+  request.state.push_back({storage::StateTable::kInbox, inboxKey(partition_), encodeInbox(state_)});
   int64_t floor = state_.acknowledged.floor();
   if (floor > journaledFloor_) {
     request.state.push_back(storage::logStartMoved(partition_, Offset(floor)));
@@ -169,7 +186,7 @@ Result<> Inbox::append(storage::Durability durability,
   request.durability = durability;
   request.sink = &session_.home().sink;
   request.done = std::move(done);
-  auto appended = core_.store.append(std::move(request));
+  auto appended = core().store.append(std::move(request));
   if (appended) return {};
   changesFailed();
   return std::unexpected(appended.error());
@@ -183,7 +200,7 @@ void Inbox::journalLazily() {
     return;
   }
   // The session may be gone when it completes.
-  auto done = [weak = alive(), &core = core_, this](const Result<storage::Appended>& result) {
+  auto done = [weak = alive(), &core = core(), this](const Result<storage::Appended>& result) {
     if (!result) ++core.writeFailures;
     bool failed = !result;
     auto finish = [this, failed] {
@@ -197,11 +214,13 @@ void Inbox::journalLazily() {
 }
 
 void Inbox::journalAccepted() {
-  auto told = std::make_shared<std::vector<Accept>>(std::exchange(accepts_, {}));
+  auto told = std::make_shared<std::vector<Accept>>(std::move(accepts_.write()));
+  accepts_.reset();
   if (session_.phase() == Session::Phase::kEnded) {
     return tell(*told, fail(ErrorKind::kNotFound, "the session has ended"));
   }
-  auto done = [weak = alive(), &core = core_, this, told](const Result<storage::Appended>& result) {
+  auto done = [weak = alive(), &core = core(), this,
+               told](const Result<storage::Appended>& result) {
     Result<> outcome;
     if (!result) {
       ++core.writeFailures;
@@ -211,7 +230,7 @@ void Inbox::journalAccepted() {
     auto finish = [this, failed = !result.has_value()] {
       acceptsOnTheirWay_ = false;
       if (failed) changesFailed();
-      if (!accepts_.empty()) return journalAccepted();
+      if (!accepts_->empty()) return journalAccepted();
       if (!failed) journalLazily();
     };
     if (auto session = weak.lock()) session->onHome(std::move(finish));

@@ -1,5 +1,5 @@
-// What waits for a session that outlives its connection: a partition of the log store, and what of it
-// the client has acknowledged. On its session's worker only, but for floor().
+// What waits for a session that outlives its connection: a partition of the log store, and what of
+// it the client has acknowledged. On its session's worker only, but for floor().
 //
 // Acknowledgements promise the client nothing, so they are journaled lazily: the whole of them as
 // one small value, one append on its way at a time. That a client accepted a record (PUBREC) is
@@ -27,7 +27,7 @@ class Session;
 
 class Inbox {
  public:
-  Inbox(Core& core, Session& session, PartitionId partition);
+  Inbox(Session& session, PartitionId partition);
 
   PartitionId partition() const { return partition_; }
   /// Any thread.
@@ -36,15 +36,15 @@ class Inbox {
   /// After a restart: all that waits may have been sent.
   void allMayHaveBeenSent(Offset end) { sentEnd_ = end.value(); }
 
-  /// A connection begins or ends.
+  /// A connection begins or ends: only in between is anything taken, acknowledged or accepted.
   void rewind();
   void letGo();
 
   enum class Taken : uint8_t { kEnough, kAtEnd, kFailed };
-  /// Moves up to `max` deliveries with ids below `idLimit` to `out`. kAtEnd: nothing more is visible
-  /// at cursor(); kFailed: the disk did not give it.
+  /// Moves up to `max` deliveries with ids below `idLimit` to `out`. kAtEnd: nothing more is
+  /// visible at cursor(); kFailed: the disk did not give it.
   Taken take(Worker& worker, size_t max, int64_t idLimit, std::vector<Delivery>& out);
-  Offset cursor() const { return Offset(cursor_); }
+  Offset cursor() const { return Offset(reading_->cursor); }
 
   void acknowledge(int64_t id);
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
@@ -67,6 +67,14 @@ class Inbox {
     std::move_only_function<void(Result<>)> done;
   };
 
+  /// A connection's.
+  struct Reading {
+    int64_t cursor = 0;
+    int64_t taken = 0;  ///< one past the last id taken
+    std::unique_ptr<PartitionReader> reader;
+  };
+
+  Core& core() const;
   void deliver(std::vector<Delivery>& out);
   void skip(int64_t id);
   void changed();
@@ -77,20 +85,17 @@ class Inbox {
                   std::move_only_function<void(const Result<storage::Appended>&)> done);
   std::weak_ptr<Session> alive() const;
 
-  Core& core_;
   Session& session_;
   const PartitionId partition_;
   std::atomic<int64_t> floor_{0};
   InboxState state_;
-  int64_t cursor_ = 0;
-  int64_t taken_ = 0;    ///< one past the last id ever taken
   int64_t sentEnd_ = 0;  ///< ids below it may have been sent on an earlier connection
   int64_t journaledFloor_ = 0;
   bool dirty_ = false;
   bool lazyOnItsWay_ = false;
   bool acceptsOnTheirWay_ = false;
-  std::vector<Accept> accepts_;
-  std::unique_ptr<PartitionReader> reader_;
+  Seldom<std::vector<Accept>> accepts_;
+  std::unique_ptr<Reading> reading_;
 };
 
 }  // namespace polylog::router

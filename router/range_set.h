@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/seldom.h"
+
 namespace polylog::router {
 
 class RangeSet {
@@ -17,22 +19,24 @@ class RangeSet {
   RangeSet() = default;
   explicit RangeSet(int64_t floor) : floor_(floor) {}
   /// `ranges` ascending and apart.
-  RangeSet(int64_t floor, std::vector<Range> ranges) : floor_(floor), ranges_(std::move(ranges)) {
+  RangeSet(int64_t floor, std::vector<Range> ranges) : floor_(floor) {
+    if (ranges.empty()) return;
+    ranges_.write() = std::move(ranges);
     absorb();
   }
 
   int64_t floor() const { return floor_; }
-  const std::vector<Range>& ranges() const { return ranges_; }
+  const std::vector<Range>& ranges() const { return *ranges_; }
   int64_t above() const {
     int64_t sum = 0;
-    for (const Range& range : ranges_) sum += range.second - range.first;
+    for (const Range& range : *ranges_) sum += range.second - range.first;
     return sum;
   }
 
   bool contains(int64_t id) const {
     if (id < floor_) return true;
     auto at = after(id);
-    return at != ranges_.begin() && id < std::prev(at)->second;
+    return at != ranges_->begin() && id < std::prev(at)->second;
   }
 
   /// False if it was there.
@@ -43,18 +47,19 @@ class RangeSet {
       absorb();
       return true;
     }
-    auto next = ranges_.begin() + (after(id) - ranges_.cbegin());
-    bool joinsLeft = next != ranges_.begin() && std::prev(next)->second == id;
-    bool joinsRight = next != ranges_.end() && next->first == id + 1;
+    std::vector<Range>& ranges = ranges_.write();
+    auto next = ranges.begin() + (after(id) - ranges.cbegin());
+    bool joinsLeft = next != ranges.begin() && std::prev(next)->second == id;
+    bool joinsRight = next != ranges.end() && next->first == id + 1;
     if (joinsLeft && joinsRight) {
       std::prev(next)->second = next->second;
-      ranges_.erase(next);
+      ranges.erase(next);
     } else if (joinsLeft) {
       ++std::prev(next)->second;
     } else if (joinsRight) {
       --next->first;
     } else {
-      ranges_.insert(next, {id, id + 1});
+      ranges.insert(next, {id, id + 1});
     }
     return true;
   }
@@ -68,20 +73,23 @@ class RangeSet {
 
  private:
   std::vector<Range>::const_iterator after(int64_t id) const {
-    return std::upper_bound(ranges_.begin(), ranges_.end(), id,
+    return std::upper_bound(ranges_->begin(), ranges_->end(), id,
                             [](int64_t value, const Range& range) { return value < range.first; });
   }
   void absorb() {
+    if (ranges_->empty()) return;
+    std::vector<Range>& ranges = ranges_.write();
     size_t gone = 0;
-    while (gone < ranges_.size() && ranges_[gone].first <= floor_) {
-      floor_ = std::max(floor_, ranges_[gone].second);
+    while (gone < ranges.size() && ranges[gone].first <= floor_) {
+      floor_ = std::max(floor_, ranges[gone].second);
       ++gone;
     }
-    ranges_.erase(ranges_.begin(), ranges_.begin() + static_cast<std::ptrdiff_t>(gone));
+    ranges.erase(ranges.begin(), ranges.begin() + static_cast<std::ptrdiff_t>(gone));
+    if (ranges.empty()) ranges_.reset();
   }
 
   int64_t floor_ = 0;
-  std::vector<Range> ranges_;
+  Seldom<std::vector<Range>> ranges_;
 };
 
 }  // namespace polylog::router

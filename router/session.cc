@@ -44,14 +44,21 @@ void Session::trim() {
   if (phase_ == Phase::kEnded) return;
   int64_t gone = inbox_->trim(core_.options.inboxRecords);
   if (gone == 0) return;
-  dropped_ += gone;
+  aside_.write().dropped += gone;
   core_.metrics.dropped(DropReason::kInboxFull).add(gone);
 }
 
 // ---------------------------------------------------------------- life
 
+std::vector<Task> Session::takeWaiting() {
+  if (aside_->waiting.empty()) return {};
+  std::vector<Task> tasks = std::exchange(aside_.write().waiting, {});
+  tidy();
+  return tasks;
+}
+
 void Session::giveInbox(PartitionId inbox, uint32_t expirySeconds, std::string user) {
-  inbox_ = std::make_unique<Inbox>(core_, *this, inbox);
+  inbox_ = std::make_unique<Inbox>(*this, inbox);
   expirySeconds_ = expirySeconds;
   user_ = std::move(user);
 }
@@ -96,9 +103,7 @@ void Session::restoreSubscription(const SubscriptionState& state) {
                   state.subscription.noLocal,
                   state.subscription.retainAsPublished,
                   state.since};
-  Held& held = subscriptions_[state.subscription.text];
-  held = {core_.trie->add(state.subscription.filter, entry), entry.number, entry.guarantee,
-          state.since};
+  subscriptions_.put(state.subscription.text, core_.trie->add(state.subscription.filter, entry));
   core_.metrics.subscriptions.add(1);
 }
 
@@ -108,12 +113,12 @@ std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal
   live_ = std::make_unique<Live>();
   live_->listener = listener;
   live_->attachment = std::make_shared<Attachment>(shared_from_this(), resumed);
+  live_->principal = principal;
   ++attachments_;
-  principal_ = principal;
   user_ = principal->user;
   expirySeconds_ = expirySeconds;
   disconnectedWallMs_ = -1;
-  willAt_ = -1;
+  if (aside_.written()) aside_.write().willAt = -1;
   phase_ = Phase::kAttached;
   connected_.store(true, std::memory_order_relaxed);
   if (inbox_) {
@@ -130,9 +135,17 @@ void Session::dropAttachment() {
   live_->attachment->invalidate();
   live_ = nullptr;
   ++attachments_;
-  walks_.remove_if([](const RetainedWalk& walk) { return walk.live; });
-  walkPaused_ = false;
+  if (aside_.written()) {
+    aside_.write().walks.remove_if([](const RetainedWalk& walk) { return walk.live; });
+    aside_.write().walkPaused = false;
+  }
   if (inbox_) inbox_->letGo();
+}
+
+void Session::abandon() {
+  dropAttachment();
+  aside_.reset();
+  core_.metrics.subscriptions.add(-static_cast<int64_t>(subscriptions_.size()));
 }
 
 bool Session::resumable(int64_t nowMonotonic) const {
@@ -144,27 +157,28 @@ bool Session::resumable(int64_t nowMonotonic) const {
 void Session::end(std::vector<storage::StateChange>& state) {
   dropAttachment();
   phase_ = Phase::kEnded;
-  for (auto& [text, held] : subscriptions_) drop(held);
-  walks_.clear();
+  subscriptions_.forEach([this](const std::string&, auto place) { drop(place); });
   using storage::StateTable;
   if (inbox_) {
     PartitionId id = inbox_->partition();
     state.push_back({StateTable::kSession, clientId_, std::nullopt});
     state.push_back(storage::partitionDeleted(id));
     state.push_back({StateTable::kInbox, inboxKey(id), std::nullopt});
-    for (auto& [text, held] : subscriptions_) {
+    subscriptions_.forEach([&](const std::string& text, auto) {
       state.push_back({StateTable::kSubscription, subscriptionKey(id, text), std::nullopt});
-    }
-    for (uint16_t held : held_) {
+    });
+    for (uint16_t held : aside_->held) {
       state.push_back({StateTable::kHeldPublish, heldPublishKey(id, held), std::nullopt});
     }
   }
   subscriptions_.clear();
-  held_.clear();
+  if (!aside_.written()) return;
+  aside_.write().held.clear();
+  aside_.write().walks.clear();
 }
 
-void Session::drop(const Held& held) {
-  core_.trie->remove(held.place, this, held.number);
+void Session::drop(SubscriptionTrie::Place place) {
+  core_.trie->remove(place);
   core_.metrics.subscriptions.add(-1);
 }
 
@@ -175,8 +189,7 @@ SessionState Session::state() const {
 void Session::journalSession(storage::Durability durability) {
   if (!persistent()) return;
   storage::AppendRequest request;
-  request.state.push_back(
-      {storage::StateTable::kSession, clientId_, encodeSession(state())});
+  request.state.push_back({storage::StateTable::kSession, clientId_, encodeSession(state())});
   request.durability = durability;
   // A failure costs no more than an earlier idea of when the session was last connected.
   (void)core_.store.append(std::move(request));
@@ -189,44 +202,54 @@ void Session::detach() {
   disconnectedAt_ = core_.clock.monotonicMicros();
   disconnectedWallMs_ = core_.clock.wallMillis();
   if (!persistent() || expirySeconds_ == 0) return core_.sessions->finish(shared_from_this());
-  if (will_ && will_->delaySeconds > 0) {
-    willAt_ = disconnectedAt_ + int64_t{will_->delaySeconds} * kMicros;
+  if (aside_->will && aside_->will->delaySeconds > 0) {
+    aside_.write().willAt = disconnectedAt_ + int64_t{aside_->will->delaySeconds} * kMicros;
   } else {
     publishWill();
   }
   inbox_->flush();
   journalSession(storage::Durability::kUnwaited);
   scheduleDeadline();
+  tidy();
 }
 
 void Session::scheduleDeadline() {
+  if (phase_ == Phase::kEnded) return;
   int64_t at = INT64_MAX;
   if (phase_ == Phase::kDetached) {
-    if (willAt_ >= 0) at = std::min(at, willAt_);
+    if (aside_->willAt >= 0) at = std::min(at, aside_->willAt);
     if (expirySeconds_ != kNeverExpires) {
       at = std::min(at, disconnectedAt_ + int64_t{expirySeconds_} * kMicros);
     }
   }
-  if (retryAt_ >= 0) at = std::min(at, retryAt_);
+  if (aside_->retryAt >= 0) at = std::min(at, aside_->retryAt);
   if (at != INT64_MAX) core_.sessions->wakeAt(at, shared_from_this());
 }
 
 void Session::onDeadline(int64_t nowMonotonic) {
-  if (retryAt_ >= 0 && nowMonotonic >= retryAt_) {
-    retryAt_ = -1;
+  if (aside_->retryAt >= 0 && nowMonotonic >= aside_->retryAt) {
+    aside_.write().retryAt = -1;
     notify();
   }
   if (phase_ != Phase::kDetached) return;
   if (!resumable(nowMonotonic)) return core_.sessions->finish(shared_from_this());
-  if (willAt_ >= 0 && nowMonotonic >= willAt_) publishWill();
+  if (aside_->willAt >= 0 && nowMonotonic >= aside_->willAt) publishWill();
   scheduleDeadline();
+  tidy();
+}
+
+void Session::setWill(std::optional<Will> will) {
+  if (!will && !aside_->will) return;
+  aside_.write().will = will ? std::make_unique<Will>(std::move(*will)) : nullptr;
+  aside_.write().willBy = will ? live_->principal : nullptr;
 }
 
 void Session::publishWill() {
-  willAt_ = -1;
-  if (!will_) return;
-  Will will = std::move(*will_);
-  will_ = nullptr;
+  if (!aside_->will) return;
+  Aside& aside = aside_.write();
+  aside.willAt = -1;
+  Will will = std::move(*std::exchange(aside.will, nullptr));
+  PrincipalRef by = std::exchange(aside.willBy, nullptr);
   std::string expiry;
   Publish publish;
   Record& record = publish.record;
@@ -244,16 +267,14 @@ void Session::publishWill() {
   publish.topic = will.topic;
   publish.address = {will.topic, record.key};
   publish.partitionHash = will.partitionHash;
-  core_.publisher->publish(principal_, nullptr, {&publish, 1}, nullptr);
+  core_.publisher->publish(by, nullptr, {&publish, 1}, nullptr);
 }
 
 void Session::connectionReplaced(bool resumes) {
-  if (resumes && will_ && will_->delaySeconds > 0) {
-    will_ = nullptr;
-    willAt_ = -1;
-    return;
-  }
-  publishWill();
+  if (!resumes || !aside_->will || aside_->will->delaySeconds == 0) return publishWill();
+  aside_.write().will = nullptr;
+  aside_.write().willBy = nullptr;
+  aside_.write().willAt = -1;
 }
 
 SessionInfo Session::describe() const {
@@ -261,18 +282,18 @@ SessionInfo Session::describe() const {
   info.clientId = clientId_;
   info.user = user_;
   info.connected = phase_ == Phase::kAttached;
-  if (info.connected && principal_) info.peer = principal_->peer;
+  if (live_) info.peer = live_->principal->peer;
   info.expirySeconds = expirySeconds_;
-  info.dropped = dropped_;
+  info.dropped = aside_->dropped;
   if (inbox_) {
     info.waiting = inbox_->waiting();
   } else if (live_) {
     info.waiting = live_->nextId - live_->done.floor() - live_->done.above() +
                    static_cast<int64_t>(live_->acknowledged.size());
   }
-  for (const auto& [text, held] : subscriptions_) {
-    info.subscriptions.push_back({text, held.guarantee});
-  }
+  subscriptions_.forEach([&info](const std::string& text, SubscriptionTrie::Place place) {
+    info.subscriptions.push_back({text, place->entry.guarantee});
+  });
   return info;
 }
 
@@ -289,7 +310,7 @@ void Session::pushLive(LiveItem item) {
   if (!live_) return;  // nobody is there: at most once is lost, and nothing else comes this way
   LiveQueue& queue = queueFor(item.guarantee);
   if (!queue.push(std::move(item), core_.options.liveRecords, core_.options.liveBytes)) {
-    ++dropped_;
+    ++aside_.write().dropped;
     core_.metrics.dropped(DropReason::kQueueFull).add();
     return;
   }
@@ -318,16 +339,16 @@ size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
   if (!live_->plainFirst && left > 0) takePlain(left, out);
   size_t taken = out.size() - before;
   if (taken < max) live_->hungry = true;
-  if (walkPaused_) {
-    walkPaused_ = false;
+  if (aside_->walkPaused) {
+    aside_.write().walkPaused = false;
     goOnRetained();
   }
   int64_t bytes = 0;
   for (size_t i = before; i < out.size(); ++i) {
     bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
   }
-  core_.metrics.recordsOut(principal_->protocol).add(static_cast<int64_t>(taken));
-  core_.metrics.bytesOut(principal_->protocol).add(bytes);
+  core_.metrics.recordsOut(live_->principal->protocol).add(static_cast<int64_t>(taken));
+  core_.metrics.bytesOut(live_->principal->protocol).add(bytes);
   return taken;
 }
 
@@ -352,7 +373,7 @@ size_t Session::takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delive
       case Inbox::Taken::kEnough: break;
       case Inbox::Taken::kAtEnd: watch(inbox_->partition(), inbox_->cursor()); break;
       case Inbox::Taken::kFailed:
-        retryAt_ = core_.clock.monotonicMicros() + kRetryMicros;
+        aside_.write().retryAt = core_.clock.monotonicMicros() + kRetryMicros;
         scheduleDeadline();
         break;
     }
@@ -365,7 +386,7 @@ size_t Session::takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delive
     if (!bodyOf(queue.front(), wait)) {
       if (wait) break;
       queue.pop();
-      ++dropped_;
+      ++aside_.write().dropped;
       core_.metrics.dropped(DropReason::kGone).add();
       continue;
     }
@@ -427,23 +448,27 @@ int64_t Session::acknowledgedUpTo() const {
   return inbox_ ? inbox_->acknowledgedUpTo() : live_->done.floor();
 }
 
-// ---------------------------------------------------------------- exactly-once publishes of its own
+// ---------------------------------------------------------------- exactly-once publishes of its
+// own
 
 void Session::holdPublishes(const std::vector<uint16_t>& ids) {
+  std::vector<uint16_t>& held = aside_.write().held;
   for (uint16_t id : ids) {
-    if (std::find(held_.begin(), held_.end(), id) == held_.end()) held_.push_back(id);
+    if (std::find(held.begin(), held.end(), id) == held.end()) held.push_back(id);
   }
 }
 
 void Session::unholdPublishes(const std::vector<uint16_t>& ids) {
-  for (uint16_t id : ids) std::erase(held_, id);
+  if (aside_->held.empty()) return;
+  for (uint16_t id : ids) std::erase(aside_.write().held, id);
+  tidy();
 }
 
 void Session::releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) {
   // Mostly in the order received: found at the front.
-  auto at = std::find(held_.begin(), held_.end(), id);
-  bool wasHeld = at != held_.end();
-  if (wasHeld) held_.erase(at);
+  auto at = std::find(aside_->held.begin(), aside_->held.end(), id);
+  bool wasHeld = at != aside_->held.end();
+  if (wasHeld) aside_.write().held.erase(at);
   if (!persistent() || !wasHeld) {
     home().later([done = std::move(done)]() mutable { done({}); });
     return;

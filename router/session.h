@@ -7,19 +7,21 @@
 // A session that outlives its connection ("persistent") has an inbox, a partition of the log store:
 // what it gets at least once is a target of the record's own entry, read below the high watermark
 // when the client takes it; its ids are the inbox's offsets. All else waits in memory (LiveQueue)
-// while the client is connected, and not otherwise.
+// while the client is connected, and not otherwise. Most persistent sessions sleep: what only a
+// connected one needs goes with its connection, what few have stands aside.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <list>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/base/mostly_one.h"
+#include "core/base/seldom.h"
 #include "core/model/broker.h"
 #include "core/model/subscriber_session.h"
 #include "router/core.h"
@@ -59,7 +61,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   void restore(const SessionState& state, int64_t nowMonotonic, int64_t nowWall);
   void restoreSubscription(const SubscriptionState& state);
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
-  void restoreHeld(uint16_t id) { held_.push_back(id); }
+  void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }
 
   std::shared_ptr<SubscriberSession> attach(const PrincipalRef& principal, uint32_t expirySeconds,
                                             SubscriberListener* listener, bool resumed);
@@ -76,24 +78,32 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Something falls due: a delayed will, the expiry, a read to be tried again.
   void onDeadline(int64_t nowMonotonic);
   void publishWill();
-  /// The will of a connection that was replaced: sent unless the session goes on and it has a delay.
+  /// The will of a connection that was replaced: sent unless the session goes on and it has a
+  /// delay.
   void connectionReplaced(bool resumes);
   SessionInfo describe() const;
   uint32_t expirySeconds() const { return expirySeconds_; }
-  /// At its resumption: what is to be durable before the client hears of it. A failure is followed by
-  /// resumeFailed() with what state() was before.
+  /// At its resumption: what is to be durable before the client hears of it. A failure is followed
+  /// by resumeFailed() with what state() was before.
   void resumeWith(uint32_t expirySeconds, std::string user, storage::AppendRequest& request);
   void resumeFailed(SessionState before);
   /// False: a write that it had begun earlier has failed meanwhile.
   bool allJournaled() const { return !inbox_->dirty(); }
+  /// The broker ends; the session doesn't.
+  void abandon();
   void scheduleDeadline();
-  void flush() { if (inbox_) inbox_->flush(); }
-  std::vector<Task> waiting;  ///< opens that wait until this one is through
-  /// Its entry in its worker's deadlines; SessionRegistry's.
-  std::optional<std::multimap<int64_t, std::weak_ptr<Session>>::iterator> deadline;
+  bool dirty() const { return inbox_ && inbox_->dirty(); }
+  void flush() {
+    if (inbox_) inbox_->flush();
+  }
+  /// Requests that wait until the one at hand is through.
+  void whenThrough(Task task) { aside_.write().waiting.push_back(std::move(task)); }
+  std::vector<Task> takeWaiting();
+  uint32_t wakePlace = 0;                   ///< among its worker's Deadlines
+  std::shared_ptr<Session> nextInRegistry;  ///< the registry's
 
   // ---- by SubscriberSession, through Attachment
-  std::vector<uint16_t> heldPublishIds() const { return held_; }
+  std::vector<uint16_t> heldPublishIds() const { return aside_->held; }
   void subscribe(std::vector<Subscription> subscriptions, SubscriberSession::SubscribeDone done);
   void unsubscribe(std::vector<std::string> filters,
                    std::move_only_function<void(Result<std::vector<bool>>)> done);
@@ -102,9 +112,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
   int64_t acknowledgedUpTo() const;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done);
-  void setWill(std::optional<Will> will) {
-    will_ = will ? std::make_unique<Will>(std::move(*will)) : nullptr;
-  }
+  void setWill(std::optional<Will> will);
   void setExpiry(uint32_t seconds);
   void detach();
 
@@ -122,15 +130,10 @@ class Session final : public std::enable_shared_from_this<Session> {
  private:
   friend class Inbox;
 
-  struct Held {
-    SubscriptionTrie::Place place = nullptr;
-    uint32_t number = 0;
-    DeliveryGuarantee guarantee{};
-    Position since;
-  };
   /// What only a connected session needs.
   struct Live {
     SubscriberListener* listener = nullptr;
+    PrincipalRef principal;
     std::shared_ptr<Attachment> attachment;
     bool hungry = true;      ///< the client waits to be told
     bool plainFirst = true;  ///< whose turn it is in take()
@@ -143,22 +146,44 @@ class Session final : public std::enable_shared_from_this<Session> {
     PartitionId watchedPartition;
   };
   struct SubscribeCall;
-  /// Retained records on their way to a new subscription, a piece at a time: to the inbox, then those
-  /// that wait in memory.
+  /// Retained records on their way to a new subscription, a piece at a time: to the inbox, then
+  /// those that wait in memory.
   struct RetainedWalk {
     std::string text;
     TopicFilter filter;
     DeliveryGuarantee guarantee{};
     uint32_t id = 0;
-    bool live = false;       ///< of those that wait in memory
-    bool sawPlain = false;   ///< the way to the inbox passed some of those
-    bool cutOff = false;     ///< there are more than the inbox holds
+    bool live = false;      ///< of those that wait in memory
+    bool sawPlain = false;  ///< the way to the inbox passed some of those
+    bool cutOff = false;    ///< there are more than the inbox holds
     int64_t stored = 0;
-    uint64_t attachment = 0;
+    uint32_t attachment = 0;
     RetainedStore::Cursor cursor;
   };
   struct RetainedPiece;
+  /// What few sessions have, and fewer still while they sleep.
+  struct Aside {
+    std::unique_ptr<Will> will;
+    PrincipalRef willBy;
+    int64_t willAt = -1;
+    int64_t retryAt = -1;
+    int64_t dropped = 0;
+    std::vector<uint16_t> held;  ///< exactly-once publishes of its own
+    std::vector<Task> waiting;
+    std::list<RetainedWalk> walks;
+    bool walking = false;     ///< a step is posted, or its entry on its way
+    bool walkPaused = false;  ///< until the client has taken something
 
+    bool idle() const {
+      return !will && retryAt < 0 && dropped == 0 && held.empty() && waiting.empty() &&
+             walks.empty() && !walking;
+    }
+  };
+
+  /// Leaves what a sleeping session doesn't need.
+  void tidy() {
+    if (!live_ && aside_.written() && aside_->idle()) aside_.reset();
+  }
   Result<DeliveryGuarantee> addOne(const Subscription& subscription, SubscribeCall& call);
   void appendSubscriptions(const std::shared_ptr<SubscribeCall>& call);
   void subscribed(SubscribeCall& call, const Result<storage::Appended>& result);
@@ -174,7 +199,7 @@ class Session final : public std::enable_shared_from_this<Session> {
                                 const SharedBytes& value) const;
   LiveQueue& queueFor(DeliveryGuarantee guarantee);
   bool hasRoomFor(const LiveItem& item);
-  void drop(const Held& held);
+  void drop(SubscriptionTrie::Place place);
   void reloadSubscriptions();
   size_t takePlain(size_t max, std::vector<Delivery>& out);
   size_t takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delivery>& out);
@@ -183,30 +208,23 @@ class Session final : public std::enable_shared_from_this<Session> {
   void trim();
   void journalSession(storage::Durability durability);
 
+  // A million sleep: what is added here counts (tests/router/sleepers_test.cc).
   Core& core_;
   const std::string clientId_;
+  std::string user_;
+  MostlyOne<SubscriptionTrie::Place> subscriptions_;
+  std::unique_ptr<Inbox> inbox_;
+  std::unique_ptr<Live> live_;
+  Seldom<Aside> aside_;
+  int64_t disconnectedAt_ = 0;  ///< monotonic microseconds
+  int64_t disconnectedWallMs_ = -1;
   std::atomic<uint32_t> worker_;
+  uint32_t expirySeconds_ = 0;
+  uint32_t nextNumber_ = 1;
+  uint32_t attachments_ = 0;  ///< tells one connection's wake-ups from another's
   std::atomic<bool> connected_{false};
   std::atomic<bool> trimAsked_{false};
   Phase phase_ = Phase::kOpening;
-  uint32_t expirySeconds_ = 0;
-  uint32_t nextNumber_ = 1;
-  uint64_t attachments_ = 0;  ///< tells one connection's wake-ups from another's
-  int64_t disconnectedAt_ = 0;      ///< monotonic microseconds
-  int64_t disconnectedWallMs_ = -1;
-  int64_t willAt_ = -1;
-  int64_t retryAt_ = -1;
-  int64_t dropped_ = 0;
-  PrincipalRef principal_;
-  std::string user_;
-  std::unique_ptr<Will> will_;
-  std::map<std::string, Held, std::less<>> subscriptions_;
-  std::vector<uint16_t> held_;  ///< exactly-once publishes of its own
-  std::unique_ptr<Inbox> inbox_;
-  std::unique_ptr<Live> live_;
-  std::list<RetainedWalk> walks_;
-  bool walking_ = false;     ///< a step is posted, or its entry on its way
-  bool walkPaused_ = false;  ///< until the client has taken something
 };
 
 /// What a codec holds of a session: answers nothing any more once it was taken over or detached.

@@ -36,17 +36,14 @@ SessionRegistry::SessionRegistry(Core& core) : core_(core), perWorker_(core.work
 
 SessionRegistry::~SessionRegistry() {
   // Attachments and sessions hold one another while connected.
-  for (auto& [name, session] : sessions_) {
-    std::vector<storage::StateChange> unused;
-    session->end(unused);
-  }
+  sessions_.forEach([](Session& session) { session.abandon(); });
 }
 
 // ---------------------------------------------------------------- life of the registry
 
 Result<> SessionRegistry::load() {
   Result<> result;
-  std::unordered_map<PartitionId, Session*> byInbox;
+  ByInbox byInbox;
   int64_t nowMonotonic = core_.clock.monotonicMicros();
   int64_t nowWall = core_.clock.wallMillis();
   core_.store.scanState(storage::StateTable::kSession, "", [&](BytesView key, BytesView value) {
@@ -59,26 +56,28 @@ Result<> SessionRegistry::load() {
     auto session = std::make_shared<Session>(core_, std::string(key), worker);
     core_.ids->seen(state->inbox);
     session->restore(*state, nowMonotonic, nowWall);
-    byInbox[state->inbox] = session.get();
+    byInbox.emplace_back(state->inbox, session.get());
     session->scheduleDeadline();
-    sessions_.emplace(std::string(key), std::move(session));
+    sessions_.insert(std::move(session));
     return true;
   });
   if (!result) return result;
   core_.metrics.sessions.set(static_cast<int64_t>(sessions_.size()));
+  std::sort(byInbox.begin(), byInbox.end());
   return loadSubscriptions(byInbox);
 }
 
-Result<> SessionRegistry::loadSubscriptions(
-    const std::unordered_map<PartitionId, Session*>& byInbox) {
+Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {
   Result<> result;
   using storage::StateTable;
   // What was left when a large session's end was cut short.
   std::vector<storage::StateChange> orphans;
   auto sessionOf = [&](StateTable table, BytesView key) -> Session* {
     ByteReader in(key);
-    auto at = byInbox.find(PartitionId(in.u64()));
-    if (in.ok() && at != byInbox.end()) return at->second;
+    PartitionId inbox(in.u64());
+    auto at = std::lower_bound(byInbox.begin(), byInbox.end(), std::pair(inbox, nullptr),
+                               [](const auto& a, const auto& b) { return a.first < b.first; });
+    if (in.ok() && at != byInbox.end() && at->first == inbox) return at->second;
     orphans.push_back({table, std::string(key), std::nullopt});
     return nullptr;
   };
@@ -119,15 +118,17 @@ void SessionRegistry::start(Worker& worker) {
 
 void SessionRegistry::stop(Worker& worker) {
   perWorker_[worker.index].timer = nullptr;
-  for (const SessionRef& session : sessionsOf(worker.index)) session->flush();
+  auto dirty = [](const Session& session) { return session.dirty(); };
+  for (const SessionRef& session : sessionsOf(worker.index, dirty)) session->flush();
 }
 
-std::vector<std::shared_ptr<Session>> SessionRegistry::sessionsOf(uint32_t worker) const {
+std::vector<std::shared_ptr<Session>> SessionRegistry::sessionsOf(
+    uint32_t worker, bool (*wanted)(const Session& session)) const {
   std::vector<SessionRef> found;
   std::lock_guard lock(mutex_);
-  for (const auto& [name, session] : sessions_) {
-    if (session->worker() == worker) found.push_back(session);
-  }
+  sessions_.forEach([&](Session& session) {
+    if (session.worker() == worker && wanted(session)) found.push_back(session.shared_from_this());
+  });
   return found;
 }
 
@@ -149,13 +150,14 @@ void SessionRegistry::tryOpen(OpeningRef opening) {
   bool fresh = false;
   {
     std::lock_guard lock(mutex_);
-    SessionRef& slot = sessions_[opening->options.clientId];
-    if (!slot) {
-      slot = std::make_shared<Session>(core_, opening->options.clientId, opening->worker->index);
+    if (Session* there = sessions_.find(BytesView(opening->options.clientId))) {
+      session = there->shared_from_this();
+    } else {
+      session = std::make_shared<Session>(core_, opening->options.clientId, opening->worker->index);
+      sessions_.insert(session);
       core_.metrics.sessions.set(static_cast<int64_t>(sessions_.size()));
       fresh = true;
     }
-    session = slot;
   }
   if (fresh) return create(std::move(session), std::move(opening));
   session->home().post([this, session, opening] { handOver(session, opening); });
@@ -176,12 +178,11 @@ void SessionRegistry::handOver(SessionRef existing, OpeningRef opening) {
     case Session::Phase::kEnded:
       return opening->worker->post([this, opening] { tryOpen(opening); });
     case Session::Phase::kOpening:
-    case Session::Phase::kMoving: existing->waiting.emplace_back(again); return;
+    case Session::Phase::kMoving: existing->whenThrough(again); return;
     case Session::Phase::kAttached:
     case Session::Phase::kDetached: break;
   }
-  bool resumes =
-      !opening->options.cleanStart && existing->resumable(core_.clock.monotonicMicros());
+  bool resumes = !opening->options.cleanStart && existing->resumable(core_.clock.monotonicMicros());
   SubscriberListener* old = existing->listener();
   existing->dropAttachment();
   existing->connectionReplaced(resumes);
@@ -194,10 +195,12 @@ void SessionRegistry::handOver(SessionRef existing, OpeningRef opening) {
   } else {
     opening->due = dueOf(*existing);
     existing->end(opening->deletions);
-    auto fresh = std::make_shared<Session>(core_, opening->options.clientId, opening->worker->index);
+    auto fresh =
+        std::make_shared<Session>(core_, opening->options.clientId, opening->worker->index);
     {
       std::lock_guard lock(mutex_);
-      sessions_[fresh->clientId()] = fresh;
+      sessions_.remove(*existing);
+      sessions_.insert(fresh);
     }
     opening->worker->post([this, fresh, opening] { create(fresh, opening); });
     wakeWaiting(*existing);
@@ -211,7 +214,8 @@ void SessionRegistry::create(SessionRef fresh, OpeningRef opening) {
   request.state = takePiece(rest);
   Worker& worker = *opening->worker;
   auto refused = [this, fresh, opening, &worker](const Error& error) {
-    worker.later([this, fresh, opening, error] { created(fresh, opening, std::unexpected(error)); });
+    worker.later(
+        [this, fresh, opening, error] { created(fresh, opening, std::unexpected(error)); });
   };
   std::optional<PartitionId> inbox;
   if (opening->options.expirySeconds > 0) {
@@ -223,8 +227,8 @@ void SessionRegistry::create(SessionRef fresh, OpeningRef opening) {
   if (inbox) {
     fresh->giveInbox(*inbox, opening->options.expirySeconds, opening->principal->user);
     request.state.push_back(storage::partitionConfigured(*inbox, {}));
-    request.state.push_back({storage::StateTable::kSession, fresh->clientId(),
-                             encodeSession(fresh->state())});
+    request.state.push_back(
+        {storage::StateTable::kSession, fresh->clientId(), encodeSession(fresh->state())});
   }
   if (request.state.empty()) {
     worker.later([this, fresh, opening] { created(fresh, opening, storage::Appended{}); });
@@ -252,9 +256,8 @@ void SessionRegistry::created(SessionRef fresh, OpeningRef opening,
   // can.
   fresh->setPhase(Session::Phase::kEnded);
   if (fresh->persistent()) {
-    opening->deletions.insert(
-        opening->deletions.begin(),
-        {storage::StateTable::kSession, fresh->clientId(), std::nullopt});
+    opening->deletions.insert(opening->deletions.begin(),
+                              {storage::StateTable::kSession, fresh->clientId(), std::nullopt});
     opening->due = dueOf(*fresh);
   }
   if (!opening->deletions.empty()) {
@@ -302,22 +305,21 @@ void SessionRegistry::resumed(const SessionRef& session, const OpeningRef& openi
 }
 
 void SessionRegistry::attach(const SessionRef& session, Opening& opening, bool resumed) {
-  auto attachment = session->attach(opening.principal, opening.options.expirySeconds,
-                                    opening.listener, resumed);
+  auto attachment =
+      session->attach(opening.principal, opening.options.expirySeconds, opening.listener, resumed);
   opening.done(std::move(attachment));
   wakeWaiting(*session);
 }
 
 void SessionRegistry::wakeWaiting(Session& session) {
-  for (Task& task : std::exchange(session.waiting, {})) session.home().post(std::move(task));
+  for (Task& task : session.takeWaiting()) session.home().post(std::move(task));
 }
 
 // ---------------------------------------------------------------- ending
 
 void SessionRegistry::forget(const SessionRef& session) {
   std::lock_guard lock(mutex_);
-  auto at = sessions_.find(session->clientId());
-  if (at != sessions_.end() && at->second == session) sessions_.erase(at);
+  sessions_.remove(*session);
   core_.metrics.sessions.set(static_cast<int64_t>(sessions_.size()));
 }
 
@@ -326,8 +328,8 @@ WhatIsDue SessionRegistry::dueOf(const Session& ended) {
   if (!ended.persistent()) return nullptr;
   auto superseded = [this, name = ended.clientId(), inbox = ended.inbox()] {
     std::lock_guard lock(mutex_);
-    auto at = sessions_.find(name);
-    return at != sessions_.end() && at->second->persistent() && at->second->inbox() != inbox;
+    const Session* there = sessions_.find(BytesView(name));
+    return there != nullptr && there->persistent() && there->inbox() != inbox;
   };
   return [this, superseded](std::vector<storage::StateChange>& changes,
                             const std::function<void()>& append) {
@@ -361,8 +363,8 @@ void SessionRegistry::remove(const std::string& clientId, Done<Result<>> done) {
   SessionRef session;
   {
     std::lock_guard lock(mutex_);
-    auto at = sessions_.find(clientId);
-    if (at != sessions_.end()) session = at->second;
+    Session* there = sessions_.find(BytesView(clientId));
+    if (there != nullptr) session = there->shared_from_this();
   }
   if (!session) {
     return removal->answer(fail(ErrorKind::kNotFound, "no session '" + clientId + "'"));
@@ -378,7 +380,7 @@ void SessionRegistry::removeAt(SessionRef session, std::shared_ptr<Removal> remo
       return removal->answer(
           fail(ErrorKind::kNotFound, "no session '" + session->clientId() + "'"));
     case Session::Phase::kOpening:
-    case Session::Phase::kMoving: session->waiting.emplace_back(again); return;
+    case Session::Phase::kMoving: session->whenThrough(again); return;
     case Session::Phase::kAttached:
     case Session::Phase::kDetached: break;
   }
@@ -433,7 +435,8 @@ void SessionRegistry::list(Done<std::vector<SessionInfo>> done) {
   for (const auto& worker : core_.workers) {
     worker->post([this, gather, caller, index = worker->index] {
       std::vector<SessionInfo> mine;
-      for (const SessionRef& session : sessionsOf(index)) {
+      auto all = [](const Session&) { return true; };
+      for (const SessionRef& session : sessionsOf(index, all)) {
         // May have moved on since: then it is its new worker's to describe, or nobody's this time.
         if (session->worker() == index) mine.push_back(session->describe());
       }
@@ -466,32 +469,26 @@ void SessionRegistry::runNotifications(Worker& worker) {
 
 void SessionRegistry::wakeAt(int64_t at, const SessionRef& session) {
   PerWorker& mine = perWorker_[session->worker()];
-  if (session->deadline) mine.deadlines.erase(*session->deadline);
-  session->deadline = mine.deadlines.emplace(at, session);
-  if (*session->deadline == mine.deadlines.begin()) arm(session->home());
+  mine.deadlines.set(*session, at);
+  if (session->wakePlace == 1) arm(session->home());
 }
 
 void SessionRegistry::cancelWake(Session& session) {
-  if (!session.deadline) return;
-  perWorker_[session.worker()].deadlines.erase(*session.deadline);
-  session.deadline.reset();
+  perWorker_[session.worker()].deadlines.cancel(session);
 }
 
 void SessionRegistry::arm(Worker& worker) {
   PerWorker& mine = perWorker_[worker.index];
   if (!mine.timer || mine.deadlines.empty()) return;
-  int64_t wait = mine.deadlines.begin()->first - core_.clock.monotonicMicros();
+  int64_t wait = mine.deadlines.next() - core_.clock.monotonicMicros();
   mine.timer->start(std::max<int64_t>(0, wait));
 }
 
 void SessionRegistry::runDeadlines(Worker& worker) {
   PerWorker& mine = perWorker_[worker.index];
   int64_t now = core_.clock.monotonicMicros();
-  while (!mine.deadlines.empty() && mine.deadlines.begin()->first <= now) {
-    SessionRef session = mine.deadlines.begin()->second.lock();
-    mine.deadlines.erase(mine.deadlines.begin());
-    if (!session) continue;
-    session->deadline.reset();
+  while (Session* due = mine.deadlines.takeDue(now)) {
+    SessionRef session = due->shared_from_this();
     session->onDeadline(now);
   }
   arm(worker);

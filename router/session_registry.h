@@ -1,20 +1,22 @@
-// All sessions by client id: opening, taking over, ending them, and waking them when something falls
-// due. open(), list() and remove() from any worker; the rest on the session's own.
+// All sessions by client id: opening, taking over, ending them, and waking them when something
+// falls due. open(), list() and remove() from any worker; the rest on the session's own.
 //
-// A session is asked for on its own worker, one request after the other: an open posts there, where the
-// old connection is told, and the session either moves to the worker that asked or ends and makes
-// room for a new one. While it is being created or moved, further requests wait in it.
+// A session is asked for on its own worker, one request after the other: an open posts there, where
+// the old connection is told, and the session either moves to the worker that asked or ends and
+// makes room for a new one. While it is being created or moved, further requests wait in it.
 #pragma once
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "core/base/linked_set.h"
 #include "core/model/broker.h"
 #include "router/core.h"
+#include "router/deadlines.h"
 #include "router/session.h"
 
 namespace polylog::router {
@@ -46,9 +48,19 @@ class SessionRegistry {
   using SessionRef = std::shared_ptr<Session>;
   struct PerWorker {
     std::vector<SessionRef> toNotify;
-    std::multimap<int64_t, std::weak_ptr<Session>> deadlines;
+    Deadlines<Session> deadlines;
     std::unique_ptr<Timer> timer;
   };
+
+  struct ByName {
+    using Link = SessionRef;
+    static Link& next(Session& session) { return session.nextInRegistry; }
+    static size_t hash(BytesView name) { return std::hash<BytesView>{}(name); }
+    static size_t hash(const Session& session) { return hash(session.clientId()); }
+    static bool is(const Session& session, BytesView name) { return session.clientId() == name; }
+  };
+  /// At a start, ascending by inbox.
+  using ByInbox = std::vector<std::pair<PartitionId, Session*>>;
 
   void tryOpen(OpeningRef opening);
   void handOver(SessionRef existing, OpeningRef opening);
@@ -67,15 +79,15 @@ class SessionRegistry {
   void runDeadlines(Worker& worker);
   void arm(Worker& worker);
   void cancelWake(Session& session);
-  std::vector<SessionRef> sessionsOf(uint32_t worker) const;
-  Result<> loadSubscriptions(const std::unordered_map<PartitionId, Session*>& byInbox);
+  std::vector<SessionRef> sessionsOf(uint32_t worker, bool (*wanted)(const Session& session)) const;
+  Result<> loadSubscriptions(const ByInbox& byInbox);
 
   Core& core_;
-  /// Held over the appends that journal a session's name and over those that delete one late, so that
-  /// these know what stands in the journal. Before mutex_.
+  /// Held over the appends that journal a session's name and over those that delete one late, so
+  /// that these know what stands in the journal. Before mutex_.
   std::mutex naming_;
   mutable std::mutex mutex_;
-  std::unordered_map<std::string, SessionRef, TextHash, std::equal_to<>> sessions_;
+  LinkedSet<Session, ByName> sessions_;
   std::vector<PerWorker> perWorker_;
 };
 

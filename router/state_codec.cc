@@ -194,8 +194,8 @@ std::string encodeInbox(const InboxState& state) {
     from = end;
   }
   from = state.acknowledged.floor();
-  out.varuint(state.accepted.size());
-  for (int64_t id : state.accepted) {
+  out.varuint(state.accepted->size());
+  for (int64_t id : *state.accepted) {
     out.varuint(static_cast<uint64_t>(id - from));
     from = id;
   }
@@ -227,7 +227,7 @@ Result<InboxState> decodeInbox(BytesView value) {
   from = floor;
   for (size_t i = 0; i < accepted && in.ok(); ++i) {
     from = step(from);
-    state.accepted.push_back(from);
+    state.accepted.write().push_back(from);
   }
   if (!in.complete()) return unreadable("inbox", "");
   state.acknowledged = RangeSet(floor, std::move(ranges));

@@ -26,6 +26,7 @@
 #include "core/base/byte_reader.h"
 #include "core/base/byte_writer.h"
 #include "core/base/error.h"
+#include "core/base/seldom.h"
 #include "core/base/strong.h"
 #include "core/model/exchange.h"
 #include "core/model/group.h"
@@ -72,7 +73,7 @@ Result<SubscriptionState> decodeSubscription(BytesView key, BytesView value);
 
 struct InboxState {
   RangeSet acknowledged;
-  std::vector<int64_t> accepted;  ///< ascending
+  Seldom<std::vector<int64_t>> accepted;  ///< ascending
 };
 std::string encodeInbox(const InboxState& state);
 Result<InboxState> decodeInbox(BytesView value);

@@ -75,33 +75,31 @@ void Session::subscribe(std::vector<Subscription> subscriptions,
 
 Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, SubscribeCall& call) {
   Resource resource{ResourceKind::kTopic, subscription.text};
-  if (!core_.authorizer.permits(principal_, Operation::kRead, resource)) {
+  if (!core_.authorizer.permits(live_->principal, Operation::kRead, resource)) {
     return std::unexpected(notPermitted(resource));
   }
   if (subscription.filter.levels.empty()) {
     return fail(ErrorKind::kInvalid, "a topic filter without levels");
   }
-  auto there = subscriptions_.find(subscription.text);
-  bool isNew = there == subscriptions_.end();
+  SubscriptionTrie::Place* there = subscriptions_.find(subscription.text);
+  bool isNew = there == nullptr;
   if (isNew && subscriptions_.size() >= core_.options.maxSubscriptionsPerSession) {
     return fail(ErrorKind::kBusy, "the session has as many subscriptions as are allowed");
   }
   TrieEntry entry;
   entry.session = this;
-  entry.number = isNew ? nextNumber_++ : there->second.number;
+  entry.number = isNew ? nextNumber_++ : (*there)->entry.number;
   entry.subscriptionId = subscription.id;
   entry.guarantee = grantedTo(subscription);
   entry.noLocal = subscription.noLocal;
   entry.retainAsPublished = subscription.retainAsPublished;
   // What it had subscribed to before, it goes on getting.
-  entry.since = isNew ? core_.store.durableEnd() : there->second.since;
-  SubscriptionTrie::Place place = core_.trie->add(subscription.filter, entry);
+  entry.since = isNew ? core_.store.durableEnd() : (*there)->entry.since;
+  auto place = core_.trie->add(subscription.filter, entry, isNew ? nullptr : *there);
   if (isNew) {
     core_.metrics.subscriptions.add(1);
-  } else if (there->second.place != place) {
-    core_.trie->remove(there->second.place, this, entry.number);
+    subscriptions_.put(subscription.text, place);
   }
-  subscriptions_[subscription.text] = {place, entry.number, entry.guarantee, entry.since};
   if (persistent()) {
     call.first.request.state.push_back({storage::StateTable::kSubscription,
                                         subscriptionKey(inbox_->partition(), subscription.text),
@@ -173,27 +171,27 @@ void Session::startRetained(std::list<RetainedWalk> walks) {
   // A filter that is subscribed to again begins anew.
   std::unordered_set<std::string_view> texts;
   for (const RetainedWalk& walk : walks) texts.insert(walk.text);
-  walks_.remove_if([&](const RetainedWalk& walk) { return texts.contains(walk.text); });
-  walks_.splice(walks_.end(), walks);
+  auto& mine = aside_.write().walks;
+  mine.remove_if([&](const RetainedWalk& walk) { return texts.contains(walk.text); });
+  mine.splice(mine.end(), walks);
   // At once, if it can be: what is published once the client knows of its subscription shall not
   // come a second time as a retained record.
-  if (!walking_) walkRetained();
+  if (!aside_->walking) walkRetained();
 }
 
 void Session::goOnRetained() {
-  if (walking_ || walks_.empty()) return;
-  walking_ = true;
-  home().post([self = shared_from_this()] {
-    self->onHome([self] { self->walkRetained(); });
-  });
+  if (aside_->walking || aside_->walks.empty()) return tidy();
+  aside_.write().walking = true;
+  home().post([self = shared_from_this()] { self->onHome([self] { self->walkRetained(); }); });
 }
 
 void Session::walkRetained() {
-  walking_ = false;
+  aside_.write().walking = false;
+  auto& walks = aside_.write().walks;
   auto piece = std::make_shared<RetainedPiece>();
   size_t held = 0;  // in a row, for want of room
-  while (held < walks_.size() && piece->left > 0 && !piece->full) {
-    RetainedWalk& walk = walks_.front();
+  while (held < walks.size() && piece->left > 0 && !piece->full) {
+    RetainedWalk& walk = walks.front();
     bool over = false;
     if (!walk.live) {
       walkToInbox(walk, *piece);
@@ -201,23 +199,23 @@ void Session::walkRetained() {
       over = true;
     } else if (!walkLive(walk, piece->left)) {
       ++held;
-      walks_.splice(walks_.end(), walks_, walks_.begin());
+      walks.splice(walks.end(), walks, walks.begin());
       continue;
     }
     held = 0;
     if (over || walk.cursor.ended) {
-      walks_.pop_front();
+      walks.pop_front();
     } else {
-      walks_.splice(walks_.end(), walks_, walks_.begin());  // they take turns
+      walks.splice(walks.end(), walks, walks.begin());  // they take turns
     }
   }
-  walkPaused_ = held > 0 && held == walks_.size();
+  bool paused = aside_.write().walkPaused = held > 0 && held == walks.size();
   if (!piece->request.messages.empty()) return appendPiece(piece);
-  if (!walkPaused_) goOnRetained();
+  if (!paused) goOnRetained();
 }
 
 void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
-  walking_ = true;
+  aside_.write().walking = true;
   auto finish = [self = shared_from_this(), piece](const Result<storage::Appended>& result) {
     if (result) {
       self->core_.tags->journaled(piece->freshTags);
@@ -225,8 +223,9 @@ void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
       logWarning("retained records of a new subscription can't be stored: " + result.error().text);
     }
     self->onHome([self, stored = result.has_value()] {
-      self->walking_ = false;
-      if (!stored) self->walks_.remove_if([](const RetainedWalk& walk) { return !walk.live; });
+      Aside& aside = self->aside_.write();
+      aside.walking = false;
+      if (!stored) aside.walks.remove_if([](const RetainedWalk& walk) { return !walk.live; });
       self->goOnRetained();
     });
   };
@@ -258,7 +257,7 @@ void Session::walkToInbox(RetainedWalk& walk, RetainedPiece& piece) {
   if (walk.cutOff) {
     logWarning("session '" + clientId_ + "': the retained records of '" + walk.text +
                "' are more than its inbox holds; the others are left out");
-    ++dropped_;
+    ++aside_.write().dropped;
     core_.metrics.dropped(DropReason::kInboxFull).add();
     walk.cursor.ended = true;
   }
@@ -350,7 +349,7 @@ bool Session::hasRoomFor(const LiveItem& item) {
 /// After a failed write: what the state table says is what holds.
 void Session::reloadSubscriptions() {
   if (!persistent() || phase_ == Phase::kEnded) return;
-  for (const auto& [text, held] : subscriptions_) drop(held);
+  subscriptions_.forEach([this](const std::string&, auto place) { drop(place); });
   subscriptions_.clear();
   core_.store.scanState(storage::StateTable::kSubscription, inboxKey(inbox_->partition()),
                         [&](BytesView key, BytesView value) {
@@ -373,11 +372,11 @@ void Session::unsubscribe(std::vector<std::string> filters,
   call->failuresBefore = core_.writeFailures.load();
   storage::AppendRequest request;
   for (const std::string& text : filters) {
-    auto at = subscriptions_.find(text);
-    call->there.push_back(at != subscriptions_.end());
-    if (at == subscriptions_.end()) continue;
-    drop(at->second);
-    subscriptions_.erase(at);
+    SubscriptionTrie::Place* at = subscriptions_.find(text);
+    call->there.push_back(at != nullptr);
+    if (at == nullptr) continue;
+    drop(*at);
+    subscriptions_.erase(text);
     if (!persistent()) continue;
     request.state.push_back({storage::StateTable::kSubscription,
                              subscriptionKey(inbox_->partition(), text), std::nullopt});

@@ -1,6 +1,7 @@
 // All subscriptions in force, by the levels of their filters; finds those that match an address in
-// a number of steps that depends on its levels and not on how many subscriptions there are.
-// Thread-safe: readers share a lock, add() and remove() take it alone. Every change raises the
+// a number of steps that depends on its levels and not on how many subscriptions there are. Adding
+// and removing one doesn't depend on how many share its filter, nor on how many levels lie beside
+// it. Thread-safe: readers share a lock, add() and remove() take it alone. Every change raises the
 // generation, by which callers know that what they remember of match() is out of date.
 #pragma once
 
@@ -9,9 +10,6 @@
 #include <memory>
 #include <optional>
 #include <shared_mutex>
-#include <string>
-#include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "core/base/bytes.h"
@@ -46,16 +44,21 @@ inline bool hiddenFromWildcards(BytesView topic) {
 class SubscriptionTrie {
  public:
   class Node;
-  /// Where a subscription hangs: what remove() needs in place of the filter.
-  using Place = Node*;
+  /// Where a subscription hangs: among the others of its filter.
+  struct Hung {
+    TrieEntry entry;  ///< its owner may read it without a lock: nobody else changes it
+    Node* node = nullptr;
+    Hung* next = nullptr;
+    Hung** link = nullptr;  ///< what points here
+  };
+  using Place = Hung*;
 
   SubscriptionTrie();
   ~SubscriptionTrie();
 
-  /// Adds the entry, or replaces the one of the same session and number at the same filter.
-  Place add(const TopicFilter& filter, const TrieEntry& entry);
-  /// A binding's session is null.
-  void remove(Place place, const Session* session, uint32_t number);
+  /// Adds the entry, instead of `before` if there is one.
+  Place add(const TopicFilter& filter, const TrieEntry& entry, Place before = nullptr);
+  void remove(Place place);
   /// What callers remember of match() is out of date for another reason.
   void touch() { generation_.fetch_add(1, std::memory_order_release); }
 
@@ -70,11 +73,11 @@ class SubscriptionTrie {
   /// The same for levels that are no address's. `hidden`: first-level wildcards pass them by.
   template <class Visit>
   uint64_t matchLevels(const std::vector<BytesView>& levels, bool hidden, Visit&& visit) const {
-    std::vector<const std::vector<TrieEntry>*> found;
+    std::vector<const Hung*> found;
     std::shared_lock lock(mutex_);
     collect(levels, hidden, found);
-    for (const auto* entries : found) {
-      for (const TrieEntry& entry : *entries) visit(entry);
+    for (const Hung* first : found) {
+      for (const Hung* at = first; at != nullptr; at = at->next) visit(at->entry);
     }
     return generation_.load(std::memory_order_relaxed);
   }
@@ -85,11 +88,18 @@ class SubscriptionTrie {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
 
  private:
+  struct Nodes;
+  class Walk;
+
+  /// The first entry of each filter that matches.
   void collect(const std::vector<BytesView>& levels, bool hidden,
-               std::vector<const std::vector<TrieEntry>*>& found) const;
+               std::vector<const Hung*>& found) const;
+  void hang(Hung& hung, Node& node);
+  void unhang(Hung& hung);
+  void prune(Node* node);
 
   mutable std::shared_mutex mutex_;
-  std::unique_ptr<Node> root_;
+  std::unique_ptr<Nodes> nodes_;
   std::atomic<uint64_t> generation_{1};
   std::atomic<size_t> size_{0};
   size_t innerRests_ = 0;  ///< subscriptions with a "rest" before their last level; none from MQTT

@@ -1,6 +1,6 @@
 // Key compaction: finds out which records of a compacted partition are superseded, in its sealed
-// segments; rewriting leaves them out. A pass reads the partition once for each share of its keys that
-// fits in memory.
+// segments; rewriting leaves them out. A pass reads the partition once for each share of its keys
+// that fits in memory.
 #include "storage/compaction.h"
 
 #include <fmt/format.h>
@@ -38,7 +38,7 @@ std::vector<LogStoreImpl::CompactionDue> LogStoreImpl::partitionsToCompact() {
   int64_t nowMs = clock_.wallMillis();
   Position routed = liveness_ != nullptr ? liveness_->routedUpTo() : Position(UINT64_MAX);
   (void)visitPartitions([&](Partition& partition) {
-    if (!partition.retention.compaction || partition.deleted) return;
+    if (!partition.retention().compaction || partition.deleted) return;
     auto one = whatToCompact(partition, nowMs, routed);
     if (one) due.push_back(std::move(*one));
   });
@@ -48,7 +48,7 @@ std::vector<LogStoreImpl::CompactionDue> LogStoreImpl::partitionsToCompact() {
 std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Partition& partition,
                                                                        int64_t nowMs,
                                                                        Position routed) {
-  const Compaction& rule = *partition.retention.compaction;
+  const Compaction& rule = *partition.retention().compaction;
   auto before = [nowMs](int64_t millis) { return millis > nowMs ? INT64_MIN : nowMs - millis; };
   CompactionDue due;
   due.partition = partition.id;
@@ -61,7 +61,8 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
     const Chunk& chunk = partition.chunks[i];
     if (chunk.dead || chunk.end <= partition.logStart) continue;
     auto segment = journal_.byId(chunk.segment);
-    bool late = segment && chunk.first >= cleaned && segment->info.createdMs < before(rule.maxLagMillis);
+    bool late =
+        segment && chunk.first >= cleaned && segment->info.createdMs < before(rule.maxLagMillis);
     due.overdue |= late;
     if (!segment || chunk.run || segment->info.status != SegmentStatus::kSealed) {
       // It can't be compacted before it ends.
@@ -76,17 +77,17 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
     if (chunk.first >= cleaned) fresh += chunk.bytes;
     // A segment ended when the next one was begun.
     auto next = journal_.at(segment->info.end);
-    if (next && next->info.createdMs <= before(rule.deleteRetentionMillis)) due.tombstonesTo = chunk.end;
+    if (next && next->info.createdMs <= before(rule.deleteRetentionMillis))
+      due.tombstonesTo = chunk.end;
   }
   if (fresh == 0) return std::nullopt;
   bool dirty = fresh * 100 >= all * static_cast<uint64_t>(rule.minDirtyPercent);
   return dirty || due.overdue ? std::optional(std::move(due)) : std::nullopt;
 }
 
-Result<> LogStoreImpl::forEachRecord(
-    const CompactionDue& due,
-    const std::function<void(Offset, const Record&)>& visit,
-    const std::function<void(Offset, Offset)>& hole) {
+Result<> LogStoreImpl::forEachRecord(const CompactionDue& due,
+                                     const std::function<void(Offset, const Record&)>& visit,
+                                     const std::function<void(Offset, Offset)>& hole) {
   for (const Chunk& chunk : due.chunks) {
     auto run = runOf(due.partition, chunk);
     if (!run) return std::unexpected(run.error());
@@ -102,7 +103,8 @@ Result<> LogStoreImpl::forEachRecord(
       auto file = journal_.file(*segment);
       if (!file) return std::unexpected(file.error());
       auto batch = readUncached(*segment, **file, {entry.position, entry.length});
-      if (!batch && batch.error().kind != ErrorKind::kCorrupt) return std::unexpected(batch.error());
+      if (!batch && batch.error().kind != ErrorKind::kCorrupt)
+        return std::unexpected(batch.error());
       auto decoded = batch ? decodeRecordBatch(*batch, kMostDecoded)
                            : Result<DecodedBatch>(std::unexpected(batch.error()));
       // What can't be read stays as it is, and so do markers of transactions.
@@ -139,7 +141,8 @@ Result<OffsetSet> LogStoreImpl::findSuperseded(const CompactionDue& due) {
         for (Offset at = std::max(first, due.from); at < end; ++at) superseded.add(at);
       };
       if (auto read = forEachRecord(due, visit, hole); !read) return std::unexpected(read.error());
-      // A tombstone that nothing older needs any more. The last record of all is kept for its offset.
+      // A tombstone that nothing older needs any more. The last record of all is kept for its
+      // offset.
       keys.forEach([&](const KeyMap::Item& item) {
         if (item.tombstone && item.alone && item.latest < due.tombstonesTo) {
           superseded.add(item.latest);

@@ -256,19 +256,12 @@ void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const
       if (!isNew) cut->second = std::min(cut->second, target.base);
     }
     for (const ProducerEffect& effect : group->producers) {
-      effect.partition->producers->rewind(effect.producer, doomed.front()->base);
+      effect.partition->producers()->rewind(effect.producer, doomed.front()->base);
     }
     failAppends(*group, error, out);
   }
   for (const auto& [partition, end] : cuts) {
-    auto links = [](const Partition& p) {
-      return static_cast<uint64_t>(
-          std::count_if(p.chunks.begin(), p.chunks.end(),
-                        [](const Chunk& chunk) { return chunk.minLink != UINT64_MAX; }));
-    };
-    uint64_t linksBefore = links(*partition);
     for (uint64_t segment : partition->truncate(end)) releaseChunk(segment);
-    linkedChunks_ -= linksBefore - links(*partition);
   }
   for (auto group = doomed.rbegin(); group != doomed.rend(); ++group) {
     auto& effects = (*group)->effects;
@@ -294,14 +287,14 @@ void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const
 }
 
 void LogStoreImpl::fireWatches(Partition& partition, bool all, Completions& out) {
-  if (!partition.watches) return;
-  auto& watches = *partition.watches;
+  if (!partition.watched()) return;
+  auto& watches = partition.aside.write().watches;
   std::erase_if(watches, [&](Watch& watch) {
     if (!all && partition.highWatermark <= watch.offset) return false;
     out.add(watch.sink, std::move(watch.task));
     return true;
   });
-  if (watches.empty()) partition.watches = nullptr;
+  partition.tidyAside();
 }
 
 void LogStoreImpl::advance(Partition& partition, Offset end, Completions& out) {

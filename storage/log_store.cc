@@ -129,38 +129,28 @@ LogStoreImpl::~LogStoreImpl() {
 }
 
 Partition* LogStoreImpl::findPartition(PartitionId id) const {
-  auto found = partitions_.find(id);
-  return found == partitions_.end() || found->second->deleted ? nullptr : found->second.get();
+  Partition* found = partitions_.find(id);
+  return found == nullptr || found->deleted ? nullptr : found;
 }
 
-Result<bool> LogStoreImpl::visitPartitions(const std::function<void(Partition&)>& visit,
-                                           const std::function<Result<>()>& between) {
-  size_t bucketsBefore = 0;
-  bool rehashed = false;
-  for (size_t bucket = 0;;) {
+Result<> LogStoreImpl::visitPartitions(const std::function<void(Partition&)>& visit,
+                                       const std::function<Result<>()>& between) {
+  for (size_t bucket = 0;; bucket += kBucketsAtOnce) {
     {
       Lock lock(mutex_);
-      size_t buckets = partitions_.bucket_count();
-      rehashed |= bucket != 0 && buckets != bucketsBefore;
-      bucketsBefore = buckets;
-      size_t to = std::min(bucket + kBucketsAtOnce, buckets);
-      for (; bucket < to; ++bucket) {
-        for (auto it = partitions_.begin(bucket); it != partitions_.end(bucket); ++it) {
-          visit(*it->second);
-        }
-      }
-      if (bucket >= buckets) return !rehashed;
+      if (bucket >= partitions_.buckets()) return {};
+      partitions_.visit(bucket, bucket + kBucketsAtOnce, visit);
     }
     if (!between) continue;
-    if (auto done = between(); !done) return std::unexpected(done.error());
+    if (auto done = between(); !done) return done;
   }
 }
 
 Partition& LogStoreImpl::makePartition(PartitionId id, Retention retention) {
   auto partition = std::make_unique<Partition>();
   partition->id = id;
-  partition->retention = retention;
-  return *(partitions_[id] = std::move(partition));
+  partition->setRetention(std::move(retention));
+  return partitions_.insert(std::move(partition));
 }
 
 void LogStoreImpl::releaseChunk(uint64_t segment) {
@@ -169,7 +159,7 @@ void LogStoreImpl::releaseChunk(uint64_t segment) {
 
 void LogStoreImpl::erasePartition(Partition& partition) {
   dropChunks(partition, partition.chunks.size());
-  partitions_.erase(partition.id);
+  partitions_.remove(partition);
 }
 
 void LogStoreImpl::dropChunks(Partition& partition, size_t count) {
@@ -177,7 +167,6 @@ void LogStoreImpl::dropChunks(Partition& partition, size_t count) {
     const Chunk& chunk = partition.chunks[i];
     if (!chunk.dead) releaseChunk(chunk.segment);
     partition.bytes -= chunk.bytes;
-    if (chunk.minLink != UINT64_MAX) --linkedChunks_;
   }
   partition.chunks.erase(partition.chunks.begin(),
                          partition.chunks.begin() + static_cast<std::ptrdiff_t>(count));
@@ -211,8 +200,7 @@ LogStore::WatchId LogStoreImpl::watch(PartitionId id, Offset offset, CompletionS
       ready_.add(&sink, std::move(task));
       wake = wakeWriter(true);
     } else {
-      if (!partition->watches) partition->watches = std::make_unique<std::vector<Watch>>();
-      partition->watches->push_back({watchId, offset, &sink, std::move(task)});
+      partition->aside.write().watches.push_back({watchId, offset, &sink, std::move(task)});
       // Something is on its way that nobody waited for until now.
       if (partition->end > offset) {
         for (auto& group : groups_) group->urgent = group->needsSync = true;
@@ -228,15 +216,15 @@ LogStore::WatchId LogStoreImpl::watch(PartitionId id, Offset offset, CompletionS
 void LogStoreImpl::unwatch(PartitionId id, WatchId watchId) {
   std::move_only_function<void()> dropped;  // destroyed after the lock
   Lock lock(mutex_);
-  auto found = partitions_.find(id);
-  if (found == partitions_.end() || !found->second->watches) return;
-  auto& watches = *found->second->watches;
+  Partition* partition = partitions_.find(id);
+  if (partition == nullptr || !partition->watched()) return;
+  auto& watches = partition->aside.write().watches;
   auto watch = std::find_if(watches.begin(), watches.end(),
                             [watchId](const Watch& w) { return w.id == watchId; });
   if (watch == watches.end()) return;
   dropped = std::move(watch->task);
   watches.erase(watch);
-  if (watches.empty()) found->second->watches = nullptr;
+  partition->tidyAside();
   lock.unlock();
 }
 

@@ -104,6 +104,8 @@ struct Retention {
   int64_t millis = -1;
   int64_t bytes = -1;
   std::shared_ptr<const Compaction> compaction = nullptr;  ///< null = none
+
+  bool operator==(const Retention&) const = default;
 };
 
 /// Makes a partition, or changes its retention. A target's partition must exist: made earlier, or
@@ -248,8 +250,8 @@ class LogStore {
   /// block. Set once, before the first append.
   virtual void setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) = 0;
   /// Visits durable batches that asked for routing in entries that begin at or after `from`, in
-  /// journal order: what the feed had not delivered at a crash. Until `visit` returns false. Returns
-  /// the position reached.
+  /// journal order: what the feed had not delivered at a crash. Until `visit` returns false.
+  /// Returns the position reached.
   virtual Result<Position> scanRouted(Position from,
                                       const std::function<bool(const CommittedBatch&)>& visit) = 0;
   /// Whether messages are refused for want of space on the disk. State changes never are.
@@ -264,8 +266,8 @@ class LogStore {
   virtual Position durableEnd() const = 0;
   /// Everything below it that asked for routing has gone through the feed.
   virtual Position fedEnd() const = 0;
-  /// How often a write failed and was taken back, with all that had been sequenced behind it. Counted
-  /// before anybody hears of it.
+  /// How often a write failed and was taken back, with all that had been sequenced behind it.
+  /// Counted before anybody hears of it.
   virtual uint64_t failures() const = 0;
   /// Waits until the entry at `position` is durable and applied. `failures`: failures() before it was
   /// appended. kIo if a write has failed since, kShutdown. Not on a worker.

@@ -107,10 +107,9 @@ class LogStoreImpl final : public LogStore {
   // ---- log_store.cc
   Partition* findPartition(PartitionId id) const;
   /// Visits all partitions under the lock, so many at a time; `between`, if given, runs without it.
-  /// One that is made meanwhile may be missed. False: so many were made that others may have been
-  /// missed too, or visited twice.
-  Result<bool> visitPartitions(const std::function<void(Partition&)>& visit,
-                               const std::function<Result<>()>& between = nullptr);
+  /// One that is made meanwhile may be missed; if any are, others may be visited twice.
+  Result<> visitPartitions(const std::function<void(Partition&)>& visit,
+                           const std::function<Result<>()>& between = nullptr);
   Partition& makePartition(PartitionId id, Retention retention);
   void erasePartition(Partition& partition);
   void dropChunks(Partition& partition, size_t count);
@@ -293,7 +292,7 @@ class LogStoreImpl final : public LogStore {
 
   mutable std::mutex mutex_;
   Journal journal_;
-  std::unordered_map<PartitionId, std::unique_ptr<Partition>> partitions_;
+  PartitionSet partitions_;
   std::vector<PartitionId> dirty_;
   std::shared_ptr<Segment> sequencing_;  ///< the segment that appends go to
   Position nextPosition_;
@@ -301,7 +300,10 @@ class LogStoreImpl final : public LogStore {
   std::deque<std::unique_ptr<CommitGroup>> groups_;
   std::vector<std::unique_ptr<CommitGroup>> spareGroups_;
   uint64_t pendingBytes_ = 0;
-  uint64_t linkedChunks_ = 0;
+  /// Lowest position that a chunk of a later segment refers to: as of scatteredSegments()' last
+  /// look, or lower. And what has come since the look that is going on began.
+  uint64_t linkedFrom_ = UINT64_MAX;
+  uint64_t linkedSince_ = UINT64_MAX;
   std::vector<Partition*> resolved_;  ///< scratch of sequence()
   std::vector<PlacedTarget> placed_;  ///< scratch of encode()
   size_t entryTargets_ = 0;           ///< in the entry being encoded

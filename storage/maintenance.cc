@@ -163,8 +163,8 @@ Result<> LogStoreImpl::sealSegment(const std::shared_ptr<Segment>& segment) {
   for (size_t from = 0; from < ids.size(); from += kSlice) {
     Lock lock(mutex_);
     for (size_t i = from; i < std::min(from + kSlice, ids.size()); ++i) {
-      auto found = partitions_.find(ids[i]);
-      Chunk* chunk = found == partitions_.end() ? nullptr : found->second->chunkIn(info.id);
+      Partition* partition = partitions_.find(ids[i]);
+      Chunk* chunk = partition == nullptr ? nullptr : partition->chunkIn(info.id);
       if (chunk == nullptr || !chunk->run) continue;
       runs.push_back({ids[i], chunk->first, chunk->end, chunk->bytes, chunk->maxTimestamp,
                       chunk->minLink, chunk->run, 0, 0});
@@ -180,13 +180,13 @@ Result<> LogStoreImpl::sealSegment(const std::shared_ptr<Segment>& segment) {
   for (size_t from = 0; from < runs.size(); from += kSlice) {
     Lock lock(mutex_);
     for (size_t i = from; i < std::min(from + kSlice, runs.size()); ++i) {
-      auto found = partitions_.find(runs[i].partition);
-      Chunk* chunk = found == partitions_.end() ? nullptr : found->second->chunkIn(info.id);
+      Partition* partition = partitions_.find(runs[i].partition);
+      Chunk* chunk = partition == nullptr ? nullptr : partition->chunkIn(info.id);
       if (chunk == nullptr) continue;
       chunk->footerAt = runs[i].at;
       chunk->footerLength = runs[i].length;
       chunk->run = nullptr;
-      markDirty(*found->second);
+      markDirty(*partition);
     }
   }
   Lock lock(mutex_);
@@ -223,15 +223,15 @@ Result<> LogStoreImpl::writeDerived(Position floor) {
     {
       Lock lock(mutex_);
       for (size_t i = from; i < std::min(from + kSlice, ids.size()); ++i) {
-        auto found = partitions_.find(ids[i]);
-        if (found == partitions_.end()) continue;
-        Partition& partition = *found->second;
+        Partition* found = partitions_.find(ids[i]);
+        if (found == nullptr) continue;
+        Partition& partition = *found;
         partition.dirty = false;
         changes.push_back({viewKey(StateTable::kDerived, derivedKey(partition.id)),
                            partition.encodeDerived(floor, durableEnd_)});
         // Its producers' pending batches, or chunks above the floor, are for the next one.
         bool more = !partition.chunks.empty() && partition.chunks.back().base >= floor &&
-                    partition.producers;
+                    partition.producers() != nullptr;
         if (more) markDirty(partition);
       }
     }

@@ -21,6 +21,23 @@ void Chunk::add(const IndexEntry& entry, uint64_t octets) {
   if (entry.position < base) minLink = std::min(minLink, entry.position.value());
 }
 
+void Partition::setRetention(Retention retention) {
+  if (!aside.written() && retention == Retention()) return;
+  aside.write().retention = std::move(retention);
+  tidyAside();
+}
+
+ProducerTable& Partition::producersToChange() {
+  auto& table = aside.write().producers;
+  if (!table) table = std::make_unique<ProducerTable>();
+  return *table;
+}
+
+void Partition::tidyAside() {
+  bool idle = aside->retention == Retention() && !aside->producers && aside->watches.empty();
+  if (idle) aside.reset();
+}
+
 size_t Partition::chunkAt(Offset offset) const {
   auto found = std::partition_point(chunks.begin(), chunks.end(),
                                     [offset](const Chunk& chunk) { return chunk.end <= offset; });
@@ -102,8 +119,8 @@ std::string Partition::encodeDerived(Position floor, Position durable) const {
     out.varuint(chunk->footerLength);
     out.u8(chunk->dead ? 1 : 0);
   }
-  if (producers) {
-    producers->encode(out, durable);
+  if (const ProducerTable* table = producers()) {
+    table->encode(out, durable);
   } else {
     out.varuint(0);
   }
@@ -141,7 +158,7 @@ bool Partition::decodeDerived(BytesView record, Position floor) {
   }
   auto table = std::make_unique<ProducerTable>();
   if (!table->decode(in) || !in.complete()) return false;
-  if (!table->empty()) producers = std::move(table);
+  if (!table->empty()) aside.write().producers = std::move(table);
   return true;
 }
 

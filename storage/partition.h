@@ -1,5 +1,6 @@
 // One partition in memory: an ordered index over the journal, its ends, and who waits for it.
-// Guarded by the store's lock. Small while idle: no allocation but its chunks'.
+// Guarded by the store's lock. There may be a million: 88 octets while idle, and no allocation but
+// its chunks'.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,8 @@
 #include <optional>
 #include <vector>
 
+#include "core/base/linked_set.h"
+#include "core/base/seldom.h"
 #include "core/base/strong.h"
 #include "storage/log_store.h"
 #include "storage/partition_index.h"
@@ -41,17 +44,32 @@ struct Watch {
 };
 
 struct Partition {
+  /// What most partitions (inboxes, queues) don't have.
+  struct Aside {
+    Retention retention;
+    std::unique_ptr<ProducerTable> producers;
+    std::vector<Watch> watches;
+  };
+
+  std::unique_ptr<Partition> next;  ///< PartitionSet's
   PartitionId id;
-  Retention retention;
   Offset logStart;
   Offset highWatermark;
   Offset end;
   uint64_t bytes = 0;
+  std::vector<Chunk> chunks;  ///< ascending
+  Seldom<Aside> aside;
   bool deleted = false;  ///< by an entry that isn't durable yet
   bool dirty = false;    ///< its derived record is to be written at the next checkpoint
-  std::vector<Chunk> chunks;  ///< ascending
-  std::unique_ptr<ProducerTable> producers;
-  std::unique_ptr<std::vector<Watch>> watches;
+
+  const Retention& retention() const { return aside->retention; }
+  void setRetention(Retention retention);
+  ProducerTable* producers() const { return aside->producers.get(); }
+  /// Made if it has none.
+  ProducerTable& producersToChange();
+  bool watched() const { return !aside->watches.empty(); }
+  /// After something of it was taken away.
+  void tidyAside();
 
   /// Index of the chunk that holds `offset`, or the first one above it; chunks.size() if none.
   size_t chunkAt(Offset offset) const;
@@ -68,5 +86,14 @@ struct Partition {
   /// Takes a record back, leaving out what is based at or above `floor`. False when malformed.
   bool decodeDerived(BytesView record, Position floor);
 };
+
+struct PartitionTraits {
+  using Link = std::unique_ptr<Partition>;
+  static Link& next(Partition& partition) { return partition.next; }
+  static size_t hash(PartitionId id) { return std::hash<PartitionId>{}(id); }
+  static size_t hash(const Partition& partition) { return hash(partition.id); }
+  static bool is(const Partition& partition, PartitionId id) { return partition.id == id; }
+};
+using PartitionSet = LinkedSet<Partition, PartitionTraits>;
 
 }  // namespace polylog::storage

@@ -172,14 +172,14 @@ Result<> LogStoreImpl::loadPartitions(Position& floor) {
     report_.notes.push_back("the index in the state view is malformed: reading the whole journal");
     floor = Position(0);
   }
-  for (auto& [id, partition] : partitions_) {
+  partitions_.forEach([&](Partition& partition) {
     if (malformed) {
-      partition->chunks.clear();
-      partition->producers = nullptr;
-      partition->end = Offset(0);
-      partition->bytes = 0;
+      partition.chunks.clear();
+      if (partition.producers() != nullptr) partition.aside.write().producers = nullptr;
+      partition.end = Offset(0);
+      partition.bytes = 0;
     }
-    for (Chunk& chunk : partition->chunks) {
+    for (Chunk& chunk : partition.chunks) {
       if (chunk.dead) continue;
       if (auto segment = journal_.byId(chunk.segment)) {
         ++segment->liveChunks;
@@ -187,13 +187,13 @@ Result<> LogStoreImpl::loadPartitions(Position& floor) {
       } else {
         // Rewritten to nothing, or dead, before a checkpoint could say so: the manifest knows.
         chunk.dead = true;
-        partition->bytes -= std::exchange(chunk.bytes, 0);
+        partition.bytes -= std::exchange(chunk.bytes, 0);
         chunk.minLink = UINT64_MAX;
         chunk.maxTimestamp = -1;
       }
-      if (chunk.minLink != UINT64_MAX) ++linkedChunks_;
+      linkedFrom_ = std::min(linkedFrom_, chunk.minLink);
     }
-  }
+  });
   return {};
 }
 
@@ -222,17 +222,17 @@ Result<> LogStoreImpl::replay(Position floor) {
   }
   replayedTo_ = settledEnd_ = durableEnd_;
   if (auto done = flushReplayed(true); !done) return done;
-  for (auto& [id, partition] : partitions_) {
-    partition->end = std::max(partition->end, partition->logStart);
-    partition->highWatermark = partition->end;
-    size_t dead = partition->chunkAt(partition->logStart);
+  partitions_.forEach([&](Partition& partition) {
+    partition.end = std::max(partition.end, partition.logStart);
+    partition.highWatermark = partition.end;
+    size_t dead = partition.chunkAt(partition.logStart);
     if (dead != 0) {
-      dropChunks(*partition, dead);
-      markDirty(*partition);
+      dropChunks(partition, dead);
+      markDirty(partition);
     }
     // Producers came from entries that the next checkpoint's floor may leave behind.
-    if (partition->producers && !partition->chunks.empty()) markDirty(*partition);
-  }
+    if (partition.producers() != nullptr && !partition.chunks.empty()) markDirty(partition);
+  });
   return {};
 }
 
@@ -307,7 +307,7 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
     if (parsed->kind != PartitionChange::Kind::kConfigured) {
       after.push_back(*parsed);
     } else if (Partition* partition = findPartition(parsed->partition)) {
-      partition->retention = parsed->retention;
+      partition->setRetention(parsed->retention);
     } else {
       makePartition(parsed->partition, parsed->retention);
     }
@@ -372,13 +372,12 @@ void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPa
   if ((part.flags & kProducerChecked) == 0 || !header || targets.empty()) return;
   Partition* partition = findPartition(targets[0].partition);
   if (partition == nullptr) return;
-  if (!partition->producers) partition->producers = std::make_unique<ProducerTable>();
   ProducerBatch batch = producerBatch(*header);
   batch.base = targets[0].base;
   batch.position = part.place.position;
   batch.length = part.place.length;
-  partition->producers->add(ProducerId(header->producerId), batch, clock_.wallMillis(),
-                            durableEnd_);
+  partition->producersToChange().add(ProducerId(header->producerId), batch, clock_.wallMillis(),
+                                     durableEnd_);
 }
 
 Result<> LogStoreImpl::flushReplayed(bool force) {

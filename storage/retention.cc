@@ -20,7 +20,7 @@ Offset LogStoreImpl::expiredUpTo(const Partition& partition, int64_t nowMs,
                                  bool& rollWanted) const {
   Offset start = partition.logStart;
   int64_t bytes = static_cast<int64_t>(partition.bytes);
-  const Retention& retention = partition.retention;
+  const Retention& retention = partition.retention();
   if (retention.millis < 0 && retention.bytes < 0) return start;
   for (const Chunk& chunk : partition.chunks) {
     if (chunk.end > partition.highWatermark) break;  // waits for the disk still
@@ -63,8 +63,8 @@ Result<> LogStoreImpl::moveLogStarts() {
   std::vector<StateChange> changes;
   auto visit = [&](Partition& partition) {
     if (partition.deleted) return;
-    if (partition.producers &&
-        partition.producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
+    ProducerTable* producers = partition.producers();
+    if (producers != nullptr && producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
       markDirty(partition);
     }
     Offset start = expiredUpTo(partition, nowMs, rollWanted);
@@ -75,7 +75,7 @@ Result<> LogStoreImpl::moveLogStarts() {
     return appendChanges(std::exchange(changes, {}));
   };
   // What is missed has its turn at the next round.
-  if (auto done = visitPartitions(visit, append); !done) return std::unexpected(done.error());
+  if (auto done = visitPartitions(visit, append); !done) return done;
   if (!changes.empty()) {
     if (auto done = appendChanges(std::move(changes)); !done) return done;
   }
@@ -90,18 +90,12 @@ Result<> LogStoreImpl::moveLogStarts() {
 }
 
 std::vector<std::shared_ptr<Segment>> LogStoreImpl::deadSegments(Position below) const {
-  uint64_t linked = UINT64_MAX;
-  if (linkedChunks_ != 0) {
-    for (const auto& [id, partition] : partitions_) {
-      for (const Chunk& chunk : partition->chunks) linked = std::min(linked, chunk.minLink);
-    }
-  }
   std::vector<std::shared_ptr<Segment>> dead;
   for (const auto& segment : journal_.segments()) {
     bool ended = segment->info.status == SegmentStatus::kClosed ||
                  segment->info.status == SegmentStatus::kSealed;
     if (!ended || segment->liveChunks != 0 || segment->info.end > below) continue;
-    if (segment->info.end.value() > linked) continue;
+    if (segment->info.end.value() > linkedFrom_) continue;
     dead.push_back(segment);
   }
   return dead;

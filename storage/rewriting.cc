@@ -97,10 +97,16 @@ std::vector<std::shared_ptr<Segment>> LogStoreImpl::scatteredSegments() {
   };
   std::unordered_map<uint64_t, uint64_t> alive;
   std::vector<Asked> asked;
+  uint64_t linked = UINT64_MAX;
+  {
+    Lock lock(mutex_);
+    linkedSince_ = UINT64_MAX;
+  }
   (void)visitPartitions([&](Partition& partition) {
     bool worth = liveness_ != nullptr && partition.bytes >= kWorthAsking;
     if (worth) asked.push_back({partition.id, {}});
     for (const Chunk& chunk : partition.chunks) {
+      linked = std::min(linked, chunk.minLink);
       if (chunk.dead) continue;
       uint64_t records = countOutside(std::max(chunk.first, partition.logStart), chunk.end, {});
       alive[chunk.segment] += shareOf(chunk, records);
@@ -123,6 +129,7 @@ std::vector<std::shared_ptr<Segment>> LogStoreImpl::scatteredSegments() {
   Position routed = liveness_ != nullptr ? liveness_->routedUpTo() : Position(UINT64_MAX);
   std::vector<std::shared_ptr<Segment>> scattered;
   Lock lock(mutex_);
+  linkedFrom_ = std::min(linked, linkedSince_);
   for (const auto& segment : journal_.segments()) {
     const SegmentInfo& info = segment->info;
     if (info.status != SegmentStatus::kSealed || info.end > routed) continue;
@@ -228,14 +235,11 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
   };
   // None may be missed: what nobody claims is dropped. (What is made meanwhile counts by its
   // links.)
-  for (bool all = false; !all;) {
-    wanted.clear();
-    auto visited = visitPartitions(visit);
-    if (!visited) return std::unexpected(visited.error());
-    all = *visited;
-  }
-  std::sort(wanted.begin(), wanted.end(),
-            [](const Wanted& a, const Wanted& b) { return a.partition < b.partition; });
+  if (auto done = visitPartitions(visit); !done) return done;
+  auto key = [](const Wanted& one) { return std::pair(one.partition, one.chunk.segment); };
+  std::ranges::stable_sort(wanted, {}, key);
+  auto twice = std::ranges::unique(wanted, {}, key);
+  wanted.erase(twice.begin(), twice.end());
   for (const Wanted& one : wanted) {
     if (one.chunk.segment == info.id) rewriting.partitions.push_back(one.partition);
     if (auto done = gatherFrom(rewriting, one.partition, one.chunk); !done) return done;
@@ -265,9 +269,9 @@ Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition, c
   {
     // A partition's last record stays: reading there must find its end.
     Lock lock(mutex_);
-    auto found = partitions_.find(partition);
-    if (found == partitions_.end()) return {};
-    last = found->second->end;
+    const Partition* found = partitions_.find(partition);
+    if (found == nullptr) return {};
+    last = found->end;
   }
   bool own = chunk.segment == info.id;
   auto compacted = superseded_.find(partition);
@@ -581,11 +585,10 @@ void LogStoreImpl::adoptRewritten(const Rewriting& rewriting, PartitionId id) {
       [](const FooterRun& one, PartitionId wanted) { return one.partition < wanted; });
   bool kept = run != rewriting.runs.end() && run->partition == id;
   Lock lock(mutex_);
-  auto found = partitions_.find(id);
-  Chunk* chunk = found == partitions_.end() ? nullptr : found->second->chunkIn(segment);
+  Partition* found = partitions_.find(id);
+  Chunk* chunk = found == nullptr ? nullptr : found->chunkIn(segment);
   if (chunk == nullptr || chunk->dead) return;
-  Partition& partition = *found->second;
-  bool linked = chunk->minLink != UINT64_MAX;
+  Partition& partition = *found;
   if (kept) {
     chunk->footerAt = run->at;
     chunk->footerLength = run->length;
@@ -597,7 +600,6 @@ void LogStoreImpl::adoptRewritten(const Rewriting& rewriting, PartitionId id) {
     releaseChunk(segment);
     partition.bury(static_cast<size_t>(chunk - partition.chunks.data()));
   }
-  if (linked && (!kept || run->minLink == UINT64_MAX)) --linkedChunks_;
   markDirty(partition);
 }
 

@@ -145,16 +145,17 @@ Result<> LogStoreImpl::applyBefore(const Prepared& prepared,
                                    std::vector<PartitionEffect>& effects) {
   for (const PartitionChange& change : prepared.changes) {
     if (change.kind != PartitionChange::Kind::kConfigured) continue;
-    auto found = partitions_.find(change.partition);
+    Partition* found = partitions_.find(change.partition);
     PartitionEffect effect;
-    if (found == partitions_.end()) {
+    if (found == nullptr) {
       effect.kind = PartitionEffect::Kind::kCreated;
       effect.partition = &makePartition(change.partition, change.retention);
     } else {
-      if (found->second->deleted) return fail(ErrorKind::kNotFound, "a deleted partition");
+      if (found->deleted) return fail(ErrorKind::kNotFound, "a deleted partition");
       effect.kind = PartitionEffect::Kind::kConfigured;
-      effect.partition = found->second.get();
-      effect.retention = std::exchange(found->second->retention, change.retention);
+      effect.partition = found;
+      effect.retention = found->retention();
+      found->setRetention(change.retention);
     }
     effects.push_back(effect);
   }
@@ -241,8 +242,8 @@ Result<std::optional<ProducerBatch>> LogStoreImpl::checkProducers(const AppendRe
       if (!next) return std::unexpected(next.error());
     }
     const Partition* holder = findPartition(partition);
-    if (follows || !holder->producers) continue;
-    auto original = holder->producers->check(ProducerId(header.producerId), batch);
+    if (follows || holder->producers() == nullptr) continue;
+    auto original = holder->producers()->check(ProducerId(header.producerId), batch);
     if (!original) return std::unexpected(original.error());
     // The entry is atomic: if one batch of it is there, all are.
     if (*original != nullptr) return **original;
@@ -274,7 +275,7 @@ void LogStoreImpl::undo(const PartitionEffect& effect) {
   Partition& partition = *effect.partition;
   switch (effect.kind) {
     case PartitionEffect::Kind::kCreated: erasePartition(partition); break;
-    case PartitionEffect::Kind::kConfigured: partition.retention = effect.retention; break;
+    case PartitionEffect::Kind::kConfigured: partition.setRetention(effect.retention); break;
     case PartitionEffect::Kind::kDeleted: partition.deleted = false; break;
     case PartitionEffect::Kind::kLogStart: partition.logStart = effect.logStart; break;
   }
@@ -451,9 +452,8 @@ void LogStoreImpl::encodeMessages(const MessagesPart& part, const RecordBatchHea
          {part.batch, batch, first.base, first.firstRecord, first.count, first.attributes},
          group.entries.position()});
   }
-  bool watched = std::any_of(partitions.begin(), partitions.end(), [](const Partition* partition) {
-    return partition->watches != nullptr;
-  });
+  bool watched = std::any_of(partitions.begin(), partitions.end(),
+                             [](const Partition* partition) { return partition->watched(); });
   if (watched && part.batch.size() <= kMaxWatchedBatch) {
     group.watched.push_back({position, part.batch});
   }
@@ -511,14 +511,15 @@ Chunk& LogStoreImpl::chunkFor(Partition& partition, Segment& segment, Offset fir
 void LogStoreImpl::addToIndex(Partition& partition, Segment& segment, const IndexEntry& entry,
                               int32_t offsetCount) {
   Chunk& chunk = chunkFor(partition, segment, entry.base);
-  bool linkedBefore = chunk.minLink != UINT64_MAX;
   // Its share of a batch that others have too.
   uint64_t octets = entry.length;
   if (offsetCount > 0) octets = octets * entry.count / static_cast<uint64_t>(offsetCount);
   chunk.add(entry, octets);
   partition.bytes += octets;
   segment.indexBytes += kIndexEntryBytes;
-  if (!linkedBefore && chunk.minLink != UINT64_MAX) ++linkedChunks_;
+  if (entry.position >= chunk.base) return;
+  linkedFrom_ = std::min(linkedFrom_, entry.position.value());
+  linkedSince_ = std::min(linkedSince_, entry.position.value());
 }
 
 void LogStoreImpl::index(BatchPlace batch, int64_t maxTimestamp, int32_t offsetCount,
@@ -534,13 +535,12 @@ void LogStoreImpl::index(BatchPlace batch, int64_t maxTimestamp, int32_t offsetC
 
 void LogStoreImpl::rememberProducer(const MessagesPart& part, const RecordBatchHeader& header,
                                     BatchPlace batch, Partition& partition, CommitGroup& group) {
-  if (!partition.producers) partition.producers = std::make_unique<ProducerTable>();
   ProducerBatch remembered = producerBatch(header);
   remembered.base = placed_[0].base;
   remembered.position = batch.position;
   remembered.length = static_cast<uint32_t>(part.batch.size());
   ProducerId id(header.producerId);
-  partition.producers->add(id, remembered, clock_.wallMillis(), durableEnd_);
+  partition.producersToChange().add(id, remembered, clock_.wallMillis(), durableEnd_);
   group.producers.push_back({&partition, id});
   markDirty(partition);
 }
@@ -549,7 +549,7 @@ void LogStoreImpl::finishAppend(AppendRequest& request, const Appended& appended
                                 CommitGroup& group, size_t targetsFrom, bool& wake) {
   bool watched = false;
   for (size_t i = targetsFrom; i < group.targets.size() && !watched; ++i) {
-    watched = group.targets[i].partition->watches != nullptr;
+    watched = group.targets[i].partition->watched();
   }
   bool unwaited = request.durability == Durability::kUnwaited;
   group.hasWritten |= request.durability == Durability::kWritten;

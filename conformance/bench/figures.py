@@ -99,7 +99,39 @@ def idle():
               f"idle: {broker.resident_bytes() / (1 << 20):.1f} MiB resident")
 
 
-PARTS = {"idle": (idle,), "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,),
+def sleepers():
+    """Persistent sessions that sleep, each with a partition and a subscription of its own."""
+    count = int(os.environ.get("SLEEPERS", 1_000_000))
+
+    def told(what, broker):
+        octets = broker.resident_bytes()
+        print(f"  {what}: {octets / (1 << 20):,.0f} MiB resident, {octets / count:,.0f} octets a session")
+
+    def hop(what, broker):
+        took = run(broker, "mqtt_bench", broker.mqtt, 1, 1000, 64, 100)
+        print(f"  {what}: a QoS 1 hop at 100 a second takes {took['median_us']:,.0f} us, p99 {took['p99_us']:,.0f} us")
+
+    def restarted(what, broker, end):
+        began = time.monotonic()
+        end()
+        ended = time.monotonic()
+        broker.start(timeout=120)
+        print(f"  {what} took {ended - began:.1f} s, ready {time.monotonic() - ended:.1f} s later")
+        told("then", broker)
+
+    print(f"{count:,} sleeping sessions")
+    with Broker() as broker:
+        hop("before", broker)
+        made = run(broker, "mqtt_sessions", broker.mqtt, 0, count, 400)
+        print(f"  made at {made['sessions/s']:,.0f} a second")
+        told("made", broker)
+        restarted("kill -9", broker, broker.kill)
+        restarted("SIGTERM", broker, broker.stop)
+        hop("with them", broker)
+        told("afterwards", broker)
+
+
+PARTS = {"idle": (idle,), "sleepers": (sleepers,), "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,),
          "amqp": (amqp_figures,)}
 for chosen in sys.argv[3:] or PARTS:
     for part in PARTS[chosen]:

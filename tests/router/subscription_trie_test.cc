@@ -19,10 +19,11 @@ using testing::UnorderedElementsAre;
 /// Subscriptions named by their number; the session is never looked at.
 class TrieTest : public testing::Test {
  protected:
-  SubscriptionTrie::Place add(const std::string& filter, uint32_t number) {
+  SubscriptionTrie::Place add(const std::string& filter, uint32_t number,
+                              SubscriptionTrie::Place before = nullptr) {
     TrieEntry entry;
     entry.number = number;
-    return trie_.add(filterOf(filter), entry);
+    return trie_.add(filterOf(filter), entry, before);
   }
   std::vector<uint32_t> match(const std::string& address) const {
     std::vector<uint32_t> numbers;
@@ -85,14 +86,19 @@ TEST_F(TrieTest, RestInTheMiddle) {
 
 TEST_F(TrieTest, ReplacesAndRemoves) {
   auto place = add("a/+", 1);
-  EXPECT_EQ(add("a/+", 1), place);
+  EXPECT_EQ(add("a/+", 1, place), place);
   EXPECT_EQ(trie_.size(), 1U);
-  add("a/+", 2);
+  auto other = add("a/+", 2);
   uint64_t before = trie_.generation();
-  trie_.remove(place, nullptr, 1);
+  trie_.remove(place);
   EXPECT_GT(trie_.generation(), before);
   EXPECT_THAT(match("a/b"), ElementsAre(2));
-  trie_.remove(place, nullptr, 2);
+  other = add("c/#", 3, other);
+  EXPECT_EQ(trie_.size(), 1U);
+  EXPECT_THAT(match("a/b"), IsEmpty());
+  EXPECT_FALSE(trie_.couldMatchTopic("a"));
+  EXPECT_THAT(match("c/d"), ElementsAre(3));
+  trie_.remove(other);
   EXPECT_EQ(trie_.size(), 0U);
   EXPECT_THAT(match("a/b"), IsEmpty());
   EXPECT_FALSE(trie_.couldMatchTopic("a"));
@@ -101,7 +107,7 @@ TEST_F(TrieTest, ReplacesAndRemoves) {
 TEST_F(TrieTest, ManyChildrenComeAndGo) {
   std::vector<SubscriptionTrie::Place> places;
   for (uint32_t i = 0; i < 100; ++i) places.push_back(add("d/" + std::to_string(i) + "/cmd", i));
-  for (uint32_t i = 0; i < 100; i += 2) trie_.remove(places[i], nullptr, i);
+  for (uint32_t i = 0; i < 100; i += 2) trie_.remove(places[i]);
   for (uint32_t i = 0; i < 100; ++i) {
     auto found = match("d/" + std::to_string(i) + "/cmd");
     if (i % 2 == 0) {
@@ -110,6 +116,16 @@ TEST_F(TrieTest, ManyChildrenComeAndGo) {
       EXPECT_THAT(found, ElementsAre(i));
     }
   }
+}
+
+TEST_F(TrieTest, ManyShareAFilter) {
+  std::vector<SubscriptionTrie::Place> places;
+  for (uint32_t i = 0; i < 100; ++i) places.push_back(add("all/+", i));
+  // From the ends and from between.
+  for (uint32_t i : {0, 99, 50, 51, 49, 1, 98}) trie_.remove(places[i]);
+  auto found = match("all/x");
+  EXPECT_EQ(found.size(), 93U);
+  EXPECT_THAT(found, testing::Not(testing::Contains(testing::AnyOf(0, 1, 49, 50, 51, 98, 99))));
 }
 
 TEST_F(TrieTest, KnowsWhichTopicsCouldMatch) {
@@ -149,8 +165,8 @@ TEST_F(TrieTest, AgreesWithThePlainRule) {
     levelsOf(addressOf(address), split);
     for (uint32_t f = 0; f < filters.size(); ++f) {
       TopicFilter filter = filterOf(filters[f]);
-      bool hidden = hiddenFromWildcards(split[0]) &&
-                    filter.levels[0].kind != FilterLevel::Kind::kLiteral;
+      bool hidden =
+          hiddenFromWildcards(split[0]) && filter.levels[0].kind != FilterLevel::Kind::kLiteral;
       if (!hidden && levelsMatch(filter.levels, 0, split)) expected.push_back(f);
     }
     EXPECT_THAT(match(address), testing::UnorderedElementsAreArray(expected)) << address;
