@@ -92,7 +92,10 @@ void Session::restore(const SessionState& state, int64_t nowMonotonic, int64_t n
   int64_t awayMs = std::max<int64_t>(0, nowWall - disconnectedWallMs_);
   disconnectedAt_ = nowMonotonic - awayMs * 1000;
   phase_ = Phase::kDetached;
-  if (auto ends = core_.store.ends(state.inbox)) inbox_->allMayHaveBeenSent(ends->end);
+}
+
+void Session::restoreEnd() {
+  if (auto ends = core_.store.ends(inbox())) inbox_->allMayHaveBeenSent(ends->end);
 }
 
 void Session::restoreSubscription(const SubscriptionState& state) {

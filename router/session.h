@@ -59,6 +59,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   void giveInbox(PartitionId inbox, uint32_t expirySeconds, std::string user);
   /// As it was journaled; connected or not then, it is disconnected now.
   void restore(const SessionState& state, int64_t nowMonotonic, int64_t nowWall);
+  /// Asks the store how far the inbox reaches. Quickest in the inboxes' order, with a million.
+  void restoreEnd();
   void restoreSubscription(const SubscriptionState& state);
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
   void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }

@@ -64,6 +64,7 @@ Result<> SessionRegistry::load() {
   if (!result) return result;
   core_.metrics.sessions.set(static_cast<int64_t>(sessions_.size()));
   std::sort(byInbox.begin(), byInbox.end());
+  for (const auto& [inbox, session] : byInbox) session->restoreEnd();
   return loadSubscriptions(byInbox);
 }
 

@@ -156,6 +156,7 @@ Result<OffsetSet> LogStoreImpl::findSuperseded(const CompactionDue& due) {
 /// Finds what is superseded and adds the segments that are worth rewriting for it to `scattered`.
 Result<> LogStoreImpl::planCompaction(std::vector<std::shared_ptr<Segment>>& scattered) {
   superseded_.clear();
+  if (!anyCompacted_) return {};
   struct Share {
     uint64_t octets = 0;
     bool overdue = false;

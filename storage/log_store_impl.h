@@ -338,6 +338,7 @@ class LogStoreImpl final : public LogStore {
   std::thread writer_;
 
   // Maintenance's.
+  bool anyCompacted_ = false;                              ///< as of moveLogStarts()' last look
   std::unordered_map<PartitionId, Offset> compactedTo_;    ///< in this run
   std::unordered_map<PartitionId, OffsetSet> superseded_;  ///< of the round that is going on
   std::atomic<bool> stopping_{false};

@@ -60,9 +60,11 @@ Result<> LogStoreImpl::appendChanges(std::vector<StateChange> changes) {
 Result<> LogStoreImpl::moveLogStarts() {
   int64_t nowMs = clock_.wallMillis();
   bool rollWanted = false;
+  bool compacted = false;
   std::vector<StateChange> changes;
   auto visit = [&](Partition& partition) {
     if (partition.deleted) return;
+    compacted |= partition.retention().compaction != nullptr;
     ProducerTable* producers = partition.producers();
     if (producers != nullptr && producers->expire(nowMs - kProducerExpiryMs, durableEnd_)) {
       markDirty(partition);
@@ -76,6 +78,7 @@ Result<> LogStoreImpl::moveLogStarts() {
   };
   // What is missed has its turn at the next round.
   if (auto done = visitPartitions(visit, append); !done) return done;
+  anyCompacted_ = compacted;
   if (!changes.empty()) {
     if (auto done = appendChanges(std::move(changes)); !done) return done;
   }
