@@ -9,6 +9,12 @@
 #include "router/state_codec.h"
 
 namespace polylog::router {
+namespace {
+
+/// Looked through in one hold of the lock.
+constexpr size_t kBucketsAtOnce = 1024;
+
+}  // namespace
 
 struct SessionRegistry::Opening {
   PrincipalRef principal;
@@ -126,11 +132,14 @@ void SessionRegistry::stop(Worker& worker) {
 std::vector<std::shared_ptr<Session>> SessionRegistry::sessionsOf(
     uint32_t worker, bool (*wanted)(const Session& session)) const {
   std::vector<SessionRef> found;
-  std::lock_guard lock(mutex_);
-  sessions_.forEach([&](Session& session) {
+  auto visit = [&](Session& session) {
     if (session.worker() == worker && wanted(session)) found.push_back(session.shared_from_this());
-  });
-  return found;
+  };
+  for (size_t bucket = 0;; bucket += kBucketsAtOnce) {
+    std::lock_guard lock(mutex_);
+    if (bucket >= sessions_.buckets()) return found;
+    sessions_.visit(bucket, bucket + kBucketsAtOnce, visit);
+  }
 }
 
 // ---------------------------------------------------------------- opening
@@ -444,8 +453,10 @@ void SessionRegistry::list(Done<std::vector<SessionInfo>> done) {
       std::lock_guard lock(gather->mutex);
       std::move(mine.begin(), mine.end(), std::back_inserter(gather->all));
       if (--gather->left > 0) return;
-      std::sort(gather->all.begin(), gather->all.end(),
-                [](const auto& a, const auto& b) { return a.clientId < b.clientId; });
+      std::ranges::sort(gather->all, {}, &SessionInfo::clientId);
+      // Seen twice, while others came.
+      auto twice = std::ranges::unique(gather->all, {}, &SessionInfo::clientId);
+      gather->all.erase(twice.begin(), twice.end());
       caller->post([gather] { gather->done(std::move(gather->all)); });
     });
   }

@@ -79,6 +79,7 @@ class SessionRegistry {
   void runDeadlines(Worker& worker);
   void arm(Worker& worker);
   void cancelWake(Session& session);
+  /// The worker's, those that come or go meanwhile with luck; one may be named twice.
   std::vector<SessionRef> sessionsOf(uint32_t worker, bool (*wanted)(const Session& session)) const;
   Result<> loadSubscriptions(const ByInbox& byInbox);
 
