@@ -56,7 +56,10 @@ TEST_F(SleepersTest, HaveTheSameAfterARestart) {
 TEST_F(SleepersTest, LeaveBehindWhatAConnectionNeeded) {
   if (!test::heapInUse()) GTEST_SKIP() << "another allocator counts otherwise";
   make([this](TestClient& client) {
-    on(0, [&] { client.session->setWill(Will{.topic = "wills", .delaySeconds = 60}); });
+    Will will;
+    will.topic = "wills";
+    will.delaySeconds = 60;
+    on(0, [&] { client.session->setWill(will); });
     publish({{"elsewhere/" + client.id, "once", kQos2, false, uint16_t{7}}}, &client);
     settle();
     subscribe(client, "second/" + client.id, kQos1);
