@@ -15,7 +15,8 @@ enum class Operation : uint8_t {
   kRead,      ///< fetch, subscribe, look at
   kWrite,     ///< publish, produce
   kCreate,
-  kDelete,
+  kDelete,    ///< a topic's records too
+  kAlter,     ///< a topic's configuration, its number of partitions
   kDescribe,  ///< list, see
   kJoin,      ///< take part in a group, commit its offsets
 };

@@ -146,12 +146,13 @@ Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protoco
   request.durability = durability;
   request.sink = &worker.sink;
   TopicRef made = topic;
-  request.done = [this, made, done = std::move(done)](
-                     const Result<storage::Appended>& result) mutable {
+  request.done = [this, made,
+                  done = std::move(done)](const Result<storage::Appended>& result) mutable {
     if (!result) {
       ++core_.writeFailures;
       erase(made);
     }
+    finished(made->name);
     if (!done) return;
     if (result) {
       done(made);
@@ -163,6 +164,7 @@ Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protoco
     return std::unexpected(appended.error());
   }
   insert(made);
+  turns_.try_emplace(made->name);  // whoever changes it builds on what is durable
   return made;
 }
 
@@ -174,7 +176,8 @@ Result<TopicRef> Catalogue::forPublish(Worker& worker, BytesView name, Protocol 
   if (!core_.options.autoCreateTopics) {
     return fail(ErrorKind::kNotFound,
                 fmt::format("no topic '{}', and topics don't come by themselves "
-                            "(topics.auto_create)", name));
+                            "(topics.auto_create)",
+                            name));
   }
   std::lock_guard lock(creation_);
   if (TopicRef topic = find(name)) return topic;  // somebody was faster
@@ -188,10 +191,11 @@ Result<TopicRef> Catalogue::forPublish(Worker& worker, BytesView name, Protocol 
     if (byDevices >= core_.options.maxTopicsByDevices) {
       overflowed = true;
       if (!warned_.exchange(true)) {
-        logWarning(fmt::format("{} topics were made by MQTT or AMQP publishes, the most allowed "
-                               "(topics.max_by_devices); what is published to further names, '{}' "
-                               "the first, goes to topic 'mqtt' with the full name as key",
-                               byDevices, name));
+        logWarning(
+            fmt::format("{} topics were made by MQTT or AMQP publishes, the most allowed "
+                        "(topics.max_by_devices); what is published to further names, '{}' "
+                        "the first, goes to topic 'mqtt' with the full name as key",
+                        byDevices, name));
       }
       if (TopicRef topic = find(kOverflowTopic)) return topic;
       made = kOverflowTopic;
@@ -211,31 +215,6 @@ void Catalogue::create(Worker& worker, TopicSpec spec, Protocol protocol,
                    [shared](Result<TopicRef> result) { (*shared)(std::move(result)); });
   if (made) return;
   worker.later([shared, error = made.error()] { (*shared)(std::unexpected(error)); });
-}
-
-void Catalogue::remove(Worker& worker, const std::string& name, Done<Result<TopicRef>> done) {
-  auto shared = std::make_shared<Done<Result<TopicRef>>>(std::move(done));
-  auto refuse = [&](Error error) {
-    worker.later([shared, error = std::move(error)] { (*shared)(std::unexpected(error)); });
-  };
-  std::lock_guard lock(creation_);
-  TopicRef topic = find(name);
-  if (!topic) return refuse({ErrorKind::kNotFound, fmt::format("no topic '{}'", name)});
-  storage::AppendRequest request;
-  request.state.push_back({storage::StateTable::kTopic, name, std::nullopt});
-  for (PartitionId id : topic->partitions) request.state.push_back(storage::partitionDeleted(id));
-  request.durability = storage::Durability::kSynced;
-  request.sink = &worker.sink;
-  request.done = [this, topic, shared](const Result<storage::Appended>& result) {
-    if (result) return (*shared)(topic);
-    ++core_.writeFailures;
-    insert(topic);  // unless there is a new one of the name by now
-    (*shared)(std::unexpected(result.error()));
-  };
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    return refuse(appended.error());
-  }
-  erase(topic);
 }
 
 }  // namespace polylog::router

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
@@ -31,24 +33,48 @@ class Catalogue {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
 
   /// For a publish: the topic, made if it may come by itself; past the limit of topics made by
-  /// devices the topic `mqtt`, and `overflowed` is set. kNotFound, kInvalid, kBusy, append's errors.
+  /// devices the topic `mqtt`, and `overflowed` is set. kNotFound, kInvalid, kBusy, append's
+  /// errors.
   Result<TopicRef> forPublish(Worker& worker, BytesView name, Protocol protocol, bool& overflowed);
 
   /// `done` on the worker when it is durable. kAlreadyExists, kInvalid, kBusy, append's errors.
   void create(Worker& worker, TopicSpec spec, Protocol protocol, Done<Result<TopicRef>> done);
   /// `done` on the worker when it is durable, with the topic that there was.
   void remove(Worker& worker, const std::string& name, Done<Result<TopicRef>> done);
+  /// Broker::alterTopic and growTopic. What they change is seen once it is durable.
+  void alter(Worker& worker, const std::string& name, Broker::ConfigChange change,
+             Done<Result<TopicRef>> done);
+  void grow(Worker& worker, const std::string& name, int32_t partitions,
+            Done<Result<TopicRef>> done);
+  TopicConfig defaultsFor(Protocol protocol) const;
 
  private:
+  /// Makes a topic another one, and what belongs into the same entry.
+  using Change =
+      std::move_only_function<Result<>(Topic& topic, std::vector<storage::StateChange>& state)>;
+  /// One of the things done to a topic in turn, under the creation lock. True: a write is under
+  /// way, at whose end it calls finished().
+  using Step = std::move_only_function<bool()>;
+  void inTurn(const std::string& name, Step step);
+  void finished(const std::string& name);
+  void changeInTurn(Worker& worker, const std::string& name, Change change,
+                    Done<Result<TopicRef>> done);
+  bool changeLocked(Worker& worker, const std::string& name, Change& change,
+                    const std::shared_ptr<Done<Result<TopicRef>>>& done);
+  void removeLocked(Worker& worker, const std::string& name,
+                    const std::shared_ptr<Done<Result<TopicRef>>>& done);
+  void replace(const TopicRef& old, const TopicRef& changed);
+
   using Finished = std::move_only_function<void(Result<TopicRef>)>;
   Result<TopicRef> createLocked(Worker& worker, TopicSpec spec, Protocol protocol,
                                 storage::Durability durability, Finished done);
   void insert(TopicRef topic);
   void erase(const TopicRef& topic);
-  TopicConfig defaultsFor(Protocol protocol) const;
 
   Core& core_;
   std::mutex creation_;
+  /// Topics with a write under way, and what waits for its end. Guarded by creation_.
+  std::map<std::string, std::deque<Step>, std::less<>> turns_;
   mutable std::shared_mutex mutex_;
   std::map<std::string, TopicRef, std::less<>> sorted_;
   std::unordered_map<std::string, TopicRef, TextHash, std::equal_to<>> byName_;

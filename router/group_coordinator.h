@@ -35,6 +35,7 @@ class GroupCoordinator {
   void fetchOffsets(std::string group,
                     std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                     Done<Result<std::vector<GroupOffset>>> done);
+  void deleteOffsets(GroupOffsetDeletion deletion, Done<Result<std::vector<Result<>>>> done);
   void list(Done<std::vector<GroupDescription>> done);
   void describe(std::string group, Done<Result<GroupDescription>> done);
   void remove(std::string group, Done<Result<>> done);
@@ -59,6 +60,10 @@ class GroupCoordinator {
 
   void commitHere(Owned& owned, GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
   Result<TopicId> checkOffset(const GroupOffset& offset) const;
+  void deleteOffsetsHere(Owned& owned, GroupOffsetDeletion deletion,
+                         Done<Result<std::vector<Result<>>>> done);
+  void journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
+                       std::move_only_function<void(Result<>)> done);
   void committed(Owned& owned, CommitCall& call, const Result<storage::Appended>& result);
   void removeHere(Owned& owned, const std::string& group, Done<Result<>> done);
   void deleteEventually(Owned& owned, std::vector<storage::StateChange> state);

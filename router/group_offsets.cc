@@ -12,10 +12,9 @@ namespace polylog::router {
 
 void GroupCoordinator::commit(GroupCommit commit, Done<Result<std::vector<Result<>>>> done) {
   std::string name = commit.group;
-  onOwner(name, [this, commit = std::move(commit),
-                 done = backHere(std::move(done))](Owned& owned) mutable {
-    commitHere(owned, std::move(commit), std::move(done));
-  });
+  onOwner(name,
+          [this, commit = std::move(commit), done = backHere(std::move(done))](
+              Owned& owned) mutable { commitHere(owned, std::move(commit), std::move(done)); });
 }
 
 Result<TopicId> GroupCoordinator::checkOffset(const GroupOffset& offset) const {
@@ -103,8 +102,8 @@ void GroupCoordinator::committed(Owned& owned, CommitCall& call,
     Entry::Place& place = at->second;
     --place.onTheirWay;
     if (result) {
-      place.committed = OffsetState{offset.offset, offset.leaderEpoch, call.nowMs,
-                                    std::move(offset.metadata)};
+      place.committed =
+          OffsetState{offset.offset, offset.leaderEpoch, call.nowMs, std::move(offset.metadata)};
     } else if (!place.committed && place.onTheirWay == 0) {
       // What an earlier group or topic of the name has left may have been spared for this.
       nothing.push_back({storage::StateTable::kGroupOffset,
@@ -155,6 +154,75 @@ void GroupCoordinator::fetchOffsets(
     }
     done(std::move(offsets));
   });
+}
+
+void GroupCoordinator::deleteOffsets(GroupOffsetDeletion deletion,
+                                     Done<Result<std::vector<Result<>>>> done) {
+  std::string name = deletion.group;
+  onOwner(name, [this, deletion = std::move(deletion),
+                 done = backHere(std::move(done))](Owned& owned) mutable {
+    deleteOffsetsHere(owned, std::move(deletion), std::move(done));
+  });
+}
+
+/// They go from memory at once, as a deleted group's do, and are told as gone when the journal has
+/// it. What is being committed just now stays: it comes after this.
+void GroupCoordinator::deleteOffsetsHere(Owned& owned, GroupOffsetDeletion deletion,
+                                         Done<Result<std::vector<Result<>>>> done) {
+  const std::string& group = deletion.group;
+  Entry* entry = find(owned, group);
+  if (entry == nullptr) return done(noGroup(group));
+  Result<std::set<std::string>> inUse;
+  if (entry->group->hasMembers()) inUse = deletion.topicsInUse(entry->group->describe());
+  if (!inUse) return done(std::unexpected(inUse.error()));
+  std::vector<Result<>> results;
+  std::vector<storage::StateChange> state;
+  for (auto& [topic, partition] : deletion.partitions) {
+    Result<>& result = results.emplace_back();
+    if (inUse->contains(topic)) {
+      result = fail(ErrorKind::kInUse, fmt::format("group '{}' reads topic '{}'", group, topic));
+      continue;
+    }
+    auto at = entry->offsets.find({topic, partition});
+    if (at == entry->offsets.end() || at->second.onTheirWay > 0) continue;
+    state.push_back(
+        {storage::StateTable::kGroupOffset, groupOffsetKey(group, topic, partition), std::nullopt});
+    entry->offsets.erase(at);
+  }
+  if (state.empty()) return done(std::move(results));
+  journalDeletion(owned, std::move(state),
+                  [done = std::move(done), results = std::move(results)](Result<> result) mutable {
+                    if (!result) return done(std::unexpected(result.error()));
+                    done(std::move(results));
+                  });
+}
+
+/// Of what is gone from memory. `done` when all of it is durable; what could not be journaled
+/// follows as soon as it can be.
+void GroupCoordinator::journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
+                                       std::move_only_function<void(Result<>)> done) {
+  auto told = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
+  auto all = std::make_shared<std::vector<storage::StateChange>>(state);
+  auto failed = [this, &owned, all, told](const Error& error) {
+    deleteEventually(owned, std::move(*all));
+    (*told)(std::unexpected(error));
+  };
+  while (!state.empty()) {
+    storage::AppendRequest request;
+    request.state = takePiece(state);
+    request.durability = storage::Durability::kSynced;
+    if (state.empty()) {  // the last is durable after all the others, or fails with them
+      request.sink = &owned.worker.sink;
+      request.done = [this, told, failed](const Result<storage::Appended>& result) {
+        if (result) return (*told)({});
+        ++core_.writeFailures;
+        failed(result.error());
+      };
+    }
+    if (auto appended = core_.store.append(std::move(request)); !appended) {
+      return failed(appended.error());
+    }
+  }
 }
 
 void GroupCoordinator::topicDeleted(std::string topic, Task done) {

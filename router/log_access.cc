@@ -97,6 +97,21 @@ Result<> LogAccess::requireKeys(const SharedBytes& batch) const {
   return fail(ErrorKind::kInvalid, "a record without a key, but the topic is compacted");
 }
 
+Result<> LogAccess::recompress(const Topic& topic, const RecordBatchHeader& header, int64_t limit,
+                               SharedBytes& batch) const {
+  const std::optional<Compression>& wanted = topic.config.compression;
+  if (!wanted || *wanted == header.compression()) return {};
+  auto packed = recompressRecordBatch(batch, core_.options.maxDecodedBytes, *wanted);
+  if (!packed) return std::unexpected(packed.error());
+  if (static_cast<int64_t>(packed->size()) > limit) {
+    return fail(ErrorKind::kTooLarge,
+                fmt::format("a batch of {} octets as topic '{}' compresses it, {} at most",
+                            packed->size(), topic.name, limit));
+  }
+  batch = SharedBytes::own(std::move(*packed));
+  return {};
+}
+
 Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
                                                   ProduceBatch& batch, TopicRef& topic,
                                                   int64_t& stampedMs) {
@@ -117,9 +132,8 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
   int64_t limit = topic->config.maxBatchBytes >= 0 ? topic->config.maxBatchBytes
                                                    : core_.options.maxMessageBytes;
   if (static_cast<int64_t>(batch.batch.size()) > limit) {
-    return fail(ErrorKind::kTooLarge,
-                fmt::format("a batch of {} octets for topic '{}', {} at most", batch.batch.size(),
-                            batch.topic, limit));
+    return fail(ErrorKind::kTooLarge, fmt::format("a batch of {} octets for topic '{}', {} at most",
+                                                  batch.batch.size(), batch.topic, limit));
   }
   if (header->control()) return fail(ErrorKind::kInvalid, "control batches are the broker's own");
   if (header->transactional()) {
@@ -130,6 +144,9 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
   }
   if (topic->config.cleanup.compacts) {
     if (auto keyed = requireKeys(batch.batch); !keyed) return std::unexpected(keyed.error());
+  }
+  if (auto packed = recompress(*topic, *header, limit, batch.batch); !packed) {
+    return std::unexpected(packed.error());
   }
   core_.metrics.recordsIn(principal->protocol).add(header->recordCount);
   core_.metrics.bytesIn(principal->protocol).add(static_cast<int64_t>(batch.batch.size()));
@@ -146,7 +163,7 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
   part.targets.push_back({topic->partitions[static_cast<size_t>(batch.partition)], 0, 0, 0});
   part.checkProducer = header->producerId >= 0;
   part.routeAfterCommit = core_.feed->wants(*topic);
-  request.durability = !batch.waitForDurability ? storage::Durability::kUnwaited
+  request.durability = !batch.waitForDurability                    ? storage::Durability::kUnwaited
                        : topic->config.flush == FlushPolicy::kSafe ? storage::Durability::kSynced
                                                                    : storage::Durability::kWritten;
   return request;
@@ -194,8 +211,7 @@ void LogAccess::produce(const PrincipalRef& principal, ProduceBatch batch,
 
 void LogAccess::initProducer(std::optional<ProducerIdentity> current,
                              Done<Result<ProducerIdentity>> done) {
-  if (current && current->epoch >= 0 &&
-      current->epoch < std::numeric_limits<int16_t>::max() - 1) {
+  if (current && current->epoch >= 0 && current->epoch < std::numeric_limits<int16_t>::max() - 1) {
     ProducerIdentity next{current->id, static_cast<int16_t>(current->epoch + 1)};
     core_.here().later([done = std::move(done), next]() mutable { done(next); });
     return;

@@ -1,5 +1,5 @@
-// The log side of the broker: producing batches as they come, reading them, waiting for more, finding
-// offsets by time, and producer ids. Any worker.
+// The log side of the broker: producing batches as they come, reading them, waiting for more,
+// finding offsets by time, and producer ids. Any worker.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/model/broker.h"
+#include "core/model/record_batch.h"
 #include "router/core.h"
 
 namespace polylog::router {
@@ -25,12 +26,19 @@ class LogAccess {
                                                    int64_t timestampMs);
   Result<std::optional<OffsetAtTime>> offsetOfMaxTimestamp(const std::string& topic,
                                                            int32_t partition);
+  /// Broker::deleteRecords.
+  void deleteRecords(const std::string& topic, int32_t partition, std::optional<Offset> before,
+                     Done<Result<Offset>> done);
+  Result<std::vector<ActiveProducer>> activeProducers(const std::string& topic, int32_t partition);
   void initProducer(std::optional<ProducerIdentity> current, Done<Result<ProducerIdentity>> done);
 
  private:
   Result<PartitionId> partitionOf(const std::string& topic, int32_t partition) const;
   /// Of a topic that is compacted.
   Result<> requireKeys(const SharedBytes& batch) const;
+  /// Gives the batch the compression that its topic's batches have.
+  Result<> recompress(const Topic& topic, const RecordBatchHeader& header, int64_t limit,
+                      SharedBytes& batch) const;
   Result<storage::AppendRequest> prepare(const PrincipalRef& principal, ProduceBatch& batch,
                                          TopicRef& topic, int64_t& stampedMs);
 

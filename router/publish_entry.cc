@@ -29,7 +29,9 @@ void Publisher::gather(Call& call) {
   for (Prepared& prepared : scratch.prepared) addRecord(call, prepared, call.anyInbox);
   for (size_t i = 0; i < scratch.groupCount; ++i) {
     Group& group = scratch.groups[i];
-    std::string batch = group.builder.finish();
+    Compression codec = Compression::kNone;
+    if (group.topic && group.topic->config.compression) codec = *group.topic->config.compression;
+    std::string batch = group.builder.finish(codec);
     if (group.topic && group.topic->config.logAppendTime) stampBatch(batch, call.now);
     group.batch = SharedBytes::own(std::move(batch));
   }

@@ -125,6 +125,22 @@ class RouterImpl final : public Router {
     return logs_.offsetOfMaxTimestamp(topic, partition);
   }
 
+  void deleteRecords(const PrincipalRef& principal, const std::string& topic, int32_t partition,
+                     std::optional<Offset> before, Done<Result<Offset>> done) override {
+    if (auto ok = permitted(principal, Operation::kDelete, topic); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    logs_.deleteRecords(topic, partition, before, std::move(done));
+  }
+  Result<std::vector<ActiveProducer>> activeProducers(const PrincipalRef& principal,
+                                                      const std::string& topic,
+                                                      int32_t partition) override {
+    if (auto ok = permitted(principal, Operation::kRead, topic); !ok) {
+      return std::unexpected(ok.error());
+    }
+    return logs_.activeProducers(topic, partition);
+  }
+
   // ---- catalogue
   TopicRef findTopic(const PrincipalRef& principal, const std::string& name) override {
     TopicRef topic = core_.catalogue->find(name);
@@ -150,6 +166,23 @@ class RouterImpl final : public Router {
   }
   void deleteTopic(const PrincipalRef& principal, const std::string& name,
                    Done<Result<>> done) override;
+  TopicConfig topicDefaults(Protocol origin) const override {
+    return core_.catalogue->defaultsFor(origin);
+  }
+  void alterTopic(const PrincipalRef& principal, const std::string& name, ConfigChange change,
+                  Done<Result<TopicRef>> done) override {
+    if (auto ok = permitted(principal, Operation::kAlter, name); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    core_.catalogue->alter(core_.here(), name, std::move(change), std::move(done));
+  }
+  void growTopic(const PrincipalRef& principal, const std::string& name, int32_t partitions,
+                 Done<Result<TopicRef>> done) override {
+    if (auto ok = permitted(principal, Operation::kAlter, name); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    core_.catalogue->grow(core_.here(), name, partitions, std::move(done));
+  }
   bool autoCreateTopics() const override { return core_.options.autoCreateTopics; }
 
   // ---- cluster facts
@@ -242,6 +275,13 @@ class RouterImpl final : public Router {
     if (!groupPermits(principal, Operation::kDelete, group))
       return refuseGroup(std::move(done), group);
     core_.groups->remove(std::move(group), std::move(done));
+  }
+  void deleteOffsets(const PrincipalRef& principal, GroupOffsetDeletion deletion,
+                     Done<Result<std::vector<Result<>>>> done) override {
+    if (!groupPermits(principal, Operation::kDelete, deletion.group)) {
+      return refuseGroup(std::move(done), deletion.group);
+    }
+    core_.groups->deleteOffsets(std::move(deletion), std::move(done));
   }
 
   // ---- producers

@@ -9,6 +9,8 @@ namespace {
 
 constexpr uint8_t kVersion = 1;
 constexpr BytesView kTagPrefix = "tag/";
+/// In place of a topic's compression.
+constexpr uint8_t kAsTheyCame = 255;
 
 std::unexpected<Error> unreadable(const char* what, BytesView key) {
   return fail(ErrorKind::kCorrupt,
@@ -76,6 +78,7 @@ std::string encodeTopic(const Topic& topic) {
   out.i64(cleanup.maxCompactionLagMs);
   out.i64(cleanup.deleteRetentionMs);
   out.i32(cleanup.minDirtyPercent);
+  out.u8(config.compression ? static_cast<uint8_t>(*config.compression) : kAsTheyCame);
   return out.take();
 }
 
@@ -108,6 +111,13 @@ Result<Topic> decodeTopic(BytesView name, BytesView value) {
   cleanup.maxCompactionLagMs = in.i64();
   cleanup.deleteRetentionMs = in.i64();
   cleanup.minDirtyPercent = in.i32();
+  // Topics written before there was a choice end here.
+  uint8_t compression = in.remaining() > 0 ? in.u8() : kAsTheyCame;
+  if (compression <= static_cast<uint8_t>(Compression::kZstd)) {
+    config.compression = static_cast<Compression>(compression);
+  } else if (compression != kAsTheyCame) {
+    return unreadable("topic", name);
+  }
   if (!in.complete() || topic.partitions.empty() || topic.origin > Protocol::kRocketMq) {
     return unreadable("topic", name);
   }

@@ -188,6 +188,16 @@ Result<PartitionEnds> LogStoreImpl::ends(PartitionId id) const {
                        static_cast<int64_t>(partition->bytes)};
 }
 
+Result<std::vector<ProducerInfo>> LogStoreImpl::producers(PartitionId id) const {
+  Lock lock(mutex_);
+  const Partition* partition = findPartition(id);
+  if (partition == nullptr) {
+    return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
+  }
+  if (!partition->producers) return std::vector<ProducerInfo>();
+  return partition->producers->list();
+}
+
 LogStore::WatchId LogStoreImpl::watch(PartitionId id, Offset offset, CompletionSink& sink,
                                       std::move_only_function<void()> task) {
   bool wake = false;

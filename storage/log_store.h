@@ -170,6 +170,14 @@ struct PartitionEnds {
   int64_t bytes = 0;     ///< of batches, roughly (for retention and listings)
 };
 
+/// What is remembered of an idempotent producer in a partition.
+struct ProducerInfo {
+  ProducerId id;
+  int16_t epoch = 0;
+  int32_t lastSequence = -1;
+  int64_t lastMs = 0;  ///< when its last batch was appended
+};
+
 /// A batch that asked for routing after its commit.
 struct CommittedBatch {
   PartitionId partition;
@@ -237,6 +245,9 @@ class LogStore {
   virtual Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) = 0;
   /// The offset of the batch with the largest timestamp, or nullopt when empty.
   virtual Result<std::optional<Offset>> offsetOfMaxTimestamp(PartitionId partition) = 0;
+
+  /// The idempotent producers that appended lately, by id.
+  virtual Result<std::vector<ProducerInfo>> producers(PartitionId partition) const = 0;
 
   using WatchId = uint64_t;
   /// Runs `task` once through `sink` as soon as the partition's high watermark is above `offset`

@@ -77,6 +77,7 @@ class LogStoreImpl final : public LogStore {
   Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from, size_t maxBytes) override;
   Result<SharedBytes> readAt(BatchPlace place) override;
   Result<PartitionEnds> ends(PartitionId partition) const override;
+  Result<std::vector<ProducerInfo>> producers(PartitionId partition) const override;
   Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) override;
   Result<std::optional<Offset>> offsetOfMaxTimestamp(PartitionId partition) override;
   WatchId watch(PartitionId partition, Offset offset, CompletionSink& sink,

@@ -98,6 +98,18 @@ bool ProducerTable::expire(int64_t cutMs, Position durable) {
          }) != 0;
 }
 
+std::vector<ProducerInfo> ProducerTable::list() const {
+  std::vector<ProducerInfo> all;
+  all.reserve(producers_.size());
+  for (const auto& [id, producer] : producers_) {
+    if (producer.batches.empty()) continue;  // a failed write took them all back
+    const ProducerBatch& last = producer.batches.back();
+    all.push_back({id, last.epoch, last.lastSequence, producer.lastMs});
+  }
+  std::ranges::sort(all, {}, &ProducerInfo::id);
+  return all;
+}
+
 void ProducerTable::encode(ByteWriter& out, Position durable) const {
   out.varuint(producers_.size());
   for (const auto& [id, producer] : producers_) {

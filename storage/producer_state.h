@@ -11,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/strong.h"
 #include "core/model/record_batch.h"
+#include "storage/log_store.h"
 
 namespace polylog::storage {
 
@@ -51,6 +52,7 @@ class ProducerTable {
   /// Forgets producers silent since before `cutMs`. True when there were any.
   bool expire(int64_t cutMs, Position durable);
   bool empty() const { return producers_.empty(); }
+  std::vector<ProducerInfo> list() const;
 
   /// What is durable: nothing at or above `durable`.
   void encode(ByteWriter& out, Position durable) const;

@@ -118,6 +118,13 @@ struct ProducerIdentity {
   int16_t epoch = 0;
 };
 
+/// What a partition remembers of an idempotent producer.
+struct ActiveProducer {
+  ProducerIdentity producer;
+  int32_t lastSequence = -1;
+  int64_t lastMs = -1;  ///< of its last batch, by the broker's clock
+};
+
 /// Cancels a wait when destroyed. Only on the thread that began it.
 class WaitHandle {
  public:
@@ -178,6 +185,14 @@ class Broker {
   virtual Result<std::optional<OffsetAtTime>> offsetOfMaxTimestamp(const PrincipalRef& principal,
                                                                    const std::string& topic,
                                                                    int32_t partition) = 0;
+  /// Records below `before` (nothing: all there are) are gone for good. `done` with where the log
+  /// starts, when that is durable. kNotFound; kOutOfRange beyond the high watermark.
+  virtual void deleteRecords(const PrincipalRef& principal, const std::string& topic,
+                             int32_t partition, std::optional<Offset> before,
+                             Done<Result<Offset>> done) = 0;
+  virtual Result<std::vector<ActiveProducer>> activeProducers(const PrincipalRef& principal,
+                                                              const std::string& topic,
+                                                              int32_t partition) = 0;
 
   // ---- catalogue
   // ----------------------------------------------------------------------------------
@@ -191,6 +206,17 @@ class Broker {
                            Done<Result<TopicRef>> done) = 0;
   virtual void deleteTopic(const PrincipalRef& principal, const std::string& name,
                            Done<Result<>> done) = 0;
+  /// What is in force for a topic made over that protocol where nothing else is asked for.
+  virtual TopicConfig topicDefaults(Protocol origin) const = 0;
+  /// Applied to a topic's configuration as it stands when its turn comes; an error changes nothing.
+  using ConfigChange = std::move_only_function<Result<>(TopicConfig& config)>;
+  /// Changes of one topic are made one after the other. `done` when durable. kNotFound, the
+  /// change's own errors.
+  virtual void alterTopic(const PrincipalRef& principal, const std::string& name,
+                          ConfigChange change, Done<Result<TopicRef>> done) = 0;
+  /// Gives a topic more partitions, `partitions` in all. `done` when durable. kNotFound, kInvalid.
+  virtual void growTopic(const PrincipalRef& principal, const std::string& name, int32_t partitions,
+                         Done<Result<TopicRef>> done) = 0;
   /// Whether a topic that is not there may come by itself (configuration `topics.auto_create`).
   virtual bool autoCreateTopics() const = 0;
 
@@ -245,6 +271,11 @@ class Broker {
   /// kGroupNotEmpty while it has members.
   virtual void deleteGroup(const PrincipalRef& principal, std::string group,
                            Done<Result<>> done) = 0;
+
+  /// `done` when durable; one result a partition: kInUse where a member reads the topic.
+  /// kNotFound if there is no such group.
+  virtual void deleteOffsets(const PrincipalRef& principal, GroupOffsetDeletion deletion,
+                             Done<Result<std::vector<Result<>>>> done) = 0;
 
   // ---- producers
   // ----------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -112,6 +114,15 @@ struct GroupDescription {
   std::string protocol;
   std::vector<GroupMemberDescription> members;
   std::vector<GroupOffset> offsets;
+};
+
+/// Committed offsets to be forgotten.
+struct GroupOffsetDeletion {
+  std::string group;
+  std::vector<std::pair<std::string, int32_t>> partitions;
+  /// The topics that a group's members read, whose offsets stay; an error refuses the whole. Asked
+  /// on the group's thread.
+  std::function<Result<std::set<std::string>>(const GroupDescription& group)> topicsInUse;
 };
 
 }  // namespace polylog

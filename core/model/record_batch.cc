@@ -279,6 +279,27 @@ Result<std::string> filterRecordBatch(const SharedBytes& batch, size_t maxBody,
   return out;
 }
 
+Result<std::string> recompressRecordBatch(const SharedBytes& batch, size_t maxBody,
+                                          Compression compression) {
+  Result<RecordBatchHeader> header = parseRecordBatchHeader(batch.view());
+  if (!header) return std::unexpected(std::move(header.error()));
+  if (header->wholeSize() != batch.size()) return corrupt("octets behind its end");
+  std::string body(batch.view().substr(kRecordBatchHeaderSize));
+  if (header->compression() != Compression::kNone) {
+    Result<std::string> plain = decompress(header->compression(), body, maxBody);
+    if (!plain) return std::unexpected(std::move(plain.error()));
+    body = std::move(*plain);
+  }
+  if (compression != Compression::kNone) body = compress(compression, body);
+  constexpr int kCompressionBits = 7;
+  header->attributes = static_cast<int16_t>((header->attributes & ~kCompressionBits) |
+                                            static_cast<int>(compression));
+  std::string out(kRecordBatchHeaderSize, '\0');
+  out.append(body);
+  putHeader(out, *header);
+  return out;
+}
+
 void RecordBatchBuilder::add(const Record& record) {
   if (count_ == 0) {
     baseTimestamp_ = record.timestampMs;

@@ -14,11 +14,10 @@
 
 #include "core/base/error.h"
 #include "core/base/strong.h"
+#include "core/model/compression_type.h"
 #include "core/model/record.h"
 
 namespace polylog {
-
-enum class Compression : uint8_t { kNone = 0, kGzip = 1, kSnappy = 2, kLz4 = 3, kZstd = 4 };
 
 inline constexpr size_t kRecordBatchHeaderSize = 61;
 /// The part of the header that the batch's own CRC does not cover.
@@ -70,10 +69,14 @@ struct DecodedBatch {
 /// decompresses to more than `maxBody`.
 Result<DecodedBatch> decodeRecordBatch(const SharedBytes& batch, size_t maxBody);
 
-/// The batch without the records that `keep`, asked by offset delta, doesn't want: all else stays, the
-/// last offset delta and the compression too. kCorrupt, kTooLarge as above.
+/// The batch without the records that `keep`, asked by offset delta, doesn't want: all else stays,
+/// the last offset delta and the compression too. kCorrupt, kTooLarge as above.
 Result<std::string> filterRecordBatch(const SharedBytes& batch, size_t maxBody,
                                       const std::function<bool(int32_t offsetDelta)>& keep);
+
+/// The batch with its records compressed another way; all else stays. kCorrupt, kTooLarge as above.
+Result<std::string> recompressRecordBatch(const SharedBytes& batch, size_t maxBody,
+                                          Compression compression);
 
 /// Collects records into one batch. Not for sharing between threads.
 class RecordBatchBuilder {

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/strong.h"
+#include "core/model/compression_type.h"
 
 namespace polylog {
 
@@ -39,6 +41,8 @@ struct TopicConfig {
   FlushPolicy flush = FlushPolicy::kSafe;
   bool logAppendTime = false;  ///< the broker's time replaces the producer's
   int32_t maxBatchBytes = -1;  ///< -1 = the broker's limit
+  /// What batches are compressed with, whatever they came with; nothing: as they came.
+  std::optional<Compression> compression{};
   /// What a client set, by its protocol's key ("retention.ms"), as text; the fields above follow
   /// it.
   std::map<std::string, std::string> overrides;

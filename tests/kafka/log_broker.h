@@ -2,9 +2,11 @@
 // posting to the current dispatcher, or when the test says so. Own thread only.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -218,6 +220,63 @@ class LogBroker final : public Broker {
     for (auto& [name, topic] : byName) all.push_back(topic);
     return all;
   }
+  void deleteRecords(const PrincipalRef&, const std::string& topic, int32_t partition,
+                     std::optional<Offset> before, Done<Result<Offset>> done) override {
+    Result<Offset> result = fail(ErrorKind::kNotFound, "no such partition");
+    if (Log* log = find(topic, partition)) {
+      int64_t offset = before ? before->value() : log->end;
+      if (offset > log->end) {
+        result = fail(ErrorKind::kOutOfRange, "beyond the end");
+      } else {
+        log->start = std::max(log->start, offset);
+        result = Offset(log->start);
+      }
+    }
+    answer([done = std::move(done), result]() mutable { done(result); });
+  }
+  std::vector<ActiveProducer> producers;
+  Result<std::vector<ActiveProducer>> activeProducers(const PrincipalRef&, const std::string& topic,
+                                                      int32_t partition) override {
+    if (find(topic, partition) == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+    return producers;
+  }
+  TopicConfig defaults{.retentionMs = 604'800'000, .overrides = {}};
+  TopicConfig topicDefaults(Protocol) const override { return defaults; }
+  void change(const std::string& name, std::move_only_function<Result<>(Topic&)> edit,
+              Done<Result<TopicRef>> done) {
+    Result<TopicRef> result = fail(ErrorKind::kNotFound, "no such topic");
+    if (auto found = byName.find(name); found != byName.end()) {
+      auto topic = std::make_shared<Topic>(*found->second);
+      Result<> edited = edit(*topic);
+      result = edited ? Result<TopicRef>(topic) : std::unexpected(edited.error());
+      if (edited) found->second = topic;
+    }
+    if (alterError) result = std::unexpected(*alterError);
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  std::optional<Error> alterError;
+  void alterTopic(const PrincipalRef&, const std::string& name, ConfigChange edit,
+                  Done<Result<TopicRef>> done) override {
+    change(
+        name, [edit = std::move(edit)](Topic& topic) mutable { return edit(topic.config); },
+        std::move(done));
+  }
+  void growTopic(const PrincipalRef&, const std::string& name, int32_t partitions,
+                 Done<Result<TopicRef>> done) override {
+    change(
+        name,
+        [this, &name, partitions](Topic& topic) -> Result<> {
+          if (static_cast<size_t>(partitions) <= topic.partitions.size()) {
+            return fail(ErrorKind::kInvalid, "not more");
+          }
+          while (topic.partitions.size() < static_cast<size_t>(partitions)) {
+            topic.partitions.emplace_back(nextPartition++);
+          }
+          logs[name].resize(topic.partitions.size());
+          return {};
+        },
+        std::move(done));
+  }
   void createTopic(const PrincipalRef&, TopicSpec spec, Done<Result<TopicRef>> done) override {
     created.push_back(spec);
     Result<TopicRef> result = fail(ErrorKind::kAlreadyExists, "exists");
@@ -308,6 +367,24 @@ class LogBroker final : public Broker {
       if (known.group != group) continue;
       result = Result<>();
       if (!known.members.empty()) result = fail(ErrorKind::kGroupNotEmpty, "has members");
+    }
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void deleteOffsets(const PrincipalRef&, GroupOffsetDeletion deletion,
+                     Done<Result<std::vector<Result<>>>> done) override {
+    Result<std::vector<Result<>>> result = fail(ErrorKind::kNotFound, "no such group");
+    for (const GroupDescription& known : groups) {
+      if (known.group != deletion.group) continue;
+      Result<std::set<std::string>> inUse;
+      if (!known.members.empty()) inUse = deletion.topicsInUse(known);
+      result = std::vector<Result<>>();
+      if (!inUse) result = std::unexpected(inUse.error());
+      for (const auto& place : deletion.partitions) {
+        if (!result) break;
+        bool kept = inUse->contains(place.first);
+        result->push_back(kept ? Result<>(fail(ErrorKind::kInUse, "in use")) : Result<>());
+        if (!kept) offsets.erase(place);
+      }
     }
     answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }

@@ -368,6 +368,26 @@ TEST_F(ProducerTest, WhatWasTakenBackComesNextAgain) {
   EXPECT_TRUE(produce(1, {8, 1, 0}));
 }
 
+TEST_F(ProducerTest, AreListedWithTheirLastBatch) {
+  ASSERT_TRUE(make(1));
+  EXPECT_TRUE(store_->producers(PartitionId(1))->empty());
+  ASSERT_TRUE(produce(1, {9, 2, 5}, {"a", "b"}));
+  ASSERT_TRUE(produce(1, {7, 0, 0}));
+  store_->runOnce();
+  for (int pass = 0; pass < 3; ++pass) {
+    auto producers = store_->producers(PartitionId(1));
+    ASSERT_TRUE(producers);
+    ASSERT_EQ(producers->size(), 2U);
+    EXPECT_EQ(producers->at(0).id, ProducerId(7));
+    EXPECT_EQ(producers->at(1).id, ProducerId(9));
+    EXPECT_EQ(producers->at(1).epoch, 2);
+    EXPECT_EQ(producers->at(1).lastSequence, 6);
+    if (pass == 0) crash(), open();
+    if (pass == 1) reopen();
+  }
+  EXPECT_EQ(store_->producers(PartitionId(5)).error().kind, ErrorKind::kNotFound);
+}
+
 TEST_F(ProducerTest, SequencesWrapAround) {
   ASSERT_TRUE(make(1));
   ASSERT_TRUE(produce(1, {7, 0, INT32_MAX - 1}, {"a", "b", "c"}));

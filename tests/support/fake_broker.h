@@ -153,6 +153,17 @@ class FakeBroker final : public Broker {
                                                            int32_t) override {
     return fail(ErrorKind::kUnsupported, "fake");
   }
+  void deleteRecords(const PrincipalRef&, const std::string&, int32_t, std::optional<Offset>,
+                     Done<Result<Offset>>) override {}
+  Result<std::vector<ActiveProducer>> activeProducers(const PrincipalRef&, const std::string&,
+                                                      int32_t) override {
+    return fail(ErrorKind::kUnsupported, "fake");
+  }
+  TopicConfig topicDefaults(Protocol) const override { return {}; }
+  void alterTopic(const PrincipalRef&, const std::string&, ConfigChange,
+                  Done<Result<TopicRef>>) override {}
+  void growTopic(const PrincipalRef&, const std::string&, int32_t,
+                 Done<Result<TopicRef>>) override {}
   TopicRef findTopic(const PrincipalRef&, const std::string&) override { return nullptr; }
   TopicRef findTopic(const PrincipalRef&, const TopicId&) override { return nullptr; }
   std::vector<TopicRef> topics(const PrincipalRef&) override { return {}; }
@@ -174,6 +185,8 @@ class FakeBroker final : public Broker {
   void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>>) override {}
   void describeGroup(const PrincipalRef&, std::string, Done<Result<GroupDescription>>) override {}
   void deleteGroup(const PrincipalRef&, std::string, Done<Result<>>) override {}
+  void deleteOffsets(const PrincipalRef&, GroupOffsetDeletion,
+                     Done<Result<std::vector<Result<>>>>) override {}
   void initProducer(const PrincipalRef&, std::optional<ProducerIdentity>,
                     Done<Result<ProducerIdentity>>) override {}
 

@@ -379,6 +379,17 @@ Result<SharedBytes> FakeLogStore::readAt(BatchPlace place) {
   return at->second;
 }
 
+Result<std::vector<storage::ProducerInfo>> FakeLogStore::producers(PartitionId partition) const {
+  std::lock_guard lock(mutex_);
+  const Partition* found = find(partition);
+  if (found == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+  std::vector<storage::ProducerInfo> all;
+  for (const auto& [id, producer] : found->now.producers) {
+    all.push_back({ProducerId(id), producer.epoch, producer.recent.back().lastSequence, 0});
+  }
+  return all;
+}
+
 Result<storage::PartitionEnds> FakeLogStore::ends(PartitionId partition) const {
   std::lock_guard lock(mutex_);
   const Partition* found = find(partition);

@@ -49,6 +49,7 @@ class FakeLogStore final : public storage::LogStore {
                                                size_t maxBytes) override;
   Result<SharedBytes> readAt(storage::BatchPlace place) override;
   Result<storage::PartitionEnds> ends(PartitionId partition) const override;
+  Result<std::vector<storage::ProducerInfo>> producers(PartitionId partition) const override;
   Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) override;
   Result<std::optional<Offset>> offsetOfMaxTimestamp(PartitionId partition) override;
   WatchId watch(PartitionId partition, Offset offset, storage::CompletionSink& sink,

@@ -142,6 +142,25 @@ TEST(RecordBatch, ComesBackFromEveryCompression) {
   }
 }
 
+TEST(RecordBatch, IsCompressedAnewWithAllElseAsItWas) {
+  const Compression codecs[] = {Compression::kNone, Compression::kGzip, Compression::kSnappy,
+                                Compression::kLz4, Compression::kZstd};
+  for (Compression from : codecs) {
+    std::string batch = build(knownRecords(), from);
+    for (Compression to : codecs) {
+      Result<std::string> packed = recompressRecordBatch(SharedBytes::own(batch), kRoomy, to);
+      ASSERT_TRUE(packed) << packed.error().text;
+      Result<RecordBatchHeader> header = validateRecordBatch(*packed);
+      ASSERT_TRUE(header) << header.error().text;
+      EXPECT_EQ(header->compression(), to);
+      EXPECT_EQ(*packed, build(knownRecords(), to));
+    }
+  }
+  std::string large = build(knownRecords(), Compression::kZstd);
+  EXPECT_EQ(recompressRecordBatch(SharedBytes::own(large), 10, Compression::kGzip).error().kind,
+            ErrorKind::kTooLarge);
+}
+
 TEST(RecordBatch, BuilderIsEmptyAfterFinishAndCountsItsSize) {
   RecordBatchBuilder builder;
   EXPECT_EQ(builder.size(), kRecordBatchHeaderSize);
