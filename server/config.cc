@@ -207,6 +207,9 @@ std::vector<Key> protocolKeys() {
              "Kafka's log.retention.bytes, of one partition; -1 = without limit."),
       number("kafka.group.initial_rebalance_delay_ms", &Config::kafkaInitialRebalanceMs, 0, 60'000,
              "How long the first member of an empty group waits for others."),
+      number("kafka.offsets_retention_minutes", &Config::kafkaOffsetsRetentionMinutes, 1,
+             kMaxInt64 / 60'000,
+             "How long the committed offsets of a group without members are kept."),
   };
 }
 

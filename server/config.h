@@ -52,6 +52,7 @@ struct Config {
   int64_t kafkaRetentionMs = 604'800'000;
   int64_t kafkaRetentionBytes = -1;
   int64_t kafkaInitialRebalanceMs = 200;
+  int64_t kafkaOffsetsRetentionMinutes = 7 * 24 * 60;
 
   int64_t segmentBytes = 256 << 20;
   int64_t cacheBytes = 64 << 20;

@@ -9,8 +9,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <future>
 #include <memory>
+#include <system_error>
 #include <thread>
 
 #include "codecs/amqp/registration.h"
@@ -74,6 +76,7 @@ router::RouterOptions routerOptions(const Config& config) {
   options.inboxRecords = config.mqttInboxRecords;
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
+  options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
   options.filterOf = mapping::filterFromBindingKey;
   options.routingKeyOf = mapping::appendRoutingKey;
   if (!config.rules.empty()) {
@@ -83,6 +86,26 @@ router::RouterOptions routerOptions(const Config& config) {
     };
   }
   return options;
+}
+
+/// What Kafka clients are told of the rest of the configuration.
+kafka::BrokerFacts kafkaFacts(const Config& config) {
+  const router::RouterOptions options = routerOptions(config);
+  kafka::BrokerFacts facts;
+  std::error_code ignored;
+  facts.dataDirectory = std::filesystem::absolute(config.dataDirectory, ignored).string();
+  facts.defaultPartitions = options.defaultPartitions;
+  facts.offsetsRetentionMinutes = config.kafkaOffsetsRetentionMinutes;
+  facts.initialRebalanceDelayMs = options.initialRebalanceMillis;
+  facts.maxGroupMembers = static_cast<int32_t>(options.maxGroupMembers);
+  facts.disk = [directory = facts.dataDirectory] {
+    std::error_code error;
+    std::filesystem::space_info space = std::filesystem::space(directory, error);
+    if (error) return kafka::DiskSpace{};
+    return kafka::DiskSpace{static_cast<int64_t>(space.capacity),
+                            static_cast<int64_t>(space.available)};
+  };
+  return facts;
 }
 
 SessionFactory sessionFactory(const std::string& protocol, const Config& config, Broker& broker) {
@@ -103,9 +126,7 @@ SessionFactory sessionFactory(const std::string& protocol, const Config& config,
   }
   kafka::KafkaOptions options;
   options.advertised = config.kafkaAdvertised;
-  options.topicDefaults =
-      router::RouterOptions::retention(config.kafkaRetentionMs, config.kafkaRetentionBytes);
-  options.topicDefaults.flush = config.flush;
+  options.facts = kafkaFacts(config);
   return kafka::makeSessionFactory(broker, options);
 }
 

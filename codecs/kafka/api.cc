@@ -13,7 +13,7 @@ namespace polylog::kafka {
 namespace {
 
 template <class Request, void (*Handle)(const CallRef&, Request&&)>
-constexpr Api served() {
+constexpr Api served(const char* note = "") {
   return {Request::kApiKey,
           Request::kName,
           Request::kMinVersion,
@@ -26,28 +26,65 @@ constexpr Api served() {
             if (!in.ok()) return false;
             Handle(call, std::move(request));
             return true;
-          }};
+          },
+          note};
 }
 
 constexpr Api kApis[] = {
-    served<wire::ProduceRequest, handleProduce>(),
-    served<wire::FetchRequest, handleFetch>(),
-    served<wire::ListOffsetsRequest, handleListOffsets>(),
-    served<wire::MetadataRequest, handleMetadata>(),
+    served<wire::ProduceRequest, handleProduce>("advertised from 0, as Kafka 4 does (KAFKA-18659); "
+                                                "0 to 2 are answered with UNSUPPORTED_VERSION"),
+    served<wire::FetchRequest, handleFetch>(
+        "long poll; no fetch sessions: every answer has session id 0"),
+    served<wire::ListOffsetsRequest, handleListOffsets>(
+        "nothing is tiered: \"latest tiered\" and \"earliest to be moved\" are none"),
+    served<wire::MetadataRequest, handleMetadata>(
+        "topics come by themselves where the request and the configuration allow it"),
     served<wire::OffsetCommitRequest, handleOffsetCommit>(),
-    served<wire::OffsetFetchRequest, handleOffsetFetch>(),
-    served<wire::FindCoordinatorRequest, handleFindCoordinator>(),
-    served<wire::JoinGroupRequest, handleJoinGroup>(),
+    served<wire::OffsetFetchRequest, handleOffsetFetch>("every committed offset is stable"),
+    served<wire::FindCoordinatorRequest, handleFindCoordinator>(
+        "groups; transactions are answered with UNSUPPORTED_VERSION, other types with "
+        "INVALID_REQUEST"),
+    served<wire::JoinGroupRequest, handleJoinGroup>("the classic protocol, static members too"),
     served<wire::HeartbeatRequest, handleHeartbeat>(),
     served<wire::LeaveGroupRequest, handleLeaveGroup>(),
     served<wire::SyncGroupRequest, handleSyncGroup>(),
     served<wire::DescribeGroupsRequest, handleDescribeGroups>(),
     served<wire::ListGroupsRequest, handleListGroups>(),
-    served<wire::ApiVersionsRequest, handleApiVersions>(),
-    served<wire::CreateTopicsRequest, handleCreateTopics>(),
+    served<wire::ApiVersionsRequest, handleApiVersions>(
+        "a later version is answered in version 0 with error 35 and the range there is"),
+    served<wire::CreateTopicsRequest, handleCreateTopics>("one replica a partition"),
     served<wire::DeleteTopicsRequest, handleDeleteTopics>(),
-    served<wire::InitProducerIdRequest, handleInitProducerId>(),
+    served<wire::DeleteRecordsRequest, handleDeleteRecords>(
+        "a topic that is only compacted refuses with POLICY_VIOLATION"),
+    served<wire::InitProducerIdRequest, handleInitProducerId>(
+        "idempotent producers; a transactional id is answered with UNSUPPORTED_VERSION"),
+    served<wire::OffsetForLeaderEpochRequest, handleOffsetForLeaderEpoch>(
+        "every epoch reaches to the end: nothing that was answered is ever cut off"),
+    served<wire::DescribeConfigsRequest, handleDescribeConfigs>(
+        "topics and the broker; resources of other types are refused with INVALID_REQUEST"),
+    served<wire::AlterConfigsRequest, handleAlterConfigs>(
+        "topics; the broker's configuration is read-only (INVALID_CONFIG)"),
+    served<wire::DescribeLogDirsRequest, handleDescribeLogDirs>(
+        "the data directory holds every partition"),
+    served<wire::CreatePartitionsRequest, handleCreatePartitions>("one replica a partition"),
     served<wire::DeleteGroupsRequest, handleDeleteGroups>(),
+    served<wire::ElectLeadersRequest, handleElectLeaders>(
+        "ELECTION_NOT_NEEDED: this broker leads every partition"),
+    served<wire::IncrementalAlterConfigsRequest, handleIncrementalAlterConfigs>(
+        "topics; the broker's configuration is read-only (INVALID_CONFIG)"),
+    served<wire::AlterPartitionReassignmentsRequest, handleAlterPartitionReassignments>(
+        "a partition can only be where it is: INVALID_REPLICA_ASSIGNMENT, or "
+        "NO_REASSIGNMENT_IN_PROGRESS"),
+    served<wire::ListPartitionReassignmentsRequest, handleListPartitionReassignments>(
+        "always none"),
+    served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
+    served<wire::DescribeClusterRequest, handleDescribeCluster>(),
+    served<wire::DescribeProducersRequest, handleDescribeProducers>(
+        "idempotent producers; the time is the broker's"),
+    served<wire::ListConfigResourcesRequest, handleListConfigResources>(
+        "topics and the broker; there are no client metrics"),
+    served<wire::DescribeTopicPartitionsRequest, handleDescribeTopicPartitions>(
+        "2,000 partitions a page at most"),
 };
 
 static_assert(std::ranges::is_sorted(kApis, {}, &Api::key));

@@ -21,6 +21,7 @@ struct Api {
   int16_t flexibleFrom;
   /// Decodes the body and handles it. False if the body is malformed.
   bool (*handle)(const CallRef& call);
+  const char* note;  ///< for docs/kafka.md: what a client should know, and what Kafka does otherwise
 
   bool flexible(int16_t version) const { return version >= flexibleFrom; }
   bool supports(int16_t version) const { return version >= minVersion && version <= maxVersion; }

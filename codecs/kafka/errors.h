@@ -32,13 +32,22 @@ enum class Code : int16_t {
   kInvalidReplicaAssignment = 39,
   kInvalidConfig = 40,
   kInvalidRequest = 42,
+  kPolicyViolation = 44,
   kInvalidTxnState = 48,
   kStorageError = 56,
+  kNonEmptyGroup = 68,
   kGroupIdNotFound = 69,
   kFetchSessionIdNotFound = 70,
+  kFencedLeaderEpoch = 74,
+  kUnknownLeaderEpoch = 75,
   kUnsupportedCompressionType = 76,
+  kElectionNotNeeded = 84,
+  kNoReassignmentInProgress = 85,
+  kGroupSubscribedToTopic = 86,
   kInvalidRecord = 87,
   kUnknownTopicId = 100,
+  kMismatchedEndpointType = 114,
+  kUnsupportedEndpointType = 115,
 };
 
 inline constexpr int16_t code(Code c) {

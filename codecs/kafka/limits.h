@@ -27,6 +27,8 @@ inline constexpr size_t kMaxDecompressedBytes = 64 * 1024 * 1024;
 
 /// Partitions of one topic that a request can ask for.
 inline constexpr int32_t kMaxPartitions = 10'000;
+/// Partitions in one answer to DescribeTopicPartitions (max.request.partition.size.limit).
+inline constexpr int32_t kMaxDescribedPartitions = 2000;
 /// An offset's metadata (Kafka's offset.metadata.max.bytes).
 inline constexpr size_t kMaxOffsetMetadata = 4096;
 

@@ -2,12 +2,29 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 
-#include "core/model/topic.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
+
+struct DiskSpace {
+  int64_t totalBytes = -1;  ///< -1 = not known
+  int64_t usableBytes = -1;
+};
+
+/// What is set elsewhere and told here, by DescribeConfigs and DescribeLogDirs.
+struct BrokerFacts {
+  std::string dataDirectory;
+  int32_t defaultPartitions = 1;
+  int64_t offsetsRetentionMinutes = 7 * 24 * 60;
+  int64_t initialRebalanceDelayMs = 200;
+  int32_t maxGroupMembers = 10'000;
+  /// Of the data directory's file system; may be null. Any thread.
+  std::function<DiskSpace()> disk;
+};
 
 struct KafkaOptions {
   /// `kafka.advertised`: where clients are told to find the broker; port 0 = the one reached.
@@ -19,8 +36,7 @@ struct KafkaOptions {
   /// Kafka's group.min.session.timeout.ms and group.max.session.timeout.ms.
   int32_t minSessionTimeoutMs = 6000;
   int32_t maxSessionTimeoutMs = 1'800'000;
-  /// What a CreateTopics request that sets some of a topic's configuration leaves out.
-  TopicConfig topicDefaults{.retentionMs = 7LL * 24 * 60 * 60 * 1000, .overrides = {}};
+  BrokerFacts facts{};
 };
 
 }  // namespace polylog::kafka

@@ -2,154 +2,155 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
+
+#include "codecs/kafka/topic_config_keys.h"
 
 namespace polylog::kafka {
 namespace {
 
-constexpr BytesView kRetentionMs = "retention.ms";
-constexpr BytesView kRetentionBytes = "retention.bytes";
-constexpr BytesView kMaxMessageBytes = "max.message.bytes";
-constexpr BytesView kTimestampType = "message.timestamp.type";
-constexpr BytesView kCleanupPolicy = "cleanup.policy";
-constexpr BytesView kMinCompactionLag = "min.compaction.lag.ms";
-constexpr BytesView kMaxCompactionLag = "max.compaction.lag.ms";
-constexpr BytesView kDeleteRetention = "delete.retention.ms";
-constexpr BytesView kDirtyRatio = "min.cleanable.dirty.ratio";
-constexpr BytesView kCompressionType = "compression.type";
-constexpr BytesView kMinInSync = "min.insync.replicas";
-
-/// Hints about how Kafka keeps its files and replicates. They are kept and told, and have
-/// no bearing on a broker that does none of it per topic.
-constexpr BytesView kHints[] = {
-    "file.delete.delay.ms",
-    "flush.messages",
-    "flush.ms",
-    "follower.replication.throttled.replicas",
-    "index.interval.bytes",
-    "leader.replication.throttled.replicas",
-    "message.downconversion.enable",
-    "message.format.version",
-    "message.timestamp.after.max.ms",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.difference.max.ms",
-    "preallocate",
-    "segment.bytes",
-    "segment.index.bytes",
-    "segment.jitter.ms",
-    "segment.ms",
-    "unclean.leader.election.enable",
-};
-
-std::unexpected<Error> invalid(BytesView key, BytesView value, const char* remedy) {
-  return fail(ErrorKind::kInvalid, std::string(key) + "=" + std::string(value) + ": " + remedy);
+const ConfigKey* find(BytesView key) {
+  std::span<const ConfigKey> keys = topicConfigKeys();
+  auto at = std::ranges::lower_bound(keys, key, {}, &ConfigKey::name);
+  return at != keys.end() && at->name == key ? &*at : nullptr;
 }
 
-template <class T>
-bool parse(BytesView text, T lowest, T& out) {
-  T value{};
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < lowest) return false;
-  out = value;
-  return true;
+std::unexpected<Error> unknown(BytesView key) {
+  return fail(ErrorKind::kInvalid, "unknown topic configuration " + std::string(key));
 }
 
-/// "delete", "compact" or both, in any order, blanks around them.
-bool parsePolicy(BytesView text, CleanupPolicy& out) {
-  bool deletes = false;
-  bool compacts = false;
-  while (true) {
-    size_t comma = text.find(',');
-    BytesView word = text.substr(0, comma);
-    while (word.starts_with(' ')) word.remove_prefix(1);
-    while (word.ends_with(' ')) word.remove_suffix(1);
-    if (word != "delete" && word != "compact") return false;
-    (word == "delete" ? deletes : compacts) = true;
-    if (comma == BytesView::npos) break;
-    text.remove_prefix(comma + 1);
+BytesView trimmed(BytesView text) {
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
+}
+
+std::vector<std::string> wordsOf(BytesView list) {
+  std::vector<std::string> words;
+  while (!list.empty()) {
+    size_t comma = std::min(list.find(','), list.size());
+    BytesView word = trimmed(list.substr(0, comma));
+    if (!word.empty()) words.emplace_back(word);
+    list.remove_prefix(std::min(comma + 1, list.size()));
   }
-  out.deletes = deletes;
-  out.compacts = compacts;
-  return true;
+  return words;
 }
 
-std::string policyText(const CleanupPolicy& policy) {
-  if (policy.deletes && policy.compacts) return "compact,delete";
-  return policy.compacts ? "compact" : "delete";
-}
-
-Result<> apply(TopicConfig& config, BytesView key, BytesView value) {
-  if (key == kRetentionMs) {
-    if (!parse(value, int64_t{-1}, config.retentionMs))
-      return invalid(key, value, "use -1 or more");
-  } else if (key == kRetentionBytes) {
-    if (!parse(value, int64_t{-1}, config.retentionBytes))
-      return invalid(key, value, "use -1 or more");
-  } else if (key == kMaxMessageBytes) {
-    if (!parse(value, int32_t{0}, config.maxBatchBytes))
-      return invalid(key, value, "use 0 or more");
-  } else if (key == kTimestampType) {
-    if (value != "CreateTime" && value != "LogAppendTime") {
-      return invalid(key, value, "use CreateTime or LogAppendTime");
-    }
-    config.logAppendTime = value == "LogAppendTime";
-  } else if (key == kCleanupPolicy) {
-    if (!parsePolicy(value, config.cleanup)) {
-      return invalid(key, value, "use delete, compact, or both with a comma between");
-    }
-  } else if (key == kMinCompactionLag) {
-    if (!parse(value, int64_t{0}, config.cleanup.minCompactionLagMs))
-      return invalid(key, value, "use 0 or more");
-  } else if (key == kMaxCompactionLag) {
-    if (!parse(value, int64_t{1}, config.cleanup.maxCompactionLagMs))
-      return invalid(key, value, "use 1 or more");
-  } else if (key == kDeleteRetention) {
-    if (!parse(value, int64_t{0}, config.cleanup.deleteRetentionMs))
-      return invalid(key, value, "use 0 or more");
-  } else if (key == kDirtyRatio) {
-    double ratio = 0;
-    if (!parse(value, 0.0, ratio) || ratio > 1) return invalid(key, value, "use 0 to 1");
-    config.cleanup.minDirtyPercent = static_cast<int32_t>(ratio * 100);
-  } else if (key == kCompressionType) {
-    if (value != "producer") return invalid(key, value, "only producer is supported");
-  } else if (key == kMinInSync) {
-    if (value != "1") return invalid(key, value, "there is one replica: use 1");
-  } else if (std::ranges::find(kHints, key) == std::end(kHints)) {
-    return fail(ErrorKind::kInvalid, "unknown topic configuration " + std::string(key));
+/// flush.messages and flush.ms ask for writes to be synced soon. A broker whose acknowledgements
+/// wait for the disk does so anyway; where the operator has chosen otherwise, these choose for the
+/// topic.
+void applyFlush(TopicConfig& config, const TopicConfigLimits& limits) {
+  config.flush = limits.defaults.flush;
+  for (BytesView key : {kFlushMessages, kFlushMs}) {
+    auto found = config.overrides.find(std::string(key));
+    if (found == config.overrides.end()) continue;
+    int64_t value = 0;
+    std::from_chars(found->second.data(), found->second.data() + found->second.size(), value);
+    bool anyway = key == kFlushMs ? value >= kUnwaitedSyncMs : value == INT64_MAX;
+    if (!anyway) config.flush = FlushPolicy::kSafe;
   }
-  return {};
+}
+
+bool flushes(BytesView key) {
+  return key == kFlushMessages || key == kFlushMs;
+}
+
+std::string textOf(const ConfigKey& key, const TopicConfig& config,
+                   const TopicConfigLimits& limits) {
+  if (key.text != nullptr) return key.text(config, limits);
+  auto set = config.overrides.find(std::string(key.name));
+  return set != config.overrides.end() ? set->second : std::string(key.fallback);
+}
+
+ConfigEntry entryOf(const ConfigKey& key, std::string value) {
+  ConfigEntry entry;
+  entry.key = key.name;
+  entry.value = std::move(value);
+  entry.type = key.type;
+  entry.documentation = key.documentation;
+  return entry;
+}
+
+/// What a topic has that sets nothing, as the broker's key and as the default behind that.
+void addBrokerSynonyms(const ConfigKey& key, const std::string& value, ConfigEntry& entry) {
+  if (key.brokerName.empty()) return;
+  if (value != key.fallback) {
+    entry.synonyms.push_back({key.brokerName, value, ConfigSource::kStaticBroker});
+  }
+  entry.synonyms.push_back({key.brokerName, std::string(key.fallback), ConfigSource::kDefault});
 }
 
 }  // namespace
 
-Result<> setTopicConfig(TopicConfig& config, BytesView key, const std::optional<BytesView>& value) {
-  if (!value) return fail(ErrorKind::kInvalid, std::string(key) + ": a value is missing");
-  if (Result<> applied = apply(config, key, *value); !applied) return applied;
-  config.overrides[std::string(key)] = std::string(*value);
+Result<> setTopicConfig(TopicConfig& config, BytesView name, const std::optional<BytesView>& value,
+                        const TopicConfigLimits& limits) {
+  const ConfigKey* key = find(name);
+  if (key == nullptr) return unknown(name);
+  if (!value) return fail(ErrorKind::kInvalid, std::string(name) + ": a value is missing");
+  BytesView text = trimmed(*value);
+  if (auto remedy = key->set(config, text, *key, limits); !remedy.empty()) {
+    return fail(ErrorKind::kInvalid, std::string(name) + "=" + std::string(text) + ": " + remedy);
+  }
+  config.overrides[std::string(name)] = std::string(text);
+  if (flushes(name)) applyFlush(config, limits);
   return {};
 }
 
-std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config, int64_t maxRecordBytes) {
+Result<> resetTopicConfig(TopicConfig& config, BytesView name, const TopicConfigLimits& limits) {
+  const ConfigKey* key = find(name);
+  if (key == nullptr) return unknown(name);
+  config.overrides.erase(std::string(name));
+  if (key->reset != nullptr) key->reset(config, limits.defaults);
+  if (flushes(name)) applyFlush(config, limits);
+  return {};
+}
+
+Result<> extendTopicConfig(TopicConfig& config, BytesView name, BytesView words, bool remove,
+                           const TopicConfigLimits& limits) {
+  const ConfigKey* key = find(name);
+  if (key == nullptr) return unknown(name);
+  if (key->type != ConfigType::kList) {
+    return fail(ErrorKind::kInvalid, std::string(name) + " is not a list: set it or delete it");
+  }
+  std::vector<std::string> all = wordsOf(textOf(*key, config, limits));
+  for (const std::string& word : wordsOf(words)) {
+    auto there = std::ranges::find(all, word);
+    if (remove && there != all.end()) all.erase(there);
+    if (!remove && there == all.end()) all.push_back(word);
+  }
+  std::string value;
+  for (const std::string& word : all) value += (value.empty() ? "" : ",") + word;
+  return setTopicConfig(config, name, BytesView(value), limits);
+}
+
+std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config,
+                                             const TopicConfigLimits& limits) {
   std::vector<ConfigEntry> entries;
-  auto add = [&](BytesView key, std::string value) {
-    entries.push_back(
-        {std::string(key), std::move(value), config.overrides.contains(std::string(key))});
-  };
-  add(kCleanupPolicy, policyText(config.cleanup));
-  add(kCompressionType, "producer");
-  add(kMaxMessageBytes,
-      std::to_string(config.maxBatchBytes < 0 ? maxRecordBytes : int64_t{config.maxBatchBytes}));
-  add(kTimestampType, config.logAppendTime ? "LogAppendTime" : "CreateTime");
-  add(kMinInSync, "1");
-  add(kRetentionBytes, std::to_string(config.retentionBytes));
-  add(kRetentionMs, std::to_string(config.retentionMs));
-  add(kDeleteRetention, std::to_string(config.cleanup.deleteRetentionMs));
-  add(kMinCompactionLag, std::to_string(config.cleanup.minCompactionLagMs));
-  add(kMaxCompactionLag, std::to_string(config.cleanup.maxCompactionLagMs));
-  auto ratio = config.overrides.find(std::string(kDirtyRatio));
-  add(kDirtyRatio, ratio == config.overrides.end() ? "0.5" : ratio->second);
-  for (BytesView hint : kHints) {
-    auto found = config.overrides.find(std::string(hint));
-    if (found != config.overrides.end()) add(hint, found->second);
+  entries.reserve(topicConfigKeys().size());
+  for (const ConfigKey& key : topicConfigKeys()) {
+    ConfigEntry& entry = entries.emplace_back(entryOf(key, textOf(key, config, limits)));
+    std::string unset = textOf(key, limits.defaults, limits);
+    // It may have a value of its own that no Kafka client gave it: an AMQP stream's arguments.
+    if (config.overrides.contains(std::string(key.name)) || *entry.value != unset) {
+      entry.source = ConfigSource::kTopic;
+      entry.synonyms.push_back({key.name, *entry.value, ConfigSource::kTopic});
+    } else if (unset != key.fallback) {
+      entry.source = ConfigSource::kStaticBroker;
+    }
+    addBrokerSynonyms(key, unset, entry);
+  }
+  return entries;
+}
+
+std::vector<ConfigEntry> describeTopicDefaults(const TopicConfigLimits& limits) {
+  std::vector<ConfigEntry> entries;
+  for (const ConfigKey& key : topicConfigKeys()) {
+    if (key.brokerName.empty()) continue;
+    ConfigEntry& entry = entries.emplace_back(entryOf(key, textOf(key, limits.defaults, limits)));
+    entry.key = key.brokerName;
+    entry.readOnly = true;
+    if (*entry.value != key.fallback) entry.source = ConfigSource::kStaticBroker;
+    addBrokerSynonyms(key, *entry.value, entry);
   }
   return entries;
 }

@@ -1,6 +1,12 @@
-// A topic's configuration by Kafka's keys. A table; pure, any thread.
+// A topic's configuration by Kafka's keys: what can be set, what each key means for the canonical
+// TopicConfig, and how what is in force is told. A table; pure, any thread.
+//
+// A key that is accepted is honoured, or says nothing that a client could see broken (how Kafka
+// lays out its files): those are kept and told. What asks for something that isn't built is
+// refused.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,17 +17,53 @@
 
 namespace polylog::kafka {
 
-/// Sets `key` to what a client wrote (null = the default stays). kInvalid for keys that Kafka
-/// doesn't have, values that make no sense, and ones that ask for what isn't built.
-Result<> setTopicConfig(TopicConfig& config, BytesView key, const std::optional<BytesView>& value);
-
-struct ConfigEntry {
-  std::string key;
-  std::string value;
-  bool setByClient = false;  ///< else the default
+// In Kafka's numbers.
+enum class ConfigSource : int8_t { kTopic = 1, kStaticBroker = 4, kDefault = 5 };
+enum class ConfigType : int8_t {
+  kBoolean = 1,
+  kString = 2,
+  kInt = 3,
+  kLong = 5,
+  kDouble = 6,
+  kList = 7,
 };
 
-/// What is in force, by Kafka's keys.
-std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config, int64_t maxRecordBytes);
+/// What values are judged by and fall back to.
+struct TopicConfigLimits {
+  TopicConfig defaults;  ///< of topics made as this one was
+  int64_t maxRecordBytes = 0;
+};
+
+/// Sets `key` to what a client wrote. kInvalid for keys that Kafka doesn't have, values that make
+/// no sense, and ones that ask for what isn't built.
+Result<> setTopicConfig(TopicConfig& config, BytesView key, const std::optional<BytesView>& value,
+                        const TopicConfigLimits& limits);
+/// `key` as if it had never been set. kInvalid for unknown ones.
+Result<> resetTopicConfig(TopicConfig& config, BytesView key, const TopicConfigLimits& limits);
+/// Adds to, or takes away from, a key that is a list. kInvalid for others.
+Result<> extendTopicConfig(TopicConfig& config, BytesView key, BytesView words, bool remove,
+                           const TopicConfigLimits& limits);
+
+struct ConfigSynonym {
+  BytesView key;
+  std::string value;
+  ConfigSource source;
+};
+
+struct ConfigEntry {
+  BytesView key;
+  std::optional<std::string> value;
+  ConfigSource source = ConfigSource::kDefault;
+  ConfigType type = ConfigType::kString;
+  bool readOnly = false;
+  BytesView documentation;
+  std::vector<ConfigSynonym> synonyms;  ///< what would be in force, the first one is
+};
+
+/// What is in force, every key there is, by name.
+std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config,
+                                             const TopicConfigLimits& limits);
+/// The same keys as the broker has them: what topics get that set nothing.
+std::vector<ConfigEntry> describeTopicDefaults(const TopicConfigLimits& limits);
 
 }  // namespace polylog::kafka

@@ -17,7 +17,7 @@ class GroupsTest : public KafkaTest {
 };
 
 TEST_F(GroupsTest, FindsItselfAsTheCoordinator) {
-  for (int16_t version = 0; version <= 5; ++version) {
+  for (int16_t version = 0; version <= 6; ++version) {
     wire::FindCoordinatorRequest request;
     request.key = "g";
     request.keys = {"g"};
@@ -172,7 +172,7 @@ TEST_F(GroupsTest, CommitsAndFetchesOffsets) {
   topic.name = "t";
   topic.partitions.push_back({0, 17, 4, BytesView("note")});
   topic.partitions.push_back({9, 1, -1, std::nullopt});
-  commit.topics.push_back({"nope", {{0, 1, -1, std::nullopt}}});
+  commit.topics.push_back({"nope", {}, {{0, 1, -1, std::nullopt}}});
   for (int16_t version = 2; version <= 9; ++version) {
     auto response = ask<wire::OffsetCommitResponse>(commit, version);
     ASSERT_EQ(response.topics.size(), 2U);
@@ -211,7 +211,7 @@ TEST_F(GroupsTest, FetchesOffsetsOfSeveralGroups) {
   first.groupId = "g";
   auto& second = fetch.groups.emplace_back();
   second.groupId = "unknown";
-  second.topics.emplace().push_back({"t", {0}});
+  second.topics.emplace().push_back({"t", {}, {0}});
   auto response = ask<wire::OffsetFetchResponse>(fetch, 9);
   ASSERT_EQ(response.groups.size(), 2U);
   EXPECT_EQ(response.groups[0].groupId, "g");
@@ -235,15 +235,15 @@ TEST_F(GroupsTest, CommitErrorsReachEveryPartition) {
   broker_.addTopic("t", 2);
   wire::OffsetCommitRequest commit;
   commit.groupId = "g";
-  commit.topics.push_back({"t", {{0, 1, -1, std::nullopt}, {1, 2, -1, std::nullopt}}});
+  commit.topics.push_back({"t", {}, {{0, 1, -1, std::nullopt}, {1, 2, -1, std::nullopt}}});
   broker_.commitResult = fail(ErrorKind::kIllegalGeneration, "");
-  auto response = ask<wire::OffsetCommitResponse>(commit);
+  auto response = ask<wire::OffsetCommitResponse>(commit, 9);
   EXPECT_EQ(response.topics.at(0).partitions.at(0).errorCode, 22);
   EXPECT_EQ(response.topics.at(0).partitions.at(1).errorCode, 22);
   std::string large(5000, 'x');
   commit.topics[0].partitions[0].metadata = large;
   broker_.commitResult.reset();
-  response = ask<wire::OffsetCommitResponse>(commit);
+  response = ask<wire::OffsetCommitResponse>(commit, 9);
   EXPECT_EQ(response.topics.at(0).partitions.at(0).errorCode, 12);
   EXPECT_EQ(response.topics.at(0).partitions.at(1).errorCode, 0);
 }

@@ -1,4 +1,3 @@
-#include "codecs/kafka/topic_config.h"
 #include "tests/kafka/harness.h"
 
 namespace polylog::kafka::test {
@@ -104,6 +103,22 @@ TEST_F(TopicsTest, ATopicThatCanNotBeMadeIsTold) {
   EXPECT_EQ(ask<wire::MetadataResponse>(asking({"new"})).topics.at(0).errorCode, 5);
 }
 
+TEST_F(TopicsTest, AuthorizedOperationsAreToldWhereAskedFor) {
+  broker_.addTopic("t");
+  for (int16_t version = 8; version <= 13; ++version) {
+    auto request = asking({"t"});
+    auto response = ask<wire::MetadataResponse>(request, version);
+    EXPECT_EQ(response.topics.at(0).authorizedOperations, INT32_MIN);
+    request.includeTopicAuthorizedOperations = true;
+    request.includeClusterAuthorizedOperations = true;
+    response = ask<wire::MetadataResponse>(request, version);
+    EXPECT_EQ(response.topics.at(0).authorizedOperations, 3576);
+    if (version <= 10) {
+      EXPECT_EQ(response.clusterAuthorizedOperations, 8096);
+    }
+  }
+}
+
 TEST_F(TopicsTest, TopicsAreFoundById) {
   TopicRef topic = broker_.addTopic("t");
   wire::MetadataRequest request;
@@ -140,6 +155,7 @@ TEST_F(TopicsTest, CreatesTopics) {
 }
 
 TEST_F(TopicsTest, TellsWhatItCreated) {
+  broker_.limit = 16 << 20;  // as by default
   wire::CreateTopicsRequest request;
   auto& topic = request.topics.emplace_back();
   topic.name = "made";
@@ -229,6 +245,8 @@ TEST_F(TopicsTest, ValidatesWithoutCreating) {
   auto response = ask<wire::CreateTopicsResponse>(request, 5);
   EXPECT_EQ(response.topics.at(0).errorCode, 36);
   EXPECT_EQ(response.topics.at(1).errorCode, 0);
+  EXPECT_EQ(response.topics.at(1).numPartitions, 1) << "what it would get";
+  EXPECT_FALSE(response.topics.at(1).configs->empty());
   EXPECT_TRUE(broker_.created.empty());
 }
 
@@ -252,26 +270,6 @@ TEST_F(TopicsTest, DeletesByNameAndById) {
   EXPECT_EQ(response.topics.at(0).name, "b");
   EXPECT_EQ(response.topics.at(1).errorCode, 100);
   EXPECT_EQ(broker_.deleted, (std::vector<std::string>{"a", "b"}));
-}
-
-TEST(TopicConfig, SetsAndTells) {
-  TopicConfig config;
-  EXPECT_TRUE(setTopicConfig(config, "retention.bytes", "5000"));
-  EXPECT_TRUE(setTopicConfig(config, "message.timestamp.type", "LogAppendTime"));
-  EXPECT_TRUE(setTopicConfig(config, "max.message.bytes", "1000"));
-  EXPECT_FALSE(setTopicConfig(config, "message.timestamp.type", "Whenever"));
-  EXPECT_FALSE(setTopicConfig(config, "retention.ms", "-2"));
-  EXPECT_FALSE(setTopicConfig(config, "retention.ms", "10x"));
-  EXPECT_EQ(config.retentionBytes, 5000);
-  EXPECT_EQ(config.maxBatchBytes, 1000);
-  EXPECT_TRUE(config.logAppendTime);
-  EXPECT_EQ(config.overrides.size(), 3U);
-  for (const ConfigEntry& entry : describeTopicConfig(config, 99)) {
-    EXPECT_EQ(entry.setByClient, config.overrides.contains(entry.key)) << entry.key;
-    if (entry.setByClient) {
-      EXPECT_EQ(entry.value, config.overrides[entry.key]);
-    }
-  }
 }
 
 }  // namespace

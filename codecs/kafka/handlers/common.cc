@@ -11,6 +11,17 @@ Result<std::string> canonicalTopic(BytesView name) {
   return std::string(*canonical);
 }
 
+TopicRef findTopic(const Call& call, BytesView name) {
+  Result<std::string> canonical = canonicalTopic(name);
+  return canonical ? call.broker().findTopic(call.principal(), *canonical) : nullptr;
+}
+
+std::string kafkaName(const Topic& topic) {
+  std::string name;
+  if (!mapping::appendKafkaTopic(topic.name, name)) name.clear();
+  return name;
+}
+
 int16_t memberCode(const Error& error) {
   if (error.kind == ErrorKind::kNotFound) return code(Code::kUnknownMemberId);
   return code(error, Area::kGroup);

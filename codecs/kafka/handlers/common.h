@@ -3,10 +3,12 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "codecs/kafka/call.h"
 #include "codecs/kafka/errors.h"
 #include "core/model/topic.h"
+#include "mapping/address.h"
 
 namespace polylog::kafka {
 
@@ -25,6 +27,37 @@ inline std::optional<std::string> owned(const std::optional<BytesView>& view) {
   if (!view) return std::nullopt;
   return std::string(*view);
 }
+
+/// The topic that a client calls `name`; null if there is none.
+TopicRef findTopic(const Call& call, BytesView name);
+/// Its name there; empty if it has none.
+std::string kafkaName(const Topic& topic);
+/// Whether `partition` is one of the topic's (null = no topic).
+inline bool hasPartition(const TopicRef& topic, int32_t partition) {
+  return topic != nullptr && partition >= 0 &&
+         static_cast<size_t>(partition) < topic->partitions.size();
+}
+
+/// A request whose answer waits for several of the broker's. Held by the callbacks.
+template <class Response>
+struct Pending {
+  explicit Pending(CallRef c) : call(std::move(c)) {}
+  /// One is there. The handler itself counts as one.
+  void release() {
+    if (--waiting == 0) call->answer(response);
+  }
+
+  CallRef call;
+  Response response;
+  mapping::TextArena texts;  ///< what the response's views point into
+  size_t waiting = 1;
+};
+
+// Kafka's bits for what a client may do with a resource. Everybody may do everything: there are no
+// access rules yet.
+inline constexpr int32_t kTopicOperations = 3576;    ///< read to alter configurations
+inline constexpr int32_t kGroupOperations = 3400;    ///< read, delete, describe, configurations
+inline constexpr int32_t kClusterOperations = 8096;  ///< create to idempotent write
 
 /// An error code in an answer about a member: to a member, a group that isn't there is one that
 /// it isn't in.

@@ -10,9 +10,9 @@
 
 #include "codecs/kafka/errors.h"
 #include "codecs/kafka/handlers/common.h"
+#include "codecs/kafka/handlers/configs.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/limits.h"
-#include "codecs/kafka/topic_config.h"
 #include "mapping/address.h"
 
 namespace polylog::kafka {
@@ -20,15 +20,6 @@ namespace {
 
 using Asked = wire::CreateTopicsRequest::Topic;
 using Answer = wire::CreateTopicsResponse::Topic;
-
-// Where a configuration comes from, in Kafka's numbers.
-constexpr int8_t kDynamicTopicConfig = 1;
-constexpr int8_t kDefaultConfig = 5;
-
-struct Refusal {
-  Code code = Code::kNone;
-  std::string text;
-};
 
 struct Creation {
   explicit Creation(CallRef c) : call(std::move(c)) {}
@@ -40,6 +31,8 @@ struct Creation {
     if (!text.empty()) answer.errorMessage = texts.keep(std::move(text));
   }
   void created(Answer& answer, const Result<TopicRef>& result);
+  /// What creating it would tell.
+  void wouldBe(Answer& answer, const TopicSpec& spec);
   void describe(Answer& answer, size_t partitions, const TopicConfig& config);
 
   CallRef call;
@@ -58,15 +51,23 @@ void Creation::created(Answer& answer, const Result<TopicRef>& result) {
   release();
 }
 
+void Creation::wouldBe(Answer& answer, const TopicSpec& spec) {
+  int32_t partitions =
+      spec.partitions < 0 ? call->options().facts.defaultPartitions : spec.partitions;
+  describe(answer, static_cast<size_t>(partitions),
+           spec.config ? *spec.config : call->broker().topicDefaults(Protocol::kKafka));
+}
+
 void Creation::describe(Answer& answer, size_t partitions, const TopicConfig& config) {
   answer.numPartitions = static_cast<int32_t>(partitions);
   answer.replicationFactor = 1;
   auto& configs = answer.configs.emplace();
-  for (ConfigEntry& entry : describeTopicConfig(config, call->broker().maxRecordBytes())) {
+  for (ConfigEntry& entry : describeTopicConfig(config, limitsFor(*call, Protocol::kKafka))) {
     auto& out = configs.emplace_back();
-    out.name = texts.keep(std::move(entry.key));
-    out.value = texts.keep(std::move(entry.value));
-    out.configSource = entry.setByClient ? kDynamicTopicConfig : kDefaultConfig;
+    out.name = entry.key;
+    if (entry.value) out.value = texts.keep(std::move(*entry.value));
+    out.readOnly = entry.readOnly;
+    out.configSource = static_cast<int8_t>(entry.source);
   }
 }
 
@@ -119,9 +120,10 @@ Refusal fillSpec(const Call& call, const Asked& asked, TopicSpec& spec) {
   spec.partitions = asked.assignments.empty() ? asked.numPartitions
                                               : static_cast<int32_t>(asked.assignments.size());
   if (asked.configs.empty()) return {};
-  spec.config = call.options().topicDefaults;
+  TopicConfigLimits limits = limitsFor(call, Protocol::kKafka);
+  spec.config = limits.defaults;
   for (const auto& config : asked.configs) {
-    Result<> set = setTopicConfig(*spec.config, config.name, config.value);
+    Result<> set = setTopicConfig(*spec.config, config.name, config.value, limits);
     if (!set) return {Code::kInvalidConfig, set.error().text};
   }
   return {};
@@ -152,6 +154,8 @@ void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request
     if (request.validateOnly) {
       if (call->broker().findTopic(call->principal(), spec.name) != nullptr) {
         creation->refuse(answer, code(Code::kTopicAlreadyExists), "the topic exists");
+      } else {
+        creation->wouldBe(answer, spec);
       }
       continue;
     }

@@ -28,6 +28,7 @@ struct Inquiry {
   CallRef call;
   std::vector<BytesView> names;
   std::vector<std::optional<Result<GroupDescription>>> found;
+  bool operations = false;
   size_t waiting = 1;
 };
 
@@ -45,6 +46,7 @@ void Inquiry::describe(BytesView name, const Result<GroupDescription>& descripti
     if (out.errorCode != 0) out.errorMessage = description.error().text;
     return;
   }
+  if (operations) out.authorizedOperations = kGroupOperations;
   out.groupState = description->state;
   out.protocolType = description->protocolType;
   bool stable = description->state == "Stable";
@@ -74,6 +76,7 @@ void Inquiry::answer() {
 
 void handleDescribeGroups(const CallRef& call, wire::DescribeGroupsRequest&& request) {
   auto inquiry = std::make_shared<Inquiry>(call);
+  inquiry->operations = request.includeAuthorizedOperations;
   inquiry->names = std::move(request.groups);
   inquiry->found.resize(inquiry->names.size());
   for (size_t i = 0; i < inquiry->names.size(); ++i) {

@@ -25,6 +25,21 @@ struct CreateTopicsRequest;
 struct DeleteTopicsRequest;
 struct InitProducerIdRequest;
 struct DeleteGroupsRequest;
+struct DeleteRecordsRequest;
+struct OffsetForLeaderEpochRequest;
+struct DescribeConfigsRequest;
+struct AlterConfigsRequest;
+struct DescribeLogDirsRequest;
+struct CreatePartitionsRequest;
+struct ElectLeadersRequest;
+struct IncrementalAlterConfigsRequest;
+struct AlterPartitionReassignmentsRequest;
+struct ListPartitionReassignmentsRequest;
+struct OffsetDeleteRequest;
+struct DescribeClusterRequest;
+struct DescribeProducersRequest;
+struct ListConfigResourcesRequest;
+struct DescribeTopicPartitionsRequest;
 }  // namespace wire
 
 inline constexpr int16_t kApiVersionsKey = 18;
@@ -47,6 +62,25 @@ void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request
 void handleDeleteTopics(const CallRef& call, wire::DeleteTopicsRequest&& request);
 void handleInitProducerId(const CallRef& call, wire::InitProducerIdRequest&& request);
 void handleDeleteGroups(const CallRef& call, wire::DeleteGroupsRequest&& request);
+void handleDeleteRecords(const CallRef& call, wire::DeleteRecordsRequest&& request);
+void handleOffsetForLeaderEpoch(const CallRef& call, wire::OffsetForLeaderEpochRequest&& request);
+void handleDescribeConfigs(const CallRef& call, wire::DescribeConfigsRequest&& request);
+void handleAlterConfigs(const CallRef& call, wire::AlterConfigsRequest&& request);
+void handleDescribeLogDirs(const CallRef& call, wire::DescribeLogDirsRequest&& request);
+void handleCreatePartitions(const CallRef& call, wire::CreatePartitionsRequest&& request);
+void handleElectLeaders(const CallRef& call, wire::ElectLeadersRequest&& request);
+void handleIncrementalAlterConfigs(const CallRef& call,
+                                   wire::IncrementalAlterConfigsRequest&& request);
+void handleAlterPartitionReassignments(const CallRef& call,
+                                       wire::AlterPartitionReassignmentsRequest&& request);
+void handleListPartitionReassignments(const CallRef& call,
+                                      wire::ListPartitionReassignmentsRequest&& request);
+void handleOffsetDelete(const CallRef& call, wire::OffsetDeleteRequest&& request);
+void handleDescribeCluster(const CallRef& call, wire::DescribeClusterRequest&& request);
+void handleDescribeProducers(const CallRef& call, wire::DescribeProducersRequest&& request);
+void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesRequest&& request);
+void handleDescribeTopicPartitions(const CallRef& call,
+                                   wire::DescribeTopicPartitionsRequest&& request);
 
 /// Answers an ApiVersions request of a version that we don't have: error 35 in a version 0 body.
 void answerUnsupportedApiVersions(const CallRef& call);

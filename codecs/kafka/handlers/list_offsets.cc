@@ -14,9 +14,10 @@ namespace {
 // What a negative timestamp asks for, and the first version that has it.
 constexpr int64_t kLatest = -1;
 constexpr int64_t kEarliest = -2;
-constexpr int64_t kMaxTimestamp = -3;   // 7
-constexpr int64_t kEarliestLocal = -4;  // 8
-constexpr int64_t kLatestTiered = -5;   // 9
+constexpr int64_t kMaxTimestamp = -3;     // 7
+constexpr int64_t kEarliestLocal = -4;    // 8
+constexpr int64_t kLatestTiered = -5;     // 9
+constexpr int64_t kEarliestPending = -6;  // 11: to be moved to another tier
 
 constexpr int8_t kReadCommitted = 1;
 
@@ -25,6 +26,7 @@ bool known(int64_t timestamp, int16_t version) {
     case kMaxTimestamp: return version >= 7;
     case kEarliestLocal: return version >= 8;
     case kLatestTiered: return version >= 9;
+    case kEarliestPending: return version >= 11;
     default: return timestamp >= kEarliest;
   }
 }
@@ -41,7 +43,8 @@ Found find(const Call& call, const std::string& topic, int32_t partition, int64_
   }
   Result<PartitionBounds> bounds = call.broker().bounds(call.principal(), topic, partition);
   if (!bounds) return std::unexpected(std::move(bounds.error()));
-  if (timestamp == kLatestTiered) return std::nullopt;  // nothing is in another tier
+  // Nothing is in another tier, nor on its way there.
+  if (timestamp == kLatestTiered || timestamp == kEarliestPending) return std::nullopt;
   if (timestamp != kLatest) return OffsetAtTime{bounds->logStart, -1};
   return OffsetAtTime{committedOnly ? bounds->lastStable : bounds->highWatermark, -1};
 }

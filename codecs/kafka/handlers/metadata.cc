@@ -37,6 +37,8 @@ struct Inquiry {
 
   CallRef call;
   std::vector<Wanted> topics;
+  bool topicOperations = false;
+  bool clusterOperations = false;
   mapping::TextArena texts;
   size_t waiting = 1;
 };
@@ -49,6 +51,7 @@ void Inquiry::describe(const Wanted& wanted, wire::MetadataResponse& response) {
   out.errorCode = wanted.errorCode;
   if (wanted.topic == nullptr) return;
   const Topic& topic = *wanted.topic;
+  if (topicOperations) out.authorizedOperations = kTopicOperations;
   int32_t node = call->options().nodeId;
   int32_t epoch = call->broker().leaderEpoch().value();
   out.id = topic.id;
@@ -73,6 +76,7 @@ void Inquiry::answer() {
   response.brokers.push_back({call->options().nodeId, told.host, told.port, std::nullopt});
   response.clusterId = call->broker().clusterId();
   response.controllerId = call->options().nodeId;
+  if (clusterOperations) response.clusterAuthorizedOperations = kClusterOperations;
   response.topics.reserve(topics.size());
   for (const Wanted& wanted : topics) describe(wanted, response);
   call->answer(response);
@@ -137,6 +141,8 @@ void want(const InquiryRef& inquiry, size_t at, bool mayCreate) {
 
 void handleMetadata(const CallRef& call, wire::MetadataRequest&& request) {
   auto inquiry = std::make_shared<Inquiry>(call);
+  inquiry->topicOperations = request.includeTopicAuthorizedOperations;
+  inquiry->clusterOperations = request.includeClusterAuthorizedOperations;
   bool all = !request.topics || (call->version() < kFirstWithNullForAll && request.topics->empty());
   if (all) {
     wantAll(*inquiry);

@@ -14,6 +14,8 @@
 namespace polylog::kafka {
 namespace {
 
+constexpr int16_t kFirstWithTopicIds = 10;
+
 using Results = Result<std::vector<Result<>>>;
 
 /// One request under way. `places` are those in the response of the offsets that the broker got.
@@ -57,9 +59,11 @@ void handleOffsetCommit(const CallRef& call, wire::OffsetCommitRequest&& request
   for (size_t i = 0; i < request.topics.size(); ++i) {
     auto& topic = commit->response.topics[i];
     topic.name = request.topics[i].name;
+    topic.id = request.topics[i].id;
     topic.partitions.resize(request.topics[i].partitions.size());
-    Result<std::string> name = canonicalTopic(topic.name);
-    TopicRef found = name ? call->broker().findTopic(call->principal(), *name) : nullptr;
+    bool byId = call->version() >= kFirstWithTopicIds;
+    TopicRef found =
+        byId ? call->broker().findTopic(call->principal(), topic.id) : findTopic(*call, topic.name);
     for (size_t j = 0; j < topic.partitions.size(); ++j) {
       const auto& asked = request.topics[i].partitions[j];
       auto& answer = topic.partitions[j];
@@ -67,8 +71,9 @@ void handleOffsetCommit(const CallRef& call, wire::OffsetCommitRequest&& request
       BytesView metadata = asked.metadata.value_or(BytesView());
       if (request.groupId.empty()) {
         answer.errorCode = code(Code::kInvalidGroupId);
-      } else if (found == nullptr || asked.index < 0 ||
-                 static_cast<size_t>(asked.index) >= found->partitions.size()) {
+      } else if (byId && found == nullptr) {
+        answer.errorCode = code(Code::kUnknownTopicId);
+      } else if (!hasPartition(found, asked.index)) {
         answer.errorCode = code(Code::kUnknownTopicOrPartition);
       } else if (metadata.size() > kMaxOffsetMetadata) {
         answer.errorCode = code(Code::kOffsetMetadataTooLarge);

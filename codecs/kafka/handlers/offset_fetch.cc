@@ -20,6 +20,7 @@ namespace {
 
 constexpr int16_t kFirstWithManyGroups = 8;
 constexpr int16_t kFirstWithGroupError = 2;
+constexpr int16_t kFirstWithTopicIds = 10;
 
 using Offsets = Result<std::vector<GroupOffset>>;
 using Groups = std::vector<wire::OffsetFetchRequest::Group>;
@@ -55,6 +56,15 @@ Topic::Partition partitionOf(int32_t index, const GroupOffset* offset, mapping::
   return out;
 }
 
+/// The name of the topic that is asked for, by name or by id.
+Result<std::string> canonicalName(const Call& call,
+                                  const wire::OffsetFetchRequest::Group::Topic& asked) {
+  if (call.version() < kFirstWithTopicIds) return canonicalTopic(asked.name);
+  TopicRef topic = call.broker().findTopic(call.principal(), asked.id);
+  if (topic == nullptr) return fail(ErrorKind::kNotFound, "no topic of that id");
+  return topic->name;
+}
+
 void Inquiry::fill(size_t group, const Offsets& offsets) {
   auto& out = response.groups[group];
   if (!offsets && offsets.error().kind != ErrorKind::kNotFound) {
@@ -73,11 +83,14 @@ void Inquiry::fillAsked(size_t group, const std::vector<GroupOffset>& offsets) {
   for (const auto& asked : *groups[group].topics) {
     Topic& topic = response.groups[group].topics.emplace_back();
     topic.name = asked.name;
-    Result<std::string> name = canonicalTopic(asked.name);
+    topic.id = asked.id;
+    Result<std::string> name = canonicalName(*call, asked);
     for (int32_t index : asked.partitions) {
       auto found = name ? byPlace.find({*name, index}) : byPlace.end();
       topic.partitions.push_back(
           partitionOf(index, found == byPlace.end() ? nullptr : found->second, texts));
+      if (name || call->version() < kFirstWithTopicIds) continue;
+      topic.partitions.back().errorCode = code(Code::kUnknownTopicId);
     }
   }
 }
@@ -92,6 +105,8 @@ void Inquiry::fillAll(size_t group, const std::vector<GroupOffset>& offsets) {
     if (!mapping::appendKafkaTopic(canonical, name)) continue;
     Topic& topic = response.groups[group].topics.emplace_back();
     topic.name = texts.keep(std::move(name));
+    TopicRef found = call->broker().findTopic(call->principal(), std::string(canonical));
+    if (found != nullptr) topic.id = found->id;
     std::ranges::sort(places, {}, &GroupOffset::partition);
     for (const GroupOffset* offset : places) {
       topic.partitions.push_back(partitionOf(offset->partition, offset, texts));
@@ -130,7 +145,9 @@ Groups groupsOf(wire::OffsetFetchRequest&& request, int16_t version) {
   groups[0].groupId = request.groupId;
   if (request.topics) {
     auto& topics = groups[0].topics.emplace();
-    for (auto& topic : *request.topics) topics.push_back({topic.name, std::move(topic.partitions)});
+    for (auto& topic : *request.topics) {
+      topics.push_back({topic.name, {}, std::move(topic.partitions)});
+    }
   }
   return groups;
 }
@@ -142,7 +159,7 @@ void ask(const InquiryRef& inquiry, size_t at) {
   if (group.topics) {
     places.emplace();
     for (const auto& topic : *group.topics) {
-      Result<std::string> name = canonicalTopic(topic.name);
+      Result<std::string> name = canonicalName(*inquiry->call, topic);
       if (!name) continue;
       for (int32_t index : topic.partitions) places->emplace_back(*name, index);
     }

@@ -69,8 +69,8 @@ class Field:
             self.struct = Struct(self.kind)
         elif self.kind not in SCALARS:
             raise DefinitionError(f"type '{self.kind}'")
-        if self.nullable and self.struct and not self.array:
-            raise DefinitionError("a structure can't be null")
+        if self.nullable and self.struct and not self.array and self.nulls != self.versions:
+            raise DefinitionError("a structure can be null in all its versions or in none")
 
     def element(self):
         return self.kind if self.struct else SCALARS[self.kind][0]
@@ -96,6 +96,8 @@ class Field:
 
     def smallest(self):
         """The least octets that one element (of an array) or the field itself takes."""
+        if self.struct and self.nullable and not self.array:
+            return 1
         one = self.struct.smallest() if self.struct else SCALARS[self.kind][1]
         return max(1, one)
 
@@ -294,6 +296,9 @@ class Generator:
         elif field.array:
             count = f"in.arrayCount(flexible, {field.smallest()})"
             self.decode_elements(out, field.name, count, field)
+        elif field.struct and field.nullable:
+            out.put(f"if (in.i8() >= 0) {field.name}.emplace().decode(in, version);")
+            out.put(f"else {field.name}.reset();")
         elif field.struct:
             out.put(f"{field.name}.decode(in, version);")
         else:
@@ -363,6 +368,9 @@ class Generator:
             out.close()
         elif field.array:
             self.encode_elements(out, field.name, field)
+        elif field.struct and field.nullable:
+            out.put(f"out.i8({field.name} ? 1 : -1);")
+            out.put(f"if ({field.name}) {field.name}->encode(out, version);")
         elif field.nullable and field.kind != "records":
             writer = {"string": "String", "bytes": "Blob"}[field.kind]
             nullable = f"out.nullable{writer}({field.name}, flexible);"

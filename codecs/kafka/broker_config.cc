@@ -1,0 +1,112 @@
+#include "codecs/kafka/broker_config.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "codecs/kafka/call.h"
+#include "codecs/kafka/limits.h"
+
+namespace polylog::kafka {
+namespace {
+
+std::string endpoint(const HostPort& at) {
+  bool v6 = at.host.find(':') != std::string::npos;
+  return "PLAINTEXT://" + (v6 ? "[" + at.host + "]" : at.host) + ":" + std::to_string(at.port);
+}
+
+std::string word(bool value) {
+  return value ? "true" : "false";
+}
+
+class Listing {
+ public:
+  void add(BytesView key, ConfigType type, std::string value, BytesView fallback,
+           BytesView documentation) {
+    ConfigEntry& entry = entries.emplace_back();
+    entry.key = key;
+    entry.type = type;
+    entry.readOnly = true;
+    entry.documentation = documentation;
+    if (value != fallback) {
+      entry.source = ConfigSource::kStaticBroker;
+      entry.synonyms.push_back({key, value, ConfigSource::kStaticBroker});
+    }
+    if (!fallback.empty()) {
+      entry.synonyms.push_back({key, std::string(fallback), ConfigSource::kDefault});
+    }
+    entry.value = std::move(value);
+  }
+
+  std::vector<ConfigEntry> entries;
+};
+
+void addIdentity(const Call& call, Listing& out) {
+  std::string node = std::to_string(call.options().nodeId);
+  out.add("advertised.listeners", ConfigType::kString, endpoint(call.advertised()), "",
+          "Where clients are told to find the broker (kafka.advertised).");
+  out.add("listeners", ConfigType::kString, endpoint(call.transport().local()), "",
+          "The listener that this connection came in by (listeners).");
+  out.add("broker.id", ConfigType::kInt, node, "", "The broker's number.");
+  out.add("node.id", ConfigType::kInt, node, "", "The broker's number.");
+  const std::string& directory = call.options().facts.dataDirectory;
+  out.add("log.dir", ConfigType::kString, directory, "", "The data directory (data.dir).");
+  out.add("log.dirs", ConfigType::kString, directory, "", "The data directory (data.dir).");
+}
+
+void addTopics(const Call& call, Listing& out) {
+  out.add("auto.create.topics.enable", ConfigType::kBoolean, word(call.broker().autoCreateTopics()),
+          "true", "Whether topics come by themselves (topics.auto_create).");
+  out.add("default.replication.factor", ConfigType::kInt, "1", "1", "There is one broker.");
+  out.add("delete.topic.enable", ConfigType::kBoolean, "true", "true", "Topics can be deleted.");
+  out.add("fetch.max.bytes", ConfigType::kInt, std::to_string(call.options().maxFetchBytes),
+          "16777216", "The most that one fetch is answered with, or one batch.");
+  out.add("log.cleaner.enable", ConfigType::kBoolean, "true", "true",
+          "Compacted topics are compacted.");
+  out.add("max.request.partition.size.limit", ConfigType::kInt,
+          std::to_string(kMaxDescribedPartitions), "2000",
+          "Partitions in one answer to DescribeTopicPartitions.");
+  out.add("num.partitions", ConfigType::kInt,
+          std::to_string(call.options().facts.defaultPartitions), "1",
+          "Of topics made without a number (topics.partitions).");
+}
+
+void addGroups(const Call& call, Listing& out) {
+  const KafkaOptions& options = call.options();
+  out.add("group.coordinator.rebalance.protocols", ConfigType::kList, "classic", "classic",
+          "The group protocols that are served.");
+  out.add("group.initial.rebalance.delay.ms", ConfigType::kInt,
+          std::to_string(options.facts.initialRebalanceDelayMs), "200",
+          "How long an empty group's first member waits for others "
+          "(kafka.group.initial_rebalance_delay_ms).");
+  out.add("group.max.session.timeout.ms", ConfigType::kInt,
+          std::to_string(options.maxSessionTimeoutMs), "1800000",
+          "The longest session timeout of a group's member.");
+  out.add("group.max.size", ConfigType::kInt, std::to_string(options.facts.maxGroupMembers),
+          "10000", "The most members of a group.");
+  out.add("group.min.session.timeout.ms", ConfigType::kInt,
+          std::to_string(options.minSessionTimeoutMs), "6000",
+          "The shortest session timeout of a group's member.");
+  out.add("offset.metadata.max.bytes", ConfigType::kInt, std::to_string(kMaxOffsetMetadata), "4096",
+          "The largest metadata of a committed offset.");
+  out.add("offsets.retention.minutes", ConfigType::kInt,
+          std::to_string(options.facts.offsetsRetentionMinutes), "10080",
+          "How long an empty group's offsets are kept (kafka.offsets_retention_minutes).");
+}
+
+}  // namespace
+
+std::vector<ConfigEntry> describeBroker(const Call& call) {
+  Listing listing;
+  addIdentity(call, listing);
+  addTopics(call, listing);
+  addGroups(call, listing);
+  TopicConfigLimits limits{call.broker().topicDefaults(Protocol::kKafka),
+                           call.broker().maxRecordBytes()};
+  std::ranges::move(describeTopicDefaults(limits), std::back_inserter(listing.entries));
+  std::ranges::sort(listing.entries, {}, &ConfigEntry::key);
+  return std::move(listing.entries);
+}
+
+}  // namespace polylog::kafka

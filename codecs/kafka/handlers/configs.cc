@@ -1,0 +1,115 @@
+#include "codecs/kafka/handlers/configs.h"
+
+#include <map>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "codecs/kafka/wire/alter_configs.h"
+#include "codecs/kafka/wire/incremental_alter_configs.h"
+
+namespace polylog::kafka {
+namespace {
+
+int16_t changeCode(const Error& error) {
+  if (error.kind == ErrorKind::kInvalid) return code(Code::kInvalidConfig);
+  return code(error, Area::kTopic);
+}
+
+Refusal unchangeable(const Call& call, const ConfigChange& change) {
+  switch (static_cast<ResourceType>(change.type)) {
+    case ResourceType::kTopic: return {};
+    case ResourceType::kBroker:
+      if (!namesThisBroker(call, change.name)) {
+        return {Code::kInvalidRequest, "there is no broker " + owned(change.name)};
+      }
+      return {
+          Code::kInvalidConfig,
+          "the broker's configuration is read-only here: it is read from its file at the start"};
+    default:
+      return {Code::kInvalidRequest,
+              "resources of type " + std::to_string(change.type) + " have no configuration here"};
+  }
+}
+
+template <class Response>
+using Answer = std::remove_reference_t<decltype(Response().responses.front())>;
+
+template <class Response>
+void refuse(Pending<Response>& pending, Answer<Response>& answer, int16_t errorCode,
+            std::string text) {
+  answer.errorCode = errorCode;
+  answer.errorMessage = pending.texts.keep(std::move(text));
+}
+
+template <class Response>
+void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
+               ConfigChange&& change, bool validateOnly) {
+  Call& call = *pending->call;
+  if (change.refusal.code == Code::kNone) {
+    Refusal refusal = unchangeable(call, change);
+    if (refusal.code != Code::kNone) change.refusal = std::move(refusal);
+  }
+  if (change.refusal.code != Code::kNone) {
+    return refuse(*pending, answer, code(change.refusal.code), std::move(change.refusal.text));
+  }
+  TopicRef topic = findTopic(call, change.name);
+  if (topic == nullptr) {
+    return refuse(*pending, answer, code(Code::kUnknownTopicOrPartition),
+                  "there is no topic " + owned(change.name));
+  }
+  TopicConfigLimits limits = limitsFor(call, topic->origin);
+  TopicConfig tried = topic->config;
+  if (Result<> ok = change.edit(tried, limits); !ok) {
+    return refuse(*pending, answer, changeCode(ok.error()), ok.error().text);
+  }
+  if (validateOnly) return;
+  ++pending->waiting;
+  call.broker().alterTopic(
+      call.principal(), topic->name,
+      [edit = std::move(change.edit), limits = std::move(limits)](TopicConfig& config) {
+        return edit(config, limits);
+      },
+      [pending, &answer](const Result<TopicRef>& result) {
+        if (!result) {
+          refuse(*pending, answer, changeCode(result.error()), result.error().text);
+        }
+        pending->release();
+      });
+}
+
+}  // namespace
+
+TopicConfigLimits limitsFor(const Call& call, Protocol origin) {
+  return {call.broker().topicDefaults(origin), call.broker().maxRecordBytes()};
+}
+
+bool namesThisBroker(const Call& call, BytesView name) {
+  return name.empty() || name == std::to_string(call.options().nodeId);
+}
+
+template <class Response>
+void changeConfigs(const CallRef& call, std::vector<ConfigChange> changes, bool validateOnly) {
+  auto pending = std::make_shared<Pending<Response>>(call);
+  auto& answers = pending->response.responses;
+  answers.resize(changes.size());
+  std::map<std::pair<int8_t, BytesView>, int> named;
+  for (const ConfigChange& change : changes) ++named[{change.type, change.name}];
+  for (size_t i = 0; i < changes.size(); ++i) {
+    ConfigChange& change = changes[i];
+    answers[i].type = change.type;
+    answers[i].name = change.name;
+    if (named[{change.type, change.name}] > 1) {
+      change.refusal = {Code::kInvalidRequest, "the request names this resource twice"};
+    }
+    changeOne(pending, answers[i], std::move(change), validateOnly);
+  }
+  pending->release();
+}
+
+template void changeConfigs<wire::AlterConfigsResponse>(const CallRef&, std::vector<ConfigChange>,
+                                                        bool);
+template void changeConfigs<wire::IncrementalAlterConfigsResponse>(const CallRef&,
+                                                                   std::vector<ConfigChange>, bool);
+
+}  // namespace polylog::kafka

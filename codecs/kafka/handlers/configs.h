@@ -1,0 +1,43 @@
+// What the handlers of configurations share: resources, values, and changes of topics' keys.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "codecs/kafka/handlers/common.h"
+#include "codecs/kafka/topic_config.h"
+
+namespace polylog::kafka {
+
+/// Kafka's ConfigResource.Type.
+enum class ResourceType : int8_t { kTopic = 2, kBroker = 4, kClientMetrics = 16 };
+
+TopicConfigLimits limitsFor(const Call& call, Protocol origin);
+
+struct Refusal {
+  Code code = Code::kNone;
+  std::string text;
+};
+
+/// Whether `name` means this broker; an empty one means all of them.
+bool namesThisBroker(const Call& call, BytesView name);
+
+/// Puts what one resource's part of a request asks for to a configuration. Runs more than once.
+using ConfigEdit = std::function<Result<>(TopicConfig& config, const TopicConfigLimits& limits)>;
+
+/// One resource of (Incremental)AlterConfigs: what is asked for, checked as far as it can be
+/// without the resource.
+struct ConfigChange {
+  int8_t type = 0;
+  BytesView name;
+  Refusal refusal;  ///< kNone: `edit` is set
+  ConfigEdit edit;
+};
+
+/// Makes the changes, or only says whether they could be made, and answers when they are durable.
+/// `Response` is one of the two APIs'; the call's frame keeps the names alive.
+template <class Response>
+void changeConfigs(const CallRef& call, std::vector<ConfigChange> changes, bool validateOnly);
+
+}  // namespace polylog::kafka

@@ -1,0 +1,52 @@
+// ListConfigResources: what DescribeConfigs can be asked for. Client metrics, all that version 0
+// asks for, are not there.
+#include "codecs/kafka/wire/list_config_resources.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "codecs/kafka/handlers/configs.h"
+#include "codecs/kafka/handlers/handlers.h"
+
+namespace polylog::kafka {
+namespace {
+
+constexpr int8_t typeOf(ResourceType type) {
+  return static_cast<int8_t>(type);
+}
+
+bool known(int8_t type) {
+  return type == typeOf(ResourceType::kTopic) || type == typeOf(ResourceType::kBroker) ||
+         type == typeOf(ResourceType::kClientMetrics);
+}
+
+}  // namespace
+
+void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesRequest&& request) {
+  wire::ListConfigResourcesResponse response;
+  if (call->version() == 0) return call->answer(response);
+  if (!std::ranges::all_of(request.types, known)) {
+    response.errorCode = code(Code::kUnsupportedVersion);
+    return call->answer(response);
+  }
+  mapping::TextArena texts;
+  auto asked = [&](ResourceType type) {
+    return request.types.empty() ||
+           std::ranges::find(request.types, typeOf(type)) != request.types.end();
+  };
+  if (asked(ResourceType::kTopic)) {
+    for (const TopicRef& topic : call->broker().topics(call->principal())) {
+      std::string name = kafkaName(*topic);
+      if (name.empty()) continue;
+      response.resources.push_back({texts.keep(std::move(name)), typeOf(ResourceType::kTopic)});
+    }
+  }
+  if (asked(ResourceType::kBroker)) {
+    response.resources.push_back(
+        {texts.keep(std::to_string(call->options().nodeId)), typeOf(ResourceType::kBroker)});
+  }
+  call->answer(response);
+}
+
+}  // namespace polylog::kafka

@@ -1,0 +1,34 @@
+// The rows of topic_config.h's table.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "codecs/kafka/topic_config.h"
+
+namespace polylog::kafka {
+
+inline constexpr BytesView kFlushMessages = "flush.messages";
+inline constexpr BytesView kFlushMs = "flush.ms";
+/// Whatever is chosen, what is written is synced after so long.
+inline constexpr int64_t kUnwaitedSyncMs = 100;
+
+struct ConfigKey {
+  BytesView name;
+  ConfigType type;
+  BytesView brokerName;  ///< the broker's key for topics that don't set this one; may be empty
+  BytesView fallback;    ///< what is in force if nobody sets anything
+  BytesView documentation;
+  /// Puts `value` into the fields that follow from it. Not empty: what is wrong with it.
+  std::string (*set)(TopicConfig& config, BytesView value, const ConfigKey& key,
+                     const TopicConfigLimits& limits);
+  /// Takes those fields back. Null: there are none.
+  void (*reset)(TopicConfig& config, const TopicConfig& defaults);
+  /// The fields as text. Null: what was set, else `fallback`.
+  std::string (*text)(const TopicConfig& config, const TopicConfigLimits& limits);
+};
+
+/// By name.
+std::span<const ConfigKey> topicConfigKeys();
+
+}  // namespace polylog::kafka
