@@ -1,0 +1,126 @@
+"""Kafka requests by hand, for what no client at hand reaches: octets out, a reader of the answer back."""
+
+import socket
+import struct
+
+
+def i8(v):
+    return struct.pack(">b", v)
+
+
+def i16(v):
+    return struct.pack(">h", v)
+
+
+def i32(v):
+    return struct.pack(">i", v)
+
+
+def i64(v):
+    return struct.pack(">q", v)
+
+
+TAGS = b"\0"  # no tagged fields
+
+
+def varuint(v):
+    out = b""
+    while v > 127:
+        out += bytes([v & 127 | 128])
+        v >>= 7
+    return out + bytes([v])
+
+
+def text(v, flexible=True):
+    if v is None:
+        return b"\0" if flexible else i16(-1)
+    v = v.encode()
+    return (varuint(len(v) + 1) if flexible else i16(len(v))) + v
+
+
+def array(items, flexible=True):
+    if items is None:
+        return b"\0" if flexible else i32(-1)
+    return (varuint(len(items) + 1) if flexible else i32(len(items))) + b"".join(items)
+
+
+class Reader:
+    def __init__(self, octets, flexible):
+        self.octets, self.flexible = octets, flexible
+
+    def take(self, count):
+        assert len(self.octets) >= count, "the answer is cut short"
+        piece, self.octets = self.octets[:count], self.octets[count:]
+        return piece
+
+    def number(self, form):
+        return struct.unpack(">" + form, self.take(struct.calcsize(form)))[0]
+
+    def i8(self):
+        return self.number("b")
+
+    def i16(self):
+        return self.number("h")
+
+    def i32(self):
+        return self.number("i")
+
+    def i64(self):
+        return self.number("q")
+
+    def varuint(self):
+        value = shift = 0
+        while True:
+            octet = self.take(1)[0]
+            value |= (octet & 127) << shift
+            shift += 7
+            if octet < 128:
+                return value
+
+    def text(self):
+        size = self.varuint() - 1 if self.flexible else self.i16()
+        return None if size < 0 else self.take(size).decode()
+
+    def array(self, element):
+        count = self.varuint() - 1 if self.flexible else self.i32()
+        return None if count < 0 else [element() for _ in range(count)]
+
+    def tags(self):
+        if self.flexible:
+            for _ in range(self.varuint()):
+                self.varuint()
+                self.take(self.varuint())
+
+    def struct(self, *fields):
+        """A structure: its fields' values, tagged ones passed over."""
+        values = [field() for field in fields]
+        self.tags()
+        return values
+
+    def end(self):
+        self.tags()
+        assert not self.octets, f"{len(self.octets)} octets behind the answer's end"
+
+
+def call(broker, key, version, body, flexible=True):
+    """One request on a connection of its own."""
+    host, port = broker.kafka.split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        # The first request is a small one: it is held to be a greeting.
+        frame = i16(key) + i16(version) + i32(7) + text("raw", False)
+        frame += (TAGS if flexible else b"") + body
+        connection.sendall(i32(len(frame)) + frame)
+        size, = struct.unpack(">i", exactly(connection, 4))
+        reader = Reader(exactly(connection, size), flexible)
+    assert reader.i32() == 7, "another request's answer"
+    reader.tags()
+    return reader
+
+
+def exactly(connection, count):
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        assert piece, "the broker closed the connection"
+        data += piece
+    return data
