@@ -137,6 +137,7 @@ Result<size_t> LogStoreImpl::dropDeadSegments() {
       Lock lock(mutex_);
       dead = deadSegments(securedEnd());
       if (dead.empty()) return 0;
+      for (const auto& segment : dead) segment->replaced = true;  // nothing links to it any more
       infos = journal_.infos();
     }
     std::erase_if(infos, [&](const SegmentInfo& info) {
@@ -145,10 +146,13 @@ Result<size_t> LogStoreImpl::dropDeadSegments() {
     });
     if (auto done = writeManifest(journal_.directory(), infos); !done) {
       if (done.error().fatal) fatalFromMaintenance(done.error().error);
+      Lock lock(mutex_);
+      for (const auto& segment : dead) segment->replaced = false;
       return std::unexpected(done.error().error);
     }
     Lock lock(mutex_);
     for (const auto& segment : dead) journal_.remove(segment->info.id);
+    settled_.notify_all();  // links may try again, and learn that it has gone
   }
   for (const auto& segment : dead) {
     journal_.closeFile(*segment);

@@ -263,6 +263,41 @@ TEST_F(RewritingTest, KeepsWhatLaterSegmentsLinkTo) {
   }
 }
 
+/// What is linked to is kept, or the link is refused: also between the look and the removal.
+TEST_F(RewritingTest, ALinkIntoASegmentThatIsJustGoingIsRefused) {
+  open();
+  for (uint64_t id : {1U, 3U}) ASSERT_TRUE(make(id));
+  auto first = put(1, {large(next_++)});
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(put(1, {large(next_++)}));
+  moveLogStart(1, Offset(next_ - 1));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(store_->append({}));
+    ASSERT_TRUE(store_->checkpoint());
+  }
+  std::atomic<bool> done{false};
+  Result<Appended> linked = fail(ErrorKind::kInvalid, "not tried");
+  std::thread late;
+  disk_->onBoundary([&](uint64_t, const test::DiskCall& call) {
+    if (late.joinable() || !call.path.ends_with("MANIFEST.tmp")) return;
+    late = std::thread([&] {
+      AppendRequest link;
+      link.links.push_back({first->batches[0], {to(3)}});
+      linked = store_->append(std::move(link));
+      done = true;
+    });
+    // It comes through at once, or waits for what is going on here.
+    for (int i = 0; i < 100 && !done; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  EXPECT_GT(store_->runRetention().value(), 0U);
+  ASSERT_TRUE(late.joinable());
+  late.join();
+  disk_->onBoundary(nullptr);
+  store_->runOnce();
+  EXPECT_EQ(contents(3), linked ? std::vector{large(0)} : std::vector<std::string>());
+}
+
 TEST_F(RewritingTest, DeletesASegmentOfWhichOnlyADeadLinkWasLeft) {
   open();
   for (uint64_t id : {1U, 2U}) ASSERT_TRUE(make(id));
