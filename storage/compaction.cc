@@ -60,7 +60,7 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
   for (size_t i = 0; i < partition.chunks.size(); ++i) {
     const Chunk& chunk = partition.chunks[i];
     if (chunk.dead || chunk.end <= partition.logStart) continue;
-    auto segment = journal_.byId(chunk.segment);
+    auto segment = journal_.at(chunk.base);
     bool late =
         segment && chunk.first >= cleaned && segment->info.createdMs < before(rule.maxLagMillis);
     due.overdue |= late;
@@ -76,7 +76,7 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
     all += chunk.bytes;
     if (chunk.first >= cleaned) fresh += chunk.bytes;
     // A segment ended when the next one was begun.
-    auto next = journal_.at(segment->info.end);
+    auto next = journal_.from(segment->info.end);
     if (next && next->info.createdMs <= before(rule.deleteRetentionMillis))
       due.tombstonesTo = chunk.end;
   }

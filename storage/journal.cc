@@ -30,6 +30,13 @@ std::shared_ptr<Segment> Journal::at(Position position) const {
   return segment;
 }
 
+std::shared_ptr<Segment> Journal::from(Position position) const {
+  auto found = std::lower_bound(
+      segments_.begin(), segments_.end(), position,
+      [](const std::shared_ptr<Segment>& segment, Position p) { return segment->info.base < p; });
+  return found != segments_.end() ? *found : nullptr;
+}
+
 std::shared_ptr<Segment> Journal::byId(uint64_t id) const {
   auto found = std::lower_bound(
       segments_.begin(), segments_.end(), id,

@@ -29,6 +29,8 @@ class Journal {
   void replace(std::shared_ptr<Segment> segment);
   /// The segment that holds `position`, or null.
   std::shared_ptr<Segment> at(Position position) const;
+  /// The first segment from `position` on, or null.
+  std::shared_ptr<Segment> from(Position position) const;
   std::shared_ptr<Segment> byId(uint64_t id) const;
   /// What the manifest should say now.
   std::vector<SegmentInfo> infos() const;

@@ -261,7 +261,7 @@ void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const
     failAppends(*group, error, out);
   }
   for (const auto& [partition, end] : cuts) {
-    for (uint64_t segment : partition->truncate(end)) releaseChunk(segment);
+    for (Position base : partition->truncate(end)) releaseChunk(base);
   }
   for (auto group = doomed.rbegin(); group != doomed.rend(); ++group) {
     auto& effects = (*group)->effects;

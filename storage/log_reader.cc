@@ -66,10 +66,10 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::runOf(PartitionId partitio
   SegmentInfo info;
   {
     Lock lock(mutex_);
-    segment = journal_.byId(chunk.segment);
+    segment = journal_.at(chunk.base);
     if (segment) info = segment->info;
   }
-  if (!segment) return fail(ErrorKind::kOutOfRange, "its segment was removed");
+  if (!segment) return emptyRun(chunk);
   RunCache::Key key{info.id, info.incarnation, partition};
   if (auto run = runs_.find(key)) return run;
   auto file = journal_.file(*segment);

@@ -153,8 +153,8 @@ Partition& LogStoreImpl::makePartition(PartitionId id, Retention retention) {
   return partitions_.insert(std::move(partition));
 }
 
-void LogStoreImpl::releaseChunk(uint64_t segment) {
-  if (auto found = journal_.byId(segment); found && found->liveChunks > 0) --found->liveChunks;
+void LogStoreImpl::releaseChunk(Position base) {
+  if (auto found = journal_.at(base); found && found->liveChunks > 0) --found->liveChunks;
 }
 
 void LogStoreImpl::erasePartition(Partition& partition) {
@@ -165,7 +165,7 @@ void LogStoreImpl::erasePartition(Partition& partition) {
 void LogStoreImpl::dropChunks(Partition& partition, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const Chunk& chunk = partition.chunks[i];
-    if (!chunk.dead) releaseChunk(chunk.segment);
+    if (!chunk.dead) releaseChunk(chunk.base);
     partition.bytes -= chunk.bytes;
   }
   partition.chunks.erase(partition.chunks.begin(),

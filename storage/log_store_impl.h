@@ -6,6 +6,7 @@
 //   maintenance.cc     the maintenance thread: footers, checkpoints; free space
 //   retention.cc       log starts, dead segments
 //   rewriting.cc       segments of which little is alive
+//   merging.cc         neighbours of which rewriting left little
 //   compaction.cc      what of compacted partitions is superseded
 //   log_store.cc       partitions' state changes, watches, state reads, life cycle
 //
@@ -115,7 +116,8 @@ class LogStoreImpl final : public LogStore {
   void erasePartition(Partition& partition);
   void dropChunks(Partition& partition, size_t count);
   void markDirty(Partition& partition);
-  void releaseChunk(uint64_t segment);
+  /// One fewer of the segment with that base; of the one that it has been merged into.
+  void releaseChunk(Position base);
   void stopThreads();
 
   // ---- sequencer.cc
@@ -251,14 +253,21 @@ class LogStoreImpl final : public LogStore {
   struct Rewriting;
   std::vector<std::shared_ptr<Segment>> scatteredSegments();
   Result<> rewriteScattered(const std::vector<std::shared_ptr<Segment>>& scattered);
-  Result<> rewriteSegment(const std::shared_ptr<Segment>& segment);
+  Result<> rewriteSegments(std::vector<std::shared_ptr<Segment>> sources);
   Result<> gatherAlive(Rewriting& rewriting);
   Result<> gatherFrom(Rewriting& rewriting, PartitionId partition, const Chunk& chunk);
   Result<> writeRewritten(Rewriting& rewriting);
   Result<bool> swapRewritten(Rewriting& rewriting);
   void adoptRewritten(const Rewriting& rewriting, PartitionId partition);
+  void joinChunks(Partition& partition, size_t from, size_t to);
   std::vector<OffsetRange> deadRanges(PartitionId partition) const;
   Result<> keepBatch(Rewriting& rewriting, size_t from, size_t to, CopyWriter& writer);
+
+  // ---- merging.cc
+  struct Mergeable;
+  Result<> mergeRewritten();
+  Result<std::vector<Mergeable>> mergeableSegments();
+  void limitSpans(std::vector<Mergeable>& all);
 
   // ---- compaction.cc
   struct CompactionDue;

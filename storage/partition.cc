@@ -69,11 +69,11 @@ void Partition::bury(size_t at) {
   if (at > 0) absorb(at - 1);
 }
 
-std::vector<uint64_t> Partition::truncate(Offset offset) {
-  std::vector<uint64_t> gone;
+std::vector<Position> Partition::truncate(Offset offset) {
+  std::vector<Position> gone;
   while (!chunks.empty() && chunks.back().first >= offset) {
     bytes -= chunks.back().bytes;
-    gone.push_back(chunks.back().segment);
+    gone.push_back(chunks.back().base);
     chunks.pop_back();
   }
   if (!chunks.empty() && chunks.back().end > offset && chunks.back().run) {

@@ -21,7 +21,7 @@ namespace polylog::storage {
 /// What a partition has in one segment.
 struct Chunk {
   uint64_t segment = 0;  ///< id
-  Position base;         ///< the segment's
+  Position base;         ///< the segment's: also finds the one that it has been merged into
   Offset first;
   Offset end;
   uint64_t bytes = 0;
@@ -77,8 +77,8 @@ struct Partition {
   /// Nothing of chunk `at` is left.
   void bury(size_t at);
   /// Takes `offset` and all above back; `end` becomes `offset`. Rare, and slow.
-  /// Returns the ids of segments in which it has no chunk any more.
-  std::vector<uint64_t> truncate(Offset offset);
+  /// Returns the bases of segments in which it has no chunk any more.
+  std::vector<Position> truncate(Offset offset);
 
   /// What a checkpoint keeps of it: chunks in segments based below `floor`, the end offset as of
   /// `floor`, and producers' batches below `durable`.

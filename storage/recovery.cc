@@ -181,7 +181,7 @@ Result<> LogStoreImpl::loadPartitions(Position& floor) {
     }
     for (Chunk& chunk : partition.chunks) {
       if (chunk.dead) continue;
-      if (auto segment = journal_.byId(chunk.segment)) {
+      if (auto segment = journal_.at(chunk.base)) {
         ++segment->liveChunks;
         segment->everHadChunks = true;
       } else {
@@ -193,6 +193,8 @@ Result<> LogStoreImpl::loadPartitions(Position& floor) {
       }
       linkedFrom_ = std::min(linkedFrom_, chunk.minLink);
     }
+    // The record may be older than a merging.
+    joinChunks(partition, 0, partition.chunks.size());
   });
   return {};
 }
@@ -206,6 +208,12 @@ Result<> LogStoreImpl::replay(Position floor) {
     bool active = segment == writing_;
     Position end = active ? durableEnd_ : info.end;
     if (end <= from && !active) continue;
+    if (info.rewritten) {
+      return fail(ErrorKind::kCorrupt,
+                  fmt::format("{} was rewritten, and the state view lacks what stood in it up to "
+                              "position {}: restore the data directory from a backup",
+                              info.file, info.end.value()));
+    }
     if (info.base > std::max(reached, replayApplied_)) {
       return fail(ErrorKind::kCorrupt,
                   fmt::format("the journal lacks positions {} to {}, which the state view needs: "

@@ -26,7 +26,12 @@ Offset LogStoreImpl::expiredUpTo(const Partition& partition, int64_t nowMs,
     if (chunk.end > partition.highWatermark) break;  // waits for the disk still
     int64_t newest = chunk.maxTimestamp;
     int64_t created = newest;
-    if (auto segment = journal_.byId(chunk.segment)) created = segment->info.createdMs;
+    if (auto segment = journal_.at(chunk.base)) {
+      created = segment->info.createdMs;
+      // A merged one may span a while; it ended when the next one was begun.
+      auto next = segment->info.rewritten ? journal_.from(segment->info.end) : segment;
+      if (newest < 0 && next) newest = next->info.createdMs;
+    }
     if (newest < 0) newest = created;  // records without a time count from their segment's
     bool old = retention.millis >= 0 && newest < nowMs - retention.millis;
     bool much = retention.bytes >= 0 &&
@@ -174,6 +179,7 @@ Result<size_t> LogStoreImpl::retentionLocked() {
   if (*dropped != 0) checkSpace();
   if (auto done = rewriteScattered(scattered); !done) return std::unexpected(done.error());
   superseded_.clear();
+  if (auto done = mergeRewritten(); !done) return std::unexpected(done.error());
   return dropped;
 }
 

@@ -11,6 +11,7 @@
 #include "core/base/byte_reader.h"
 #include "core/base/log.h"
 #include "core/base/metrics.h"
+#include "storage/copy_writer.h"
 #include "storage/log_store_impl.h"
 
 namespace polylog::storage {
@@ -18,9 +19,6 @@ namespace {
 
 /// What a partition must hold before it is asked what of it is used up above its log start.
 constexpr uint64_t kWorthAsking = 1U << 20;
-/// Entries of a rewritten segment are ended at this size.
-constexpr size_t kEntryBytes = 64U << 10;
-constexpr size_t kWriteAtOnce = 1U << 20;
 constexpr size_t kMostDecoded = 256U << 20;
 
 struct Metrics {
@@ -56,13 +54,13 @@ uint64_t shareOf(const Chunk& chunk, uint64_t records) {
 
 }  // namespace
 
-/// One segment on its way to its copy.
+/// A segment on its way to its copy, or several neighbours on theirs to one.
 struct LogStoreImpl::Rewriting {
   /// An index entry that is alive.
   struct Alive {
     PartitionId partition;
     IndexEntry entry;
-    bool own = false;      ///< of a chunk in this segment; otherwise a later one links here
+    bool own = false;      ///< of a chunk in here; otherwise a later one links here
     bool thinned = false;  ///< compaction takes records out of it
   };
   struct Batch {
@@ -71,9 +69,9 @@ struct LogStoreImpl::Rewriting {
     size_t first = 0;  ///< the own one that it is sorted by; `to` if there is none
   };
 
-  std::shared_ptr<Segment> segment;
-  uint64_t links = 0;                   ///< into the segment when `alive` was gathered
-  std::vector<Alive> alive;             ///< of batches in this segment
+  std::vector<std::shared_ptr<Segment>> sources;  ///< ascending
+  std::vector<uint64_t> links;                    ///< into each of them when `alive` was gathered
+  std::vector<Alive> alive;                       ///< of batches in here
   std::vector<Alive> foreign;           ///< own entries whose batches are in earlier segments
   std::vector<PartitionId> partitions;  ///< with a chunk here
 
@@ -84,7 +82,73 @@ struct LogStoreImpl::Rewriting {
   std::vector<FooterRun> runs;
   uint64_t bytes = 0;      ///< of batches that are alive
   bool compacted = false;  ///< worth it whatever is alive
+
+  Position base() const { return sources.front()->info.base; }
+  Position end() const { return sources.back()->info.end; }
+  bool covers(Position position) const { return position >= base() && position < end(); }
+  /// Null: in none of them.
+  Segment* sourceOf(Position position) const {
+    auto above = std::upper_bound(
+        sources.begin(), sources.end(), position,
+        [](Position p, const std::shared_ptr<Segment>& source) { return p < source->info.base; });
+    if (above == sources.begin()) return nullptr;
+    return position < above[-1]->info.end ? above[-1].get() : nullptr;
+  }
+  std::vector<Batch> inOrder() const;
+  void index();
 };
+
+/// What is alive, by batches, in the order of their copies.
+std::vector<LogStoreImpl::Rewriting::Batch> LogStoreImpl::Rewriting::inOrder() const {
+  std::vector<Batch> batches;
+  for (size_t from = 0; from < alive.size();) {
+    Batch batch{from, from, 0};
+    Position position = alive[from].entry.position;
+    while (batch.to < alive.size() && alive[batch.to].entry.position == position) ++batch.to;
+    batch.first = batch.to;
+    for (size_t i = from; i < batch.to && batch.first == batch.to; ++i) {
+      if (alive[i].own) batch.first = i;
+    }
+    batches.push_back(batch);
+    from = batch.to;
+  }
+  // Those that only later segments refer to come last.
+  auto rank = [&](const Batch& batch) {
+    bool own = batch.first != batch.to;
+    return std::tuple(!own, own ? alive[batch.first].partition : PartitionId(0),
+                      own ? alive[batch.first].entry.base : Offset(0));
+  };
+  std::sort(batches.begin(), batches.end(),
+            [&](const Batch& a, const Batch& b) { return rank(a) < rank(b); });
+  return batches;
+}
+
+/// The index of each partition with something left, once all is copied. There may be millions of
+/// entries: `alive` and `foreign` are used up.
+void LogStoreImpl::Rewriting::index() {
+  std::erase_if(alive, [](const Alive& one) { return !one.own; });
+  alive.insert(alive.end(), foreign.begin(), foreign.end());
+  foreign.clear();
+  std::sort(alive.begin(), alive.end(), [](const Alive& a, const Alive& b) {
+    return std::tuple(a.partition, a.entry.base) < std::tuple(b.partition, b.entry.base);
+  });
+  for (size_t i = 0; i < alive.size();) {
+    FooterRun& run = runs.emplace_back();
+    run.partition = alive[i].partition;
+    run.first = alive[i].entry.base;
+    auto built = std::make_shared<IndexRun>(run.first, base());
+    for (; i < alive.size() && alive[i].partition == run.partition; ++i) {
+      const IndexEntry& entry = alive[i].entry;
+      built->append(entry);
+      run.bytes += entry.length;
+      run.maxTimestamp = std::max(run.maxTimestamp, entry.maxTimestamp);
+      if (entry.position < base()) run.minLink = std::min(run.minLink, entry.position.value());
+    }
+    run.end = built->end();
+    built->setSparse();
+    run.run = std::move(built);
+  }
+}
 
 // ---------------------------------------------------------------- choosing
 
@@ -156,7 +220,7 @@ Result<> LogStoreImpl::rewriteScattered(const std::vector<std::shared_ptr<Segmen
         continue;
       }
     }
-    if (auto done = rewriteSegment(segment); !done) {
+    if (auto done = rewriteSegments({segment}); !done) {
       Lock lock(mutex_);
       segment->judgedBytes = 0;  // at the next round
       return done;
@@ -166,13 +230,14 @@ Result<> LogStoreImpl::rewriteScattered(const std::vector<std::shared_ptr<Segmen
   return {};
 }
 
-Result<> LogStoreImpl::rewriteSegment(const std::shared_ptr<Segment>& segment) {
+Result<> LogStoreImpl::rewriteSegments(std::vector<std::shared_ptr<Segment>> sources) {
   Rewriting rewriting;
-  rewriting.segment = segment;
+  rewriting.sources = std::move(sources);
   if (auto done = gatherAlive(rewriting); !done) return done;
-  uint64_t size = segment->info.end - segment->info.base;
+  const std::shared_ptr<Segment>& first = rewriting.sources.front();
+  uint64_t size = rewriting.end() - rewriting.base();
   // Partitions shared more than it seemed.
-  if (!segment->info.rewritten && !rewriting.compacted && rewriting.bytes > size / 2) return {};
+  if (!first->info.rewritten && !rewriting.compacted && rewriting.bytes > size / 2) return {};
   if (!rewriting.alive.empty() || !rewriting.foreign.empty()) {
     if (auto done = writeRewritten(rewriting); !done) {
       if (rewriting.copy) (void)journal_.directory().remove(rewriting.copy->info.file);
@@ -184,13 +249,13 @@ Result<> LogStoreImpl::rewriteSegment(const std::shared_ptr<Segment>& segment) {
   if (!*swapped) {
     if (rewriting.copy) (void)journal_.directory().remove(rewriting.copy->info.file);
     Lock lock(mutex_);
-    segment->judgedBytes = 0;
+    first->judgedBytes = 0;
     return {};
   }
-  metrics().segments.add();
+  metrics().segments.add(static_cast<int64_t>(rewriting.sources.size()));
   metrics().bytes.add(static_cast<int64_t>(rewriting.bytes));
-  logDebug(fmt::format("{} was rewritten: {} of {} octets were alive", segment->info.file,
-                       rewriting.bytes, size));
+  logDebug(fmt::format("{} was rewritten, {} in all: {} of {} octets were alive", first->info.file,
+                       rewriting.sources.size(), rewriting.bytes, size));
   return {};
 }
 
@@ -212,7 +277,6 @@ std::vector<OffsetRange> LogStoreImpl::deadRanges(PartitionId partition) const {
 }
 
 Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
-  const SegmentInfo& info = rewriting.segment->info;
   struct Wanted {
     PartitionId partition;
     Chunk chunk;
@@ -220,12 +284,12 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
   std::vector<Wanted> wanted;
   {
     Lock lock(mutex_);
-    rewriting.links = rewriting.segment->links;
+    for (const auto& source : rewriting.sources) rewriting.links.push_back(source->links);
   }
   auto visit = [&](Partition& partition) {
     for (const Chunk& chunk : partition.chunks) {
-      bool own = chunk.segment == info.id;
-      bool links = chunk.segment > info.id && chunk.minLink < info.end.value();
+      bool own = rewriting.covers(chunk.base);
+      bool links = chunk.base >= rewriting.end() && chunk.minLink < rewriting.end().value();
       if (chunk.dead || (!own && !links)) continue;
       wanted.push_back({partition.id, chunk});
       // One that grows is copied.
@@ -241,7 +305,9 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
   auto twice = std::ranges::unique(wanted, {}, key);
   wanted.erase(twice.begin(), twice.end());
   for (const Wanted& one : wanted) {
-    if (one.chunk.segment == info.id) rewriting.partitions.push_back(one.partition);
+    auto& own = rewriting.partitions;
+    bool more = own.empty() || own.back() != one.partition;
+    if (more && rewriting.covers(one.chunk.base)) own.push_back(one.partition);
     if (auto done = gatherFrom(rewriting, one.partition, one.chunk); !done) return done;
   }
   std::sort(rewriting.alive.begin(), rewriting.alive.end(), [](const auto& a, const auto& b) {
@@ -257,7 +323,6 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
 }
 
 Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition, const Chunk& chunk) {
-  const SegmentInfo& info = rewriting.segment->info;
   std::shared_ptr<const IndexRun> run = chunk.run;
   if (!run) {
     auto loaded = runOf(partition, chunk);
@@ -273,12 +338,12 @@ Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition, c
     if (found == nullptr) return {};
     last = found->end;
   }
-  bool own = chunk.segment == info.id;
+  bool own = rewriting.covers(chunk.base);
   auto compacted = superseded_.find(partition);
   const OffsetSet* superseded = compacted == superseded_.end() ? nullptr : &compacted->second;
   IndexRun::Cursor cursor = run->begin();
   for (IndexEntry entry; cursor.next(entry);) {
-    bool here = entry.position >= info.base && entry.position < info.end;
+    bool here = rewriting.sourceOf(entry.position) != nullptr;
     if (!own && !here) continue;
     bool ends = entry.end() == last;
     if (countOutside(entry.base, entry.end(), dead) == 0 && !ends) continue;
@@ -293,83 +358,6 @@ Result<> LogStoreImpl::gatherFrom(Rewriting& rewriting, PartitionId partition, c
 
 // ---------------------------------------------------------------- the copy
 
-/// Writes entries one after the other into the file of a rewritten segment.
-class CopyWriter {
- public:
-  CopyWriter(File& file, const SegmentInfo& info) : file_(file), info_(info) {}
-
-  /// `batch` with the targets of its own partitions. Returns its place.
-  Result<uint64_t> keep(Position position, std::span<const PlacedTarget> targets,
-                        const SharedBytes& batch) {
-    if (auto done = beginEntry(batch.size() + targets.size() * kTargetBound); !done) {
-      return std::unexpected(done.error());
-    }
-    size_t at = entries_.addKept(0, position,
-                                 targets.first(std::min(targets.size(), kMaxEntryTargets)), batch);
-    uint64_t place = info_.place(entryAt_) + at;
-    for (size_t from = kMaxEntryTargets; from < targets.size(); from += kMaxEntryTargets) {
-      if (auto done = beginEntry(kMaxEntrySize); !done) return std::unexpected(done.error());
-      entries_.addLink({position, static_cast<uint32_t>(batch.size())}, -1,
-                       targets.subspan(from, std::min(targets.size() - from, kMaxEntryTargets)));
-    }
-    return place;
-  }
-  Result<> link(BatchPlace place, int64_t maxTimestamp, std::span<const PlacedTarget> targets) {
-    if (auto done = beginEntry(kPartBound + targets.size() * kTargetBound); !done) return done;
-    entries_.addLink(place, maxTimestamp, targets);
-    return {};
-  }
-  /// Writes what is left. Returns the octet behind it.
-  Result<uint64_t> finish() {
-    endEntry();
-    if (auto done = flush(); !done) return std::unexpected(done.error());
-    return info_.place(next_);
-  }
-
- private:
-  Result<> beginEntry(size_t more) {
-    if (open_ && inEntry_ + more <= kEntryBytes) {
-      inEntry_ += more;
-      return {};
-    }
-    endEntry();
-    if (entries_.size() >= kWriteAtOnce) {
-      if (auto done = flush(); !done) return done;
-    }
-    entryAt_ = next_;
-    entries_.begin(info_.incarnation, sequence_++, entryAt_, 0);
-    open_ = true;
-    inEntry_ = more;
-    return {};
-  }
-  void endEntry() {
-    if (!open_) return;
-    next_ += entries_.finish(false);
-    open_ = false;
-  }
-  Result<> flush() {
-    entries_.seal(info_.base);
-    pieces_.clear();
-    entries_.pieces(pieces_);
-    auto done = file_.write(info_.place(written_), pieces_);
-    written_ = next_;
-    entries_.clear();
-    return done;
-  }
-
-  File& file_;
-  const SegmentInfo& info_;
-  EntryBuffer entries_;
-  std::vector<BytesView> pieces_;
-  // Entries stand as if the file were not rewritten, so that the same scanner reads them.
-  Position next_ = info_.base;
-  Position written_ = info_.base;
-  Position entryAt_ = info_.base;
-  uint64_t sequence_ = 0;
-  size_t inEntry_ = 0;
-  bool open_ = false;
-};
-
 namespace {
 
 PlacedTarget targetOf(PartitionId partition, const IndexEntry& entry) {
@@ -380,11 +368,10 @@ PlacedTarget targetOf(PartitionId partition, const IndexEntry& entry) {
 
 Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   auto& alive = rewriting.alive;
-  auto source = journal_.file(*rewriting.segment);
-  if (!source) return std::unexpected(source.error());
   auto copy = std::make_shared<Segment>();
   SegmentInfo& info = copy->info;
-  info = rewriting.segment->info;
+  info = rewriting.sources.front()->info;
+  info.end = rewriting.end();
   info.rewritten = true;
   {
     Lock lock(mutex_);  // appends that begin a segment ask it too
@@ -401,32 +388,9 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   if (rewriting.compacted) {
     for (const Rewriting::Alive& one : alive) rewriting.taken.insert(one.entry.position.value());
   }
-  std::vector<Rewriting::Batch> batches;
-  for (size_t from = 0; from < alive.size();) {
-    Rewriting::Batch batch{from, from, 0};
-    Position position = alive[from].entry.position;
-    while (batch.to < alive.size() && alive[batch.to].entry.position == position) ++batch.to;
-    batch.first = batch.to;
-    for (size_t i = from; i < batch.to && batch.first == batch.to; ++i) {
-      if (alive[i].own) batch.first = i;
-    }
-    batches.push_back(batch);
-    from = batch.to;
-  }
-  // Those that only later segments refer to come last.
-  auto rank = [&](const Rewriting::Batch& batch) {
-    bool own = batch.first != batch.to;
-    return std::tuple(!own, own ? alive[batch.first].partition : PartitionId(0),
-                      own ? alive[batch.first].entry.base : Offset(0));
-  };
-  std::sort(
-      batches.begin(), batches.end(),
-      [&](const Rewriting::Batch& a, const Rewriting::Batch& b) { return rank(a) < rank(b); });
-
   CopyWriter writer(**file, info);
   std::vector<PlacedBatch>& map = rewriting.map;
-  map.reserve(batches.size());
-  for (const Rewriting::Batch& batch : batches) {
+  for (const Rewriting::Batch& batch : rewriting.inOrder()) {
     auto done = keepBatch(rewriting, batch.from, batch.to, writer);
     if (!done) return done;
   }
@@ -439,34 +403,13 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
   auto end = writer.finish();
   if (!end) return std::unexpected(end.error());
 
-  // The index of each partition with something left.
-  std::vector<Rewriting::Alive> entries;
-  for (const Rewriting::Alive& one : alive) {
-    if (one.own) entries.push_back(one);
-  }
-  entries.insert(entries.end(), rewriting.foreign.begin(), rewriting.foreign.end());
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-    return std::tuple(a.partition, a.entry.base) < std::tuple(b.partition, b.entry.base);
-  });
-  for (size_t i = 0; i < entries.size();) {
-    FooterRun& run = rewriting.runs.emplace_back();
-    run.partition = entries[i].partition;
-    run.first = entries[i].entry.base;
-    auto index = std::make_shared<IndexRun>(run.first, info.base);
-    for (; i < entries.size() && entries[i].partition == run.partition; ++i) {
-      const IndexEntry& entry = entries[i].entry;
-      index->append(entry);
-      run.bytes += entry.length;
-      run.maxTimestamp = std::max(run.maxTimestamp, entry.maxTimestamp);
-      if (entry.position < info.base) run.minLink = std::min(run.minLink, entry.position.value());
-    }
-    run.end = index->end();
-    index->setSparse();
-    run.run = std::move(index);
-  }
+  rewriting.index();
   std::sort(map.begin(), map.end(),
             [](const PlacedBatch& a, const PlacedBatch& b) { return a.position < b.position; });
   if (auto done = writeFooter(**file, info, *end, rewriting.runs, map); !done) return done;
+  auto size = (*file)->size();
+  if (!size) return std::unexpected(size.error());
+  copy->fileBytes = *size;
   auto synced = (*file)->sync();
   if (synced) synced = journal_.directory().sync();
   if (!synced) fatalFromMaintenance(synced.error());
@@ -477,17 +420,18 @@ Result<> LogStoreImpl::writeRewritten(Rewriting& rewriting) {
 Result<> LogStoreImpl::keepBatch(Rewriting& rewriting, size_t from, size_t to, CopyWriter& writer) {
   std::span all(rewriting.alive.begin() + static_cast<std::ptrdiff_t>(from), to - from);
   BatchPlace place{all[0].entry.position, all[0].entry.length};
-  auto file = journal_.file(*rewriting.segment);
+  Segment& source = *rewriting.sourceOf(place.position);
+  auto file = journal_.file(source);
   if (!file) return std::unexpected(file.error());
   uint8_t variant = 0;
-  if (rewriting.segment->info.rewritten) {
-    auto places = journal_.places(*rewriting.segment);
+  if (source.info.rewritten) {
+    auto places = journal_.places(source);
     if (!places) return std::unexpected(places.error());
     auto found = (*places)->find(**file, place.position);
     if (!found) return std::unexpected(found.error());
     if (*found) variant = (*found)->variant;
   }
-  auto batch = readUncached(*rewriting.segment, **file, place);
+  auto batch = readUncached(source, **file, place);
   if (!batch && batch.error().kind != ErrorKind::kCorrupt) return std::unexpected(batch.error());
   auto keep = [&](std::span<const PlacedTarget> targets, const SharedBytes& octets,
                   Position position, uint8_t number) -> Result<> {
@@ -537,70 +481,119 @@ Result<> LogStoreImpl::keepBatch(Rewriting& rewriting, size_t from, size_t to, C
 
 /// False: a link to something that seemed dead came in between.
 Result<bool> LogStoreImpl::swapRewritten(Rewriting& rewriting) {
-  const std::shared_ptr<Segment>& old = rewriting.segment;
-  if (auto done = journal_.keepOpen(*old); !done) return std::unexpected(done.error());
+  const auto& sources = rewriting.sources;
+  for (const auto& source : sources) {
+    if (auto done = journal_.keepOpen(*source); !done) return std::unexpected(done.error());
+  }
   {
     std::lock_guard manifest(manifestMutex_);
     std::vector<SegmentInfo> infos;
     {
       Lock lock(mutex_);
-      if (old->links != rewriting.links) return false;
-      old->replaced = true;
+      for (size_t i = 0; i < sources.size(); ++i) {
+        if (sources[i]->links != rewriting.links[i]) return false;
+      }
+      for (const auto& source : sources) source->replaced = true;
       infos = journal_.infos();
     }
-    auto at = std::find_if(infos.begin(), infos.end(),
-                           [&](const SegmentInfo& info) { return info.id == old->info.id; });
-    if (rewriting.copy) {
-      *at = rewriting.copy->info;
-    } else {
-      infos.erase(at);
-    }
+    auto at = std::find_if(infos.begin(), infos.end(), [&](const SegmentInfo& info) {
+      return info.id == sources.front()->info.id;
+    });
+    auto after = infos.erase(at, at + static_cast<std::ptrdiff_t>(sources.size()));
+    if (rewriting.copy) infos.insert(after, rewriting.copy->info);
     if (auto done = writeManifest(journal_.directory(), infos); !done) {
       if (done.error().fatal) fatalFromMaintenance(done.error().error);
       Lock lock(mutex_);
-      old->replaced = false;
+      for (const auto& source : sources) source->replaced = false;
       return std::unexpected(done.error().error);
     }
     Lock lock(mutex_);
+    uint64_t liveChunks = 0;
+    for (const auto& source : sources) liveChunks += source->liveChunks;
+    for (size_t i = rewriting.copy ? 1 : 0; i < sources.size(); ++i) {
+      journal_.remove(sources[i]->info.id);
+    }
     if (rewriting.copy) {
-      rewriting.copy->liveChunks = old->liveChunks;
+      rewriting.copy->liveChunks = liveChunks;
       rewriting.copy->everHadChunks = true;
       journal_.replace(rewriting.copy);
-    } else {
-      journal_.remove(old->info.id);
     }
     settled_.notify_all();  // links may try again
   }
   for (Position position : rewriting.thinned) cache_.forget(position);  // of an earlier compaction
   for (PartitionId partition : rewriting.partitions) adoptRewritten(rewriting, partition);
-  auto removed = journal_.directory().remove(old->info.file);
-  if (!removed) logWarning("rewriting: " + removed.error().text);
+  for (const auto& source : sources) {
+    auto removed = journal_.directory().remove(source->info.file);
+    if (!removed) logWarning("rewriting: " + removed.error().text);
+  }
   return true;
 }
 
 void LogStoreImpl::adoptRewritten(const Rewriting& rewriting, PartitionId id) {
-  uint64_t segment = rewriting.segment->info.id;
   auto run = std::lower_bound(
       rewriting.runs.begin(), rewriting.runs.end(), id,
       [](const FooterRun& one, PartitionId wanted) { return one.partition < wanted; });
   bool kept = run != rewriting.runs.end() && run->partition == id;
   Lock lock(mutex_);
   Partition* found = partitions_.find(id);
-  Chunk* chunk = found == nullptr ? nullptr : found->chunkIn(segment);
-  if (chunk == nullptr || chunk->dead) return;
+  if (found == nullptr) return;
   Partition& partition = *found;
-  if (kept) {
-    chunk->footerAt = run->at;
-    chunk->footerLength = run->length;
-    chunk->minLink = run->minLink;
-    uint64_t bytes = std::min(chunk->bytes, run->bytes);
-    partition.bytes -= chunk->bytes - bytes;
-    chunk->bytes = bytes;
-  } else {
-    releaseChunk(segment);
-    partition.bury(static_cast<size_t>(chunk - partition.chunks.data()));
+  auto& chunks = partition.chunks;
+  auto within = [&](Position bound) {
+    auto at = std::partition_point(chunks.begin(), chunks.end(),
+                                   [&](const Chunk& chunk) { return chunk.base < bound; });
+    return static_cast<size_t>(at - chunks.begin());
+  };
+  joinChunks(partition, within(rewriting.base()), within(rewriting.end()));
+  for (size_t at = within(rewriting.base()); at < within(rewriting.end());) {
+    Chunk& chunk = chunks[at];
+    if (chunk.dead) {
+      ++at;
+      continue;
+    }
+    if (kept) {
+      chunk.footerAt = run->at;
+      chunk.footerLength = run->length;
+      chunk.minLink = run->minLink;
+      uint64_t bytes = std::min(chunk.bytes, run->bytes);
+      partition.bytes -= chunk.bytes - bytes;
+      chunk.bytes = bytes;
+      ++at;
+    } else {
+      releaseChunk(chunk.base);
+      partition.bury(at);  // which may move what follows to its place
+    }
   }
   markDirty(partition);
+}
+
+/// Of the partition's chunks [from, to), those become one whose segments have become one.
+void LogStoreImpl::joinChunks(Partition& partition, size_t from, size_t to) {
+  std::vector<Chunk>& chunks = partition.chunks;
+  size_t kept = from;  // one past the last that is done
+  for (size_t i = from; i < to; ++i) {
+    Chunk& chunk = chunks[i];
+    auto segment = journal_.at(chunk.base);
+    if (segment && segment->info.rewritten) {
+      chunk.segment = segment->info.id;
+      chunk.base = segment->info.base;
+    }
+    if (kept == from || chunks[kept - 1].segment != chunk.segment) {
+      if (kept != i) chunks[kept] = std::move(chunk);
+      ++kept;
+      continue;
+    }
+    Chunk& into = chunks[kept - 1];
+    if (!into.dead && !chunk.dead) releaseChunk(into.base);
+    into.end = chunk.end;
+    into.bytes += chunk.bytes;
+    into.maxTimestamp = std::max(into.maxTimestamp, chunk.maxTimestamp);
+    into.minLink = std::min(into.minLink, chunk.minLink);
+    into.footerAt = into.footerLength = 0;  // the directory knows
+    into.dead = into.dead && chunk.dead;
+  }
+  chunks.erase(chunks.begin() + static_cast<std::ptrdiff_t>(kept),
+               chunks.begin() + static_cast<std::ptrdiff_t>(to));
 }
 
 }  // namespace polylog::storage

@@ -60,6 +60,7 @@ struct Segment {
   uint64_t links = 0;     ///< how many links to its batches have been sequenced in this run
   /// What its partitions' chunks added up to when rewriting it was last thought about; 0 = never.
   uint64_t judgedBytes = 0;
+  uint64_t fileBytes = 0;  ///< of a rewritten one, once known; maintenance's alone
 };
 
 /// "00000000000000000001.segment"
