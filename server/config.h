@@ -54,7 +54,7 @@ struct Config {
   int64_t kafkaInitialRebalanceMs = 200;
   int64_t kafkaOffsetsRetentionMinutes = 7 * 24 * 60;
 
-  int64_t segmentBytes = 256 << 20;
+  int64_t segmentBytes = 64 << 20;
   int64_t cacheBytes = 64 << 20;
   int64_t checkpointBytes = 64 << 20;
   int64_t retentionCheckMs = 10'000;
