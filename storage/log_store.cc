@@ -194,8 +194,8 @@ Result<std::vector<ProducerInfo>> LogStoreImpl::producers(PartitionId id) const 
   if (partition == nullptr) {
     return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
   }
-  if (!partition->producers) return std::vector<ProducerInfo>();
-  return partition->producers->list();
+  const ProducerTable* table = partition->producers();
+  return table != nullptr ? table->list() : std::vector<ProducerInfo>();
 }
 
 LogStore::WatchId LogStoreImpl::watch(PartitionId id, Offset offset, CompletionSink& sink,
