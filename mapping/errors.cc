@@ -34,6 +34,8 @@ constexpr MqttErrorRow kMqtt[] = {
     {K::kProducerFenced,        0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kOutOfOrderSequence,    0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kUnknownProducer,       0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kInvalidTransaction,    0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kConcurrentTransaction, 0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kUnknownMember,         0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kMemberIdRequired,      0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kIllegalGeneration,     0x80,    3,     0x80,   0x80,   0x80,     0x80},
@@ -57,6 +59,7 @@ constexpr int16_t kUnknownTopic = 3;
 constexpr int16_t kNotLeader = 6;
 constexpr int16_t kTimedOut = 7;
 constexpr int16_t kMessageTooLarge = 10;
+constexpr int16_t kCoordinatorLoading = 14;
 constexpr int16_t kCoordinatorUnavailable = 15;
 constexpr int16_t kInvalidTopic = 17;
 constexpr int16_t kNotEnoughReplicas = 19;
@@ -72,6 +75,10 @@ constexpr int16_t kTopicExists = 36;
 constexpr int16_t kInvalidRequest = 42;
 constexpr int16_t kOutOfOrder = 45;
 constexpr int16_t kInvalidEpoch = 47;
+constexpr int16_t kInvalidTransactionState = 48;
+constexpr int16_t kInvalidIdMapping = 49;
+constexpr int16_t kConcurrent = 51;
+constexpr int16_t kIdDenied = 53;
 constexpr int16_t kStorage = 56;
 constexpr int16_t kUnknownProducer = 59;
 constexpr int16_t kNonEmptyGroup = 68;
@@ -84,27 +91,35 @@ constexpr int16_t kThrottled = 89;
 constexpr int16_t kProducerFenced = 90;
 
 constexpr KafkaErrorRow everywhere(ErrorKind kind, int16_t code) {
-  return {kind, code, code, code, code};
+  return {kind, code, code, code, code, code};
 }
 
 constexpr KafkaErrorRow kKafka[] = {
-    // kind, produce, topic, group, cluster
-    {K::kInvalid, kInvalidRecord, kInvalidTopic, kInvalidRequest, kInvalidRequest},
+    // kind, produce, topic, group, cluster, transaction
+    {K::kInvalid, kInvalidRecord, kInvalidTopic, kInvalidRequest, kInvalidRequest, kInvalidRequest},
     everywhere(K::kUnsupported, kUnsupportedVersion),
-    {K::kNotFound, kUnknownTopic, kUnknownTopic, kGroupNotFound, kUnknownTopic},
-    {K::kAlreadyExists, kTopicExists, kTopicExists, kInvalidRequest, kInvalidRequest},
-    {K::kUnauthorized, kTopicDenied, kTopicDenied, kGroupDenied, kClusterDenied},
-    {K::kTooLarge, kMessageTooLarge, kMessageTooLarge, kInvalidRequest, kInvalidRequest},
+    {K::kNotFound, kUnknownTopic, kUnknownTopic, kGroupNotFound, kUnknownTopic, kUnknownTopic},
+    {K::kAlreadyExists, kTopicExists, kTopicExists, kInvalidRequest, kInvalidRequest,
+     kInvalidRequest},
+    {K::kUnauthorized, kTopicDenied, kTopicDenied, kGroupDenied, kClusterDenied, kIdDenied},
+    {K::kTooLarge, kMessageTooLarge, kMessageTooLarge, kInvalidRequest, kInvalidRequest,
+     kInvalidRequest},
     everywhere(K::kOutOfRange, kOffsetOutOfRange),
-    {K::kCorrupt, kCorruptMessage, kCorruptMessage, kServerError, kServerError},
-    {K::kIo, kStorage, kStorage, kCoordinatorUnavailable, kStorage},
-    {K::kNoSpace, kStorage, kStorage, kCoordinatorUnavailable, kStorage},
-    {K::kBusy, kNotEnoughReplicas, kThrottled, kGroupFull, kThrottled},
+    {K::kCorrupt, kCorruptMessage, kCorruptMessage, kServerError, kServerError, kServerError},
+    {K::kIo, kStorage, kStorage, kCoordinatorUnavailable, kStorage, kCoordinatorUnavailable},
+    {K::kNoSpace, kStorage, kStorage, kCoordinatorUnavailable, kStorage, kCoordinatorUnavailable},
+    {K::kBusy, kNotEnoughReplicas, kThrottled, kGroupFull, kThrottled, kCoordinatorUnavailable},
     everywhere(K::kTimeout, kTimedOut),
-    {K::kShutdown, kNotLeader, kNotLeader, kCoordinatorUnavailable, kCoordinatorUnavailable},
-    {K::kProducerFenced, kInvalidEpoch, kInvalidEpoch, kInvalidEpoch, kProducerFenced},
+    {K::kShutdown, kNotLeader, kNotLeader, kCoordinatorUnavailable, kCoordinatorUnavailable,
+     kCoordinatorUnavailable},
+    {K::kProducerFenced, kInvalidEpoch, kInvalidEpoch, kInvalidEpoch, kProducerFenced,
+     kProducerFenced},
     everywhere(K::kOutOfOrderSequence, kOutOfOrder),
-    everywhere(K::kUnknownProducer, kUnknownProducer),
+    {K::kUnknownProducer, kUnknownProducer, kUnknownProducer, kInvalidIdMapping, kUnknownProducer,
+     kInvalidIdMapping},
+    everywhere(K::kInvalidTransaction, kInvalidTransactionState),
+    {K::kConcurrentTransaction, kNotEnoughReplicas, kConcurrent, kCoordinatorLoading, kConcurrent,
+     kConcurrent},
     everywhere(K::kUnknownMember, kUnknownMember),
     everywhere(K::kMemberIdRequired, kMemberIdRequired),
     everywhere(K::kIllegalGeneration, kIllegalGeneration),
@@ -148,6 +163,8 @@ constexpr AmqpErrorRow kAmqp[] = {
     {K::kProducerFenced, kInternalError, true},
     {K::kOutOfOrderSequence, kInternalError, true},
     {K::kUnknownProducer, kInternalError, true},
+    {K::kInvalidTransaction, kInternalError, true},
+    {K::kConcurrentTransaction, kInternalError, true},
     {K::kUnknownMember, kInternalError, true},
     {K::kMemberIdRequired, kInternalError, true},
     {K::kIllegalGeneration, kInternalError, true},
@@ -200,6 +217,7 @@ int16_t kafkaError(ErrorKind kind, KafkaArea area) {
     case KafkaArea::kTopic: return row.topic;
     case KafkaArea::kGroup: return row.group;
     case KafkaArea::kCluster: return row.cluster;
+    case KafkaArea::kTransaction: return row.transaction;
   }
   return row.cluster;
 }

@@ -39,6 +39,7 @@ enum class KafkaArea : uint8_t {
   kTopic,  ///< everything else about topics and partitions
   kGroup,
   kCluster,  ///< producers' ids and the rest
+  kTransaction,
 };
 
 struct KafkaErrorRow {
@@ -47,6 +48,7 @@ struct KafkaErrorRow {
   int16_t topic;
   int16_t group;
   int16_t cluster;
+  int16_t transaction;
 };
 /// Kafka's error code (org.apache.kafka.common.protocol.Errors); never 0.
 int16_t kafkaError(ErrorKind kind, KafkaArea area);

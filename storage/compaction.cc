@@ -28,6 +28,7 @@ struct LogStoreImpl::CompactionDue {
   Offset from;
   Offset to;
   Offset tombstonesTo;  ///< those below have been there for long enough
+  std::vector<AbortedTransaction> aborted;
   bool overdue = false;
   std::vector<Chunk> chunks;
 };
@@ -55,6 +56,12 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
   due.from = due.to = due.tombstonesTo = partition.logStart;
   auto done = compactedTo_.find(partition.id);
   Offset cleaned = done == compactedTo_.end() ? Offset(0) : done->second;
+  // What isn't decided yet may still become the latest of its key, or nothing at all.
+  Offset stable = partition.lastStable();
+  // What is committed is routed from its partition, as it was produced.
+  if (TransactionTable* known = partition.transactions()) {
+    stable = std::min(stable, known->firstCommitted(routed).value_or(stable));
+  }
   uint64_t all = 0;
   uint64_t fresh = 0;
   for (size_t i = 0; i < partition.chunks.size(); ++i) {
@@ -69,7 +76,7 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
       if (late && segment == sequencing_) rollAsked_ = true;
       break;
     }
-    if (segment->info.end > routed) break;
+    if (segment->info.end > routed || chunk.end > stable) break;
     if (rule.minLagMillis > 0 && chunk.maxTimestamp > before(rule.minLagMillis)) break;
     due.chunks.push_back(chunk);
     due.to = chunk.end;
@@ -81,6 +88,9 @@ std::optional<LogStoreImpl::CompactionDue> LogStoreImpl::whatToCompact(const Par
       due.tombstonesTo = chunk.end;
   }
   if (fresh == 0) return std::nullopt;
+  if (const TransactionTable* known = partition.transactions()) {
+    due.aborted = known->aborted(due.from, due.to);
+  }
   bool dirty = fresh * 100 >= all * static_cast<uint64_t>(rule.minDirtyPercent);
   return dirty || due.overdue ? std::optional(std::move(due)) : std::nullopt;
 }
@@ -107,8 +117,13 @@ Result<> LogStoreImpl::forEachRecord(const CompactionDue& due,
         return std::unexpected(batch.error());
       auto decoded = batch ? decodeRecordBatch(*batch, kMostDecoded)
                            : Result<DecodedBatch>(std::unexpected(batch.error()));
-      // What can't be read stays as it is, and so do markers of transactions.
+      // What can't be read stays as it is, and so do markers of transactions: readers that are told
+      // of an aborted one have to meet its end.
       if (!decoded || decoded->header.control()) continue;
+      if (hiddenFromCommitted(decoded->header, entry.base, due.aborted)) {
+        hole(entry.base, entry.end());
+        continue;
+      }
       auto first = static_cast<int32_t>(entry.firstRecord);
       auto end = static_cast<int32_t>(entry.firstRecord + entry.count);
       int32_t next = first;

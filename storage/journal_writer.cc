@@ -261,6 +261,7 @@ void LogStoreImpl::rewind(Lock& lock, std::unique_ptr<CommitGroup> failed, const
     failAppends(*group, error, out);
   }
   for (const auto& [partition, end] : cuts) {
+    if (partition->transactions() != nullptr) partition->transactions()->rewind(end);
     for (Position base : partition->truncate(end)) releaseChunk(base);
   }
   for (auto group = doomed.rbegin(); group != doomed.rend(); ++group) {
@@ -290,7 +291,8 @@ void LogStoreImpl::fireWatches(Partition& partition, bool all, Completions& out)
   if (!partition.watched()) return;
   auto& watches = partition.aside.write().watches;
   std::erase_if(watches, [&](Watch& watch) {
-    if (!all && partition.highWatermark <= watch.offset) return false;
+    Offset reached = watch.stable ? partition.lastStable() : partition.highWatermark;
+    if (!all && reached <= watch.offset) return false;
     out.add(watch.sink, std::move(watch.task));
     return true;
   });
@@ -300,6 +302,9 @@ void LogStoreImpl::fireWatches(Partition& partition, bool all, Completions& out)
 void LogStoreImpl::advance(Partition& partition, Offset end, Completions& out) {
   if (end <= partition.highWatermark) return;
   partition.highWatermark = end;
+  if (TransactionTable* transactions = partition.transactions()) {
+    transactions->settle(end, partition.retention().compaction != nullptr);
+  }
   fireWatches(partition, false, out);
 }
 
@@ -381,6 +386,7 @@ void LogStoreImpl::settle(CommitGroup& group, Completions& out) {
       erasePartition(partition);
     } else if (effect.kind == PartitionEffect::Kind::kLogStart) {
       // Not the partition's own log start: a later group may have moved that, and may still fail.
+      if (TransactionTable* known = partition.transactions()) known->forget(effect.movedTo);
       size_t dead = 0;
       while (dead < partition.chunks.size() && partition.chunks[dead].end <= effect.movedTo) ++dead;
       if (dead != 0) {

@@ -22,6 +22,11 @@ uint64_t runCacheShare(uint64_t cacheBytes) {
   return cacheBytes / 4;
 }
 
+PartitionEnds endsOf(const Partition* partition) {
+  return {partition->logStart, partition->highWatermark, partition->end,
+          static_cast<int64_t>(partition->bytes), partition->lastStable()};
+}
+
 }  // namespace
 
 std::string partitionKey(PartitionId partition, char kind) {
@@ -178,39 +183,88 @@ void LogStoreImpl::markDirty(Partition& partition) {
   dirty_.push_back(partition.id);
 }
 
+Result<const Partition*> LogStoreImpl::partitionOf(PartitionId id) const {
+  const Partition* partition = findPartition(id);
+  if (partition != nullptr) return partition;
+  return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
+}
+
 Result<PartitionEnds> LogStoreImpl::ends(PartitionId id) const {
   Lock lock(mutex_);
-  const Partition* partition = findPartition(id);
-  if (partition == nullptr) {
-    return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
+  auto partition = partitionOf(id);
+  if (!partition) return std::unexpected(partition.error());
+  return endsOf(*partition);
+}
+
+Result<Stability> LogStoreImpl::stability(PartitionId id, Offset from, Offset to) const {
+  Lock lock(mutex_);
+  auto partition = partitionOf(id);
+  if (!partition) return std::unexpected(partition.error());
+  if (from < (*partition)->logStart) {
+    return fail(ErrorKind::kOutOfRange, fmt::format("offset {} is below the log start {}",
+                                                    from.value(), (*partition)->logStart.value()));
   }
-  return PartitionEnds{partition->logStart, partition->highWatermark, partition->end,
-                       static_cast<int64_t>(partition->bytes)};
+  Stability found{endsOf(*partition), {}};
+  if (const TransactionTable* known = (*partition)->transactions()) {
+    found.aborted = known->aborted(from, to);
+  }
+  return found;
+}
+
+Result<std::optional<Offset>> LogStoreImpl::transactionStart(PartitionId id,
+                                                             ProducerId producer) const {
+  Lock lock(mutex_);
+  auto partition = partitionOf(id);
+  if (!partition) return std::unexpected(partition.error());
+  if ((*partition)->transactions() == nullptr) return std::nullopt;
+  const TransactionTable::Open* open = (*partition)->transactions()->find(producer);
+  return open != nullptr ? std::optional(open->first) : std::nullopt;
+}
+
+std::vector<OpenTransaction> LogStoreImpl::openTransactions() const {
+  std::vector<OpenTransaction> all;
+  Lock lock(mutex_);
+  partitions_.forEach([&](const Partition& partition) {
+    if (partition.transactions() == nullptr || partition.deleted) return;
+    for (const TransactionTable::Open& open : partition.transactions()->open()) {
+      if (open.end) continue;
+      all.push_back({partition.id, {open.producer.value(), open.epoch}, open.first});
+    }
+  });
+  return all;
 }
 
 Result<std::vector<ProducerInfo>> LogStoreImpl::producers(PartitionId id) const {
   Lock lock(mutex_);
-  const Partition* partition = findPartition(id);
-  if (partition == nullptr) {
-    return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
+  auto partition = partitionOf(id);
+  if (!partition) return std::unexpected(partition.error());
+  std::vector<ProducerInfo> all;
+  if (const ProducerTable* known = (*partition)->producers()) all = known->list();
+  const TransactionTable* transactions = (*partition)->transactions();
+  if (transactions == nullptr) return all;
+  for (ProducerInfo& one : all) {
+    const TransactionTable::Open* open = transactions->find(one.id);
+    if (open != nullptr) one.transactionStart = open->first;
   }
-  const ProducerTable* table = partition->producers();
-  return table != nullptr ? table->list() : std::vector<ProducerInfo>();
+  return all;
 }
 
 LogStore::WatchId LogStoreImpl::watch(PartitionId id, Offset offset, CompletionSink& sink,
-                                      std::move_only_function<void()> task) {
+                                      std::move_only_function<void()> task, WatchFor what) {
   bool wake = false;
   WatchId watchId = 0;
   {
     Lock lock(mutex_);
     watchId = nextWatch_++;
     Partition* partition = findPartition(id);
-    if (partition == nullptr || partition->highWatermark > offset) {
+    bool stable = what == WatchFor::kStable;
+    if (partition == nullptr ||
+        (stable ? partition->lastStable() : partition->highWatermark) > offset) {
       ready_.add(&sink, std::move(task));
       wake = wakeWriter(true);
     } else {
-      partition->aside.write().watches.push_back({watchId, offset, &sink, std::move(task)});
+      partition->aside.write().watches.push_back(
+          {watchId, offset, stable, &sink, std::move(task)});
       // Something is on its way that nobody waited for until now.
       if (partition->end > offset) {
         for (auto& group : groups_) group->urgent = group->needsSync = true;

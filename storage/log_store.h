@@ -20,6 +20,7 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/strong.h"
+#include "core/model/transaction.h"
 #include "storage/file.h"
 
 namespace polylog::storage {
@@ -40,7 +41,9 @@ struct Target {
   uint32_t attributes = 0;
 };
 
-/// One record batch and where it appears. The batch has been validated (validateRecordBatch).
+/// One record batch and where it appears. The batch has been validated (validateRecordBatch). A
+/// control batch (endMarkerBatch) ends its producer's transaction in all its targets' partitions, a
+/// transactional one whose producer is checked opens it in its first target's.
 struct MessagesPart {
   SharedBytes batch;
   std::vector<Target> targets;
@@ -80,6 +83,7 @@ enum class StateTable : uint8_t {
   kBinding = 14,
   kQueue = 15,
   kQueueAck = 16,  ///< of queues: acknowledged out of order
+  kTransaction = 17,
 };
 
 /// A put, or a delete when `value` is nullopt.
@@ -168,6 +172,20 @@ struct PartitionEnds {
   Offset highWatermark;  ///< one past the last visible record
   Offset end;            ///< one past the last sequenced record
   int64_t bytes = 0;     ///< of batches, roughly (for retention and listings)
+  Offset lastStable;     ///< the lesser of highWatermark and the first open transaction
+};
+
+/// What a reader of committed records goes by, of one moment.
+struct Stability {
+  PartitionEnds ends;
+  std::vector<AbortedTransaction> aborted;  ///< by their first offset
+};
+
+/// A producer's transaction in one partition, without a marker yet.
+struct OpenTransaction {
+  PartitionId partition;
+  ProducerIdentity producer;
+  Offset first;
 };
 
 /// What is remembered of an idempotent producer in a partition.
@@ -176,6 +194,7 @@ struct ProducerInfo {
   int16_t epoch = 0;
   int32_t lastSequence = -1;
   int64_t lastMs = 0;  ///< when its last batch was appended
+  std::optional<Offset> transactionStart = std::nullopt;  ///< of its open transaction
 };
 
 /// A batch that asked for routing after its commit.
@@ -240,6 +259,16 @@ class LogStore {
   /// A batch by its place, once it is visible. kNotFound when its segment is gone.
   virtual Result<SharedBytes> readAt(BatchPlace place) = 0;
   virtual Result<PartitionEnds> ends(PartitionId partition) const = 0;
+  /// For who has read offsets [from, to): the ends, and the aborted transactions that touch them.
+  /// kNotFound; kOutOfRange if the log start has passed `from`: what is known of the transactions
+  /// below it may be gone.
+  virtual Result<Stability> stability(PartitionId partition, Offset from, Offset to) const = 0;
+  /// Where the producer's open transaction begins in the partition, sequenced records counted.
+  /// kNotFound.
+  virtual Result<std::optional<Offset>> transactionStart(PartitionId partition,
+                                                         ProducerId producer) const = 0;
+  /// Of all partitions: walks through them, for start-up and operators.
+  virtual std::vector<OpenTransaction> openTransactions() const = 0;
   /// The first offset whose batch has a record at or after `timestampMs` (at batch precision: the
   /// caller opens the batch for the record), or nullopt. From the index, without a scan.
   virtual Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) = 0;
@@ -250,11 +279,13 @@ class LogStore {
   virtual Result<std::vector<ProducerInfo>> producers(PartitionId partition) const = 0;
 
   using WatchId = uint64_t;
-  /// Runs `task` once through `sink` as soon as the partition's high watermark is above `offset`
-  /// (at once if it is), or the partition is deleted. The returned id cancels it; a task already
-  /// handed to the sink may still run after cancel.
+  enum class WatchFor : uint8_t { kVisible, kStable };
+  /// Runs `task` once through `sink` as soon as the partition's high watermark (kStable: its last
+  /// stable offset) is above `offset` (at once if it is), or the partition is deleted. The returned
+  /// id cancels it; a task already handed to the sink may still run after cancel.
   virtual WatchId watch(PartitionId partition, Offset offset, CompletionSink& sink,
-                        std::move_only_function<void()> task) = 0;
+                        std::move_only_function<void()> task,
+                        WatchFor what = WatchFor::kVisible) = 0;
   virtual void unwatch(PartitionId partition, WatchId id) = 0;
 
   /// Where batches with routeAfterCommit go, in journal order, on the writer thread: must not

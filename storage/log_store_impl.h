@@ -78,11 +78,15 @@ class LogStoreImpl final : public LogStore {
   Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from, size_t maxBytes) override;
   Result<SharedBytes> readAt(BatchPlace place) override;
   Result<PartitionEnds> ends(PartitionId partition) const override;
+  Result<Stability> stability(PartitionId partition, Offset from, Offset to) const override;
+  Result<std::optional<Offset>> transactionStart(PartitionId partition,
+                                                 ProducerId producer) const override;
+  std::vector<OpenTransaction> openTransactions() const override;
   Result<std::vector<ProducerInfo>> producers(PartitionId partition) const override;
   Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) override;
   Result<std::optional<Offset>> offsetOfMaxTimestamp(PartitionId partition) override;
   WatchId watch(PartitionId partition, Offset offset, CompletionSink& sink,
-                std::move_only_function<void()> task) override;
+                std::move_only_function<void()> task, WatchFor what) override;
   void unwatch(PartitionId partition, WatchId id) override;
   void setCommitFeed(std::function<void(std::vector<CommittedBatch>)> feed) override;
   Result<Position> scanRouted(Position from,
@@ -108,6 +112,7 @@ class LogStoreImpl final : public LogStore {
 
   // ---- log_store.cc
   Partition* findPartition(PartitionId id) const;
+  Result<const Partition*> partitionOf(PartitionId id) const;
   /// Visits all partitions under the lock, so many at a time; `between`, if given, runs without it.
   /// One that is made meanwhile may be missed; if any are, others may be visited twice.
   Result<> visitPartitions(const std::function<void(Partition&)>& visit,
@@ -157,6 +162,10 @@ class LogStoreImpl final : public LogStore {
              std::span<Partition* const> partitions);
   void rememberProducer(const MessagesPart& part, const RecordBatchHeader& header, BatchPlace batch,
                         Partition& partition, CommitGroup& group);
+  void noteTransaction(const MessagesPart& part, const RecordBatchHeader& header, BatchPlace batch,
+                       std::span<Partition* const> partitions);
+  void noteTransaction(Partition& partition, const RecordBatchHeader& header, const EndMarker* end,
+                       Offset base, Position at);
   Chunk& chunkFor(Partition& partition, Segment& segment, Offset first);
   void finishAppend(AppendRequest& request, const Appended& appended, CommitGroup& group,
                     size_t targetsFrom, bool& wake);
@@ -222,6 +231,8 @@ class LogStoreImpl final : public LogStore {
   Result<> replaySegment(Segment& segment, Position end);
   void replayEntry(Segment& segment, const EntryView& entry);
   void replayTargets(Segment& segment, Position entry, const EntryPart& part);
+  void replayTransaction(const EntryPart& part, const RecordBatchHeader& header,
+                         std::span<const PlacedTarget> targets, bool checked);
   Result<> flushReplayed(bool force);
   void removeStrays();
 

@@ -231,7 +231,7 @@ Result<> LogStoreImpl::writeDerived(Position floor) {
                            partition.encodeDerived(floor, durableEnd_)});
         // Its producers' pending batches, or chunks above the floor, are for the next one.
         bool more = !partition.chunks.empty() && partition.chunks.back().base >= floor &&
-                    partition.producers() != nullptr;
+                    (partition.producers() != nullptr || partition.transactions() != nullptr);
         if (more) markDirty(partition);
       }
     }

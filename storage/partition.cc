@@ -8,7 +8,8 @@
 namespace polylog::storage {
 namespace {
 
-constexpr uint8_t kDerivedVersion = 2;
+constexpr uint8_t kDerivedVersion = 3;
+constexpr uint8_t kWithoutTransactions = 2;
 constexpr size_t kSmallestChunk = 9;
 
 }  // namespace
@@ -33,9 +34,22 @@ ProducerTable& Partition::producersToChange() {
   return *table;
 }
 
+TransactionTable& Partition::transactionsToChange() {
+  auto& table = aside.write().transactions;
+  if (!table) table = std::make_unique<TransactionTable>();
+  return *table;
+}
+
 void Partition::tidyAside() {
-  bool idle = aside->retention == Retention() && !aside->producers && aside->watches.empty();
+  bool idle = aside->retention == Retention() && !aside->producers && !aside->transactions &&
+              aside->watches.empty();
   if (idle) aside.reset();
+}
+
+Offset Partition::lastStable() const {
+  if (transactions() == nullptr) return highWatermark;
+  Offset open = transactions()->firstOpen().value_or(highWatermark);
+  return std::min(highWatermark, std::max(open, logStart));
 }
 
 size_t Partition::chunkAt(Offset offset) const {
@@ -124,12 +138,15 @@ std::string Partition::encodeDerived(Position floor, Position durable) const {
   } else {
     out.varuint(0);
   }
+  const TransactionTable* known = transactions();
+  if (known != nullptr && !known->empty()) known->encode(out, durable);
   return out.take();
 }
 
 bool Partition::decodeDerived(BytesView record, Position floor) {
   ByteReader in(record);
-  if (in.u8() != kDerivedVersion) return false;
+  uint8_t version = in.u8();
+  if (version != kDerivedVersion && version != kWithoutTransactions) return false;
   end = Offset(static_cast<int64_t>(in.varuint()));
   size_t count = in.count(in.varuint(), kSmallestChunk);
   chunks.reserve(count);
@@ -157,9 +174,10 @@ bool Partition::decodeDerived(BytesView record, Position floor) {
     chunks.push_back(std::move(chunk));
   }
   auto table = std::make_unique<ProducerTable>();
-  if (!table->decode(in) || !in.complete()) return false;
+  if (!table->decode(in)) return false;
   if (!table->empty()) aside.write().producers = std::move(table);
-  return true;
+  if (in.remaining() == 0) return true;
+  return transactionsToChange().decode(in) && in.complete();
 }
 
 }  // namespace polylog::storage

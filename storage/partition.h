@@ -15,6 +15,7 @@
 #include "storage/log_store.h"
 #include "storage/partition_index.h"
 #include "storage/producer_state.h"
+#include "storage/transaction_state.h"
 
 namespace polylog::storage {
 
@@ -39,6 +40,7 @@ struct Chunk {
 struct Watch {
   uint64_t id = 0;
   Offset offset;
+  bool stable = false;  ///< for the last stable offset
   CompletionSink* sink = nullptr;
   std::move_only_function<void()> task;
 };
@@ -48,6 +50,7 @@ struct Partition {
   struct Aside {
     Retention retention;
     std::unique_ptr<ProducerTable> producers;
+    std::unique_ptr<TransactionTable> transactions;
     std::vector<Watch> watches;
   };
 
@@ -67,10 +70,15 @@ struct Partition {
   ProducerTable* producers() const { return aside->producers.get(); }
   /// Made if it has none.
   ProducerTable& producersToChange();
+  TransactionTable* transactions() const { return aside->transactions.get(); }
+  /// Made if it has none.
+  TransactionTable& transactionsToChange();
   bool watched() const { return !aside->watches.empty(); }
   /// After something of it was taken away.
   void tidyAside();
 
+  /// One past the last record of which it is decided whether it counts.
+  Offset lastStable() const;
   /// Index of the chunk that holds `offset`, or the first one above it; chunks.size() if none.
   size_t chunkAt(Offset offset) const;
   Chunk* chunkIn(uint64_t segment);
@@ -81,7 +89,7 @@ struct Partition {
   std::vector<Position> truncate(Offset offset);
 
   /// What a checkpoint keeps of it: chunks in segments based below `floor`, the end offset as of
-  /// `floor`, and producers' batches below `durable`.
+  /// `floor`, and what producers and transactions did below `durable`.
   std::string encodeDerived(Position floor, Position durable) const;
   /// Takes a record back, leaving out what is based at or above `floor`. False when malformed.
   bool decodeDerived(BytesView record, Position floor);

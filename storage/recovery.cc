@@ -176,6 +176,7 @@ Result<> LogStoreImpl::loadPartitions(Position& floor) {
     if (malformed) {
       partition.chunks.clear();
       if (partition.producers() != nullptr) partition.aside.write().producers = nullptr;
+      if (partition.transactions() != nullptr) partition.aside.write().transactions = nullptr;
       partition.end = Offset(0);
       partition.bytes = 0;
     }
@@ -233,13 +234,18 @@ Result<> LogStoreImpl::replay(Position floor) {
   partitions_.forEach([&](Partition& partition) {
     partition.end = std::max(partition.end, partition.logStart);
     partition.highWatermark = partition.end;
+    if (TransactionTable* transactions = partition.transactions()) {
+      transactions->settle(partition.end);
+      transactions->forget(partition.logStart);
+    }
     size_t dead = partition.chunkAt(partition.logStart);
     if (dead != 0) {
       dropChunks(partition, dead);
       markDirty(partition);
     }
     // Producers came from entries that the next checkpoint's floor may leave behind.
-    if (partition.producers() != nullptr && !partition.chunks.empty()) markDirty(partition);
+    bool derived = partition.producers() != nullptr || partition.transactions() != nullptr;
+    if (derived && !partition.chunks.empty()) markDirty(partition);
   });
   return {};
 }
@@ -377,7 +383,10 @@ void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPa
                offsetCount);
     partition->end = target.base + target.count;
   }
-  if ((part.flags & kProducerChecked) == 0 || !header || targets.empty()) return;
+  if (part.type != PartType::kMessages || !header || targets.empty()) return;
+  bool checked = (part.flags & kProducerChecked) != 0;
+  if (header->transactional()) replayTransaction(part, *header, targets, checked);
+  if (!checked) return;
   Partition* partition = findPartition(targets[0].partition);
   if (partition == nullptr) return;
   ProducerBatch batch = producerBatch(*header);
@@ -386,6 +395,21 @@ void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPa
   batch.length = part.place.length;
   partition->producersToChange().add(ProducerId(header->producerId), batch, clock_.wallMillis(),
                                      durableEnd_);
+}
+
+void LogStoreImpl::replayTransaction(const EntryPart& part, const RecordBatchHeader& header,
+                                     std::span<const PlacedTarget> targets, bool checked) {
+  auto end = header.control() ? endMarkerOf(part.batch) : Result<EndMarker>();
+  if (!end || (!header.control() && !checked)) return;
+  for (const PlacedTarget& target : targets) {
+    if (Partition* partition = findPartition(target.partition)) {
+      noteTransaction(*partition, header, header.control() ? &*end : nullptr, target.base,
+                      part.place.position);
+      // All that is replayed is durable.
+      if (TransactionTable* known = partition->transactions()) known->settle(target.base + 1);
+    }
+    if (!header.control()) return;
+  }
 }
 
 Result<> LogStoreImpl::flushReplayed(bool force) {

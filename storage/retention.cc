@@ -23,7 +23,8 @@ Offset LogStoreImpl::expiredUpTo(const Partition& partition, int64_t nowMs,
   const Retention& retention = partition.retention();
   if (retention.millis < 0 && retention.bytes < 0) return start;
   for (const Chunk& chunk : partition.chunks) {
-    if (chunk.end > partition.highWatermark) break;  // waits for the disk still
+    // Waits for the disk still, or for its transaction's end.
+    if (chunk.end > partition.lastStable()) break;
     int64_t newest = chunk.maxTimestamp;
     int64_t created = newest;
     if (auto segment = journal_.at(chunk.base)) {

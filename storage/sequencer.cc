@@ -69,6 +69,9 @@ Result<> LogStoreImpl::prepareMessages(const MessagesPart& part, Prepared& prepa
     return fail(ErrorKind::kInvalid, "not exactly one record batch");
   }
   if (auto ok = checkTargets(part.targets, header->offsetCount()); !ok) return ok;
+  if (header->control() && !endMarkerOf(part.batch.view())) {
+    return fail(ErrorKind::kInvalid, "a control batch that is no transaction's marker");
+  }
   prepared.headers.push_back(*header);
   size_t inEntry = std::min(part.targets.size(), kMaxEntryTargets);
   prepared.bound += kPartBound + part.batch.size() + inEntry * kTargetBound;
@@ -445,6 +448,7 @@ void LogStoreImpl::encodeMessages(const MessagesPart& part, const RecordBatchHea
   out.batches.push_back(batch);
   index(batch, header.maxTimestamp, header.offsetCount(), partitions.first(count));
   if (checksProducer(part, header)) rememberProducer(part, header, batch, *partitions[0], group);
+  if (header.transactional()) noteTransaction(part, header, batch, partitions.first(count));
   if (part.routeAfterCommit) {
     const PlacedTarget& first = placed_[0];
     group.routed.push_back(
@@ -542,6 +546,30 @@ void LogStoreImpl::rememberProducer(const MessagesPart& part, const RecordBatchH
   ProducerId id(header.producerId);
   partition.producersToChange().add(id, remembered, clock_.wallMillis(), durableEnd_);
   group.producers.push_back({&partition, id});
+  markDirty(partition);
+}
+
+/// With placed_ as place() left it for the part.
+void LogStoreImpl::noteTransaction(const MessagesPart& part, const RecordBatchHeader& header,
+                                   BatchPlace batch, std::span<Partition* const> partitions) {
+  auto end = header.control() ? endMarkerOf(part.batch.view()) : Result<EndMarker>();
+  if (!end || (!header.control() && !checksProducer(part, header))) return;
+  for (size_t i = 0; i < partitions.size(); ++i) {
+    noteTransaction(*partitions[i], header, header.control() ? &*end : nullptr, placed_[i].base,
+                    batch.position);
+    if (!header.control()) return;
+  }
+}
+
+/// A marker (`end`), or records of a transaction, at `base`.
+void LogStoreImpl::noteTransaction(Partition& partition, const RecordBatchHeader& header,
+                                   const EndMarker* end, Offset base, Position at) {
+  ProducerId producer(header.producerId);
+  if (end == nullptr) {
+    partition.transactionsToChange().began(producer, header.producerEpoch, base, at);
+  } else if (TransactionTable* known = partition.transactions()) {
+    known->ended(producer, *end, base, at);
+  }
   markDirty(partition);
 }
 

@@ -20,6 +20,8 @@ const char* describe(ErrorKind kind) {
     case ErrorKind::kProducerFenced: return "producer fenced";
     case ErrorKind::kOutOfOrderSequence: return "out of order sequence";
     case ErrorKind::kUnknownProducer: return "unknown producer";
+    case ErrorKind::kInvalidTransaction: return "invalid transaction";
+    case ErrorKind::kConcurrentTransaction: return "concurrent transaction";
     case ErrorKind::kUnknownMember: return "unknown member";
     case ErrorKind::kMemberIdRequired: return "member id required";
     case ErrorKind::kIllegalGeneration: return "illegal generation";

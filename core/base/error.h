@@ -11,33 +11,35 @@ namespace polylog {
 
 /// What went wrong, in no protocol's terms. mapping/ gives each protocol's code for it.
 enum class ErrorKind : uint8_t {
-  kInvalid,                 ///< the request makes no sense as it stands
-  kUnsupported,             ///< known, but not built or not enabled
-  kNotFound,                ///< topic, partition, group, session, ... of that name
+  kInvalid,      ///< the request makes no sense as it stands
+  kUnsupported,  ///< known, but not built or not enabled
+  kNotFound,     ///< topic, partition, group, session, ... of that name
   kAlreadyExists,
   kUnauthorized,
-  kTooLarge,                ///< beyond a limit of size
-  kOutOfRange,              ///< an offset below the log start or beyond the end
-  kCorrupt,                 ///< a checksum or structure does not hold
-  kIo,                      ///< the disk said no
-  kNoSpace,                 ///< the disk is full, or above its high watermark
-  kBusy,                    ///< a limit of count or rate; may pass
+  kTooLarge,    ///< beyond a limit of size
+  kOutOfRange,  ///< an offset below the log start or beyond the end
+  kCorrupt,     ///< a checksum or structure does not hold
+  kIo,          ///< the disk said no
+  kNoSpace,     ///< the disk is full, or above its high watermark
+  kBusy,        ///< a limit of count or rate; may pass
   kTimeout,
-  kShutdown,                ///< the broker is stopping
-  kProducerFenced,          ///< a newer epoch of the same producer exists
-  kOutOfOrderSequence,      ///< an idempotent producer skipped a sequence number
+  kShutdown,            ///< the broker is stopping
+  kProducerFenced,      ///< a newer epoch of the same producer exists
+  kOutOfOrderSequence,  ///< an idempotent producer skipped a sequence number
   kUnknownProducer,
-  kUnknownMember,           ///< consumer groups
+  kInvalidTransaction,     ///< not open, or what is asked doesn't belong to it
+  kConcurrentTransaction,  ///< another change of the same transaction is under way: try again
+  kUnknownMember,          ///< consumer groups
   kMemberIdRequired,
   kIllegalGeneration,
   kInconsistentProtocol,
   kRebalanceInProgress,
   kFencedInstance,
   kGroupNotEmpty,
-  kLocked,                  ///< exclusive to another client
-  kInUse,                   ///< has consumers or bindings
+  kLocked,  ///< exclusive to another client
+  kInUse,   ///< has consumers or bindings
   kNotEmpty,
-  kInternal,                ///< a bug of ours
+  kInternal,  ///< a bug of ours
 };
 
 struct Error {

@@ -24,6 +24,7 @@
 #include "core/model/record.h"
 #include "core/model/subscriber_session.h"
 #include "core/model/topic.h"
+#include "core/model/transaction.h"
 
 namespace polylog {
 
@@ -113,16 +114,12 @@ struct SessionInfo {
   std::vector<SubscriptionInfo> subscriptions;
 };
 
-struct ProducerIdentity {
-  int64_t id = -1;
-  int16_t epoch = 0;
-};
-
 /// What a partition remembers of an idempotent producer.
 struct ActiveProducer {
   ProducerIdentity producer;
   int32_t lastSequence = -1;
   int64_t lastMs = -1;  ///< of its last batch, by the broker's clock
+  std::optional<Offset> transactionStart;  ///< of its transaction that is open in the partition
 };
 
 /// Cancels a wait when destroyed. Only on the thread that began it.

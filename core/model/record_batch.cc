@@ -18,6 +18,9 @@ constexpr size_t kCrcAt = 17;
 constexpr size_t kSmallestRecord = 7;
 constexpr size_t kSmallestHeader = 2;
 
+constexpr int16_t kTransactionalBit = 16;
+constexpr int16_t kControlBit = 32;
+
 constexpr uint8_t kGuaranteeBits = 3;
 constexpr uint8_t kRetainBit = 4;
 
@@ -298,6 +301,54 @@ Result<std::string> recompressRecordBatch(const SharedBytes& batch, size_t maxBo
   out.append(body);
   putHeader(out, *header);
   return out;
+}
+
+std::string endMarkerBatch(EndMarker marker, ProducerIdentity producer, int64_t timestampMs) {
+  // Key: version, type. Value: version, the coordinator's epoch, which has no meaning here.
+  const char key[] = {0, 0, 0, static_cast<char>(marker)};
+  const char value[] = {0, 0, 0, 0, 0, 0};
+  Record record;
+  record.key = BytesView(key, sizeof key);
+  record.value = BytesView(value, sizeof value);
+  record.timestampMs = timestampMs;
+  RecordBatchBuilder builder;
+  builder.add(record);
+  std::string batch = builder.finish();
+  RecordBatchHeader header;
+  header.attributes = kTransactionalBit | kControlBit;
+  header.baseTimestamp = header.maxTimestamp = timestampMs;
+  header.producerId = producer.id;
+  header.producerEpoch = producer.epoch;
+  header.recordCount = 1;
+  putHeader(batch, header);
+  return batch;
+}
+
+Result<EndMarker> endMarkerOf(BytesView batch) {
+  Result<RecordBatchHeader> header = parseRecordBatchHeader(batch);
+  if (!header) return std::unexpected(header.error());
+  if (!header->control() || header->recordCount != 1 ||
+      header->compression() != Compression::kNone) {
+    return corrupt("not a control batch");
+  }
+  ByteReader in(batch.substr(kRecordBatchHeaderSize, header->wholeSize() - kRecordBatchHeaderSize));
+  Record record;
+  readRecord(in, record);
+  if (!in.complete() || !record.key) return corrupt("malformed control record");
+  ByteReader key(*record.key);
+  key.skip(2);  // its version: what comes first is the same in all
+  int16_t type = key.i16();
+  if (!key.ok() || (type != 0 && type != 1)) return corrupt("not a transaction's marker");
+  return static_cast<EndMarker>(type);
+}
+
+bool hiddenFromCommitted(const RecordBatchHeader& header, Offset base,
+                         std::span<const AbortedTransaction> aborted) {
+  if (header.control()) return true;
+  if (!header.transactional()) return false;
+  return std::ranges::any_of(aborted, [&](const AbortedTransaction& one) {
+    return one.producer == header.producerId && base >= one.first && base <= one.last;
+  });
 }
 
 void RecordBatchBuilder::add(const Record& record) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "core/base/strong.h"
 #include "core/model/compression_type.h"
 #include "core/model/record.h"
+#include "core/model/transaction.h"
 
 namespace polylog {
 
@@ -77,6 +79,20 @@ Result<std::string> filterRecordBatch(const SharedBytes& batch, size_t maxBody,
 /// The batch with its records compressed another way; all else stays. kCorrupt, kTooLarge as above.
 Result<std::string> recompressRecordBatch(const SharedBytes& batch, size_t maxBody,
                                           Compression compression);
+
+/// How a transaction ended in a partition. The numbers are the format's.
+enum class EndMarker : uint8_t { kAbort = 0, kCommit = 1 };
+
+/// The control batch that ends a producer's transaction in a partition ("Control Batches").
+std::string endMarkerBatch(EndMarker marker, ProducerIdentity producer, int64_t timestampMs);
+
+/// What a control batch says. kCorrupt if it is not such a marker.
+Result<EndMarker> endMarkerOf(BytesView batch);
+
+/// Whether a batch at `base` holds nothing that a reader of committed records is to see: a marker,
+/// or records of a transaction that was aborted.
+bool hiddenFromCommitted(const RecordBatchHeader& header, Offset base,
+                         std::span<const AbortedTransaction> aborted);
 
 /// Collects records into one batch. Not for sharing between threads.
 class RecordBatchBuilder {

@@ -39,8 +39,8 @@ TEST(Errors, EveryKindIsFoundByItself) {
     EXPECT_EQ(mqttError(kind).kind, kind);
     EXPECT_EQ(kafkaErrors()[static_cast<size_t>(i)].kind, kind);
     EXPECT_EQ(amqpError(kind).kind, kind);
-    for (KafkaArea area :
-         {KafkaArea::kProduce, KafkaArea::kTopic, KafkaArea::kGroup, KafkaArea::kCluster}) {
+    for (KafkaArea area : {KafkaArea::kProduce, KafkaArea::kTopic, KafkaArea::kGroup,
+                           KafkaArea::kCluster, KafkaArea::kTransaction}) {
       EXPECT_NE(kafkaError(kind, area), 0) << describe(kind);
     }
   }
@@ -67,6 +67,10 @@ TEST(Errors, WhatClientsActOn) {
   EXPECT_EQ(kafkaError(ErrorKind::kIllegalGeneration, KafkaArea::kGroup), 22);
   EXPECT_EQ(kafkaError(ErrorKind::kRebalanceInProgress, KafkaArea::kGroup), 27);
   EXPECT_EQ(kafkaError(ErrorKind::kFencedInstance, KafkaArea::kGroup), 82);
+  EXPECT_EQ(kafkaError(ErrorKind::kProducerFenced, KafkaArea::kTransaction), 90);
+  EXPECT_EQ(kafkaError(ErrorKind::kUnknownProducer, KafkaArea::kTransaction), 49);
+  EXPECT_EQ(kafkaError(ErrorKind::kInvalidTransaction, KafkaArea::kTransaction), 48);
+  EXPECT_EQ(kafkaError(ErrorKind::kConcurrentTransaction, KafkaArea::kTransaction), 51);
   EXPECT_EQ(kafkaError(ErrorKind::kInternal, KafkaArea::kCluster), -1);
   EXPECT_EQ(amqpError(ErrorKind::kUnauthorized).code, 403);
   EXPECT_EQ(amqpError(ErrorKind::kNotFound).code, 404);
@@ -91,7 +95,7 @@ TEST(Errors, AmqpCodesAreSoftOrHardAsSpecified) {
 TEST(Errors, PassingTroubleIsRetriableForProducers) {
   const std::set<int> retriable = {3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 56};
   for (ErrorKind kind : {ErrorKind::kIo, ErrorKind::kNoSpace, ErrorKind::kBusy, ErrorKind::kTimeout,
-                         ErrorKind::kShutdown}) {
+                         ErrorKind::kShutdown, ErrorKind::kConcurrentTransaction}) {
     EXPECT_TRUE(retriable.contains(kafkaError(kind, KafkaArea::kProduce))) << describe(kind);
   }
 }

@@ -59,9 +59,10 @@ TEST(MappingDoc, ErrorsAreTheCodes) {
   std::vector<Row> kafka;
   for (const KafkaErrorRow& row : kafkaErrors()) {
     kafka.push_back({describe(row.kind), std::to_string(row.produce), std::to_string(row.topic),
-                     std::to_string(row.group), std::to_string(row.cluster)});
+                     std::to_string(row.group), std::to_string(row.cluster),
+                     std::to_string(row.transaction)});
   }
-  expectTable({"kind", "produce", "topics", "groups", "others"}, kafka);
+  expectTable({"kind", "produce", "topics", "groups", "others", "transactions"}, kafka);
   std::vector<Row> amqp;
   for (const AmqpErrorRow& row : amqpErrors()) {
     amqp.push_back(

@@ -127,7 +127,10 @@ void FakeLogStore::commit() {
             done(std::move(result));
           });
     }
-    for (auto& [id, partition] : partitions_) partition.durable = partition.now;
+    for (auto& [id, partition] : partitions_) {
+      partition.now.transactions.settle();
+      partition.durable = partition.now;
+    }
     routed_.insert(routed_.end(), routed.begin(), routed.end());
     fireWatches(completions);
     feed = feed_;
@@ -160,6 +163,34 @@ void FakeLogStore::failPending(const Error& error) {
 
 void FakeLogStore::deliver(Completions& completions) {
   for (auto& [sink, tasks] : completions) sink->completed(std::move(tasks));
+}
+
+// ---------------------------------------------------------------- transactions
+
+const FakeLogStore::Transaction* FakeLogStore::Transactions::find(int64_t producer) const {
+  auto found = std::ranges::find_if(
+      open, [&](const Transaction& one) { return one.producer.id == producer && !one.end; });
+  return found == open.end() ? nullptr : &*found;
+}
+
+void FakeLogStore::Transactions::began(ProducerIdentity producer, Offset first) {
+  if (find(producer.id) == nullptr) open.push_back({producer, first, std::nullopt, {}});
+}
+
+void FakeLogStore::Transactions::ended(int64_t producer, EndMarker end, Offset marker) {
+  for (Transaction& one : open) {
+    if (one.producer.id != producer || one.end) continue;
+    one.end = end;
+    one.marker = marker;
+  }
+}
+
+/// All is durable.
+void FakeLogStore::Transactions::settle() {
+  std::erase_if(open, [&](const Transaction& one) {
+    if (one.end == EndMarker::kAbort) aborted.push_back({one.producer.id, one.first, one.marker});
+    return one.end.has_value();
+  });
 }
 
 // ---------------------------------------------------------------- appending
@@ -271,7 +302,16 @@ void FakeLogStore::sequence(AppendRequest& request, Appended& out) {
     out.batches.push_back({at, static_cast<uint32_t>(part.batch.size())});
     at += part.batch.size();
     auto header = parseRecordBatchHeader(part.batch.view());
+    for (size_t i = 0; header->control() && i < part.targets.size(); ++i) {
+      partitions_.at(part.targets[i].partition)
+          .now.transactions.ended(header->producerId, *endMarkerOf(part.batch.view()),
+                                  out.offsets[first + i]);
+    }
     if (!part.checkProducer || header->producerId < 0) continue;
+    if (header->transactional()) {
+      partitions_.at(part.targets.front().partition)
+          .now.transactions.began({header->producerId, header->producerEpoch}, out.offsets[first]);
+    }
     Facts& facts = partitions_.at(part.targets.front().partition).now;
     Producer& producer = facts.producers[header->producerId];
     if (header->producerEpoch != producer.epoch) producer = {header->producerEpoch, {}};
@@ -385,7 +425,9 @@ Result<std::vector<storage::ProducerInfo>> FakeLogStore::producers(PartitionId p
   if (found == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
   std::vector<storage::ProducerInfo> all;
   for (const auto& [id, producer] : found->now.producers) {
-    all.push_back({ProducerId(id), producer.epoch, producer.recent.back().lastSequence, 0});
+    const Transaction* open = found->now.transactions.find(id);
+    all.push_back({ProducerId(id), producer.epoch, producer.recent.back().lastSequence, 0,
+                   open != nullptr ? std::optional(open->first) : std::nullopt});
   }
   return all;
 }
@@ -396,12 +438,46 @@ Result<storage::PartitionEnds> FakeLogStore::ends(PartitionId partition) const {
   if (found == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
   storage::PartitionEnds ends;
   ends.logStart = found->now.logStart;
-  ends.highWatermark = found->durable ? found->durable->end : Offset(0);
+  ends.highWatermark = found->visible();
+  ends.lastStable = found->stable();
   ends.end = found->now.end;
   for (const ReadBatch& batch : found->batches) {
     ends.bytes += static_cast<int64_t>(batch.batch.size());
   }
   return ends;
+}
+
+Result<storage::Stability> FakeLogStore::stability(PartitionId partition, Offset from,
+                                                   Offset to) const {
+  auto found = ends(partition);
+  if (!found) return std::unexpected(found.error());
+  if (from < found->logStart) return fail(ErrorKind::kOutOfRange, "below the log start");
+  std::lock_guard lock(mutex_);
+  storage::Stability stability{*found, {}};
+  for (const AbortedTransaction& one : find(partition)->now.transactions.aborted) {
+    if (one.last >= from && one.first < to) stability.aborted.push_back(one);
+  }
+  return stability;
+}
+
+Result<std::optional<Offset>> FakeLogStore::transactionStart(PartitionId partition,
+                                                             ProducerId producer) const {
+  std::lock_guard lock(mutex_);
+  const Partition* found = find(partition);
+  if (found == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+  const Transaction* open = found->now.transactions.find(producer.value());
+  return open != nullptr ? std::optional(open->first) : std::nullopt;
+}
+
+std::vector<storage::OpenTransaction> FakeLogStore::openTransactions() const {
+  std::lock_guard lock(mutex_);
+  std::vector<storage::OpenTransaction> all;
+  for (const auto& [id, partition] : partitions_) {
+    for (const Transaction& open : partition.now.transactions.open) {
+      if (!open.end) all.push_back({id, open.producer, open.first});
+    }
+  }
+  return all;
 }
 
 Result<std::optional<Offset>> FakeLogStore::offsetAt(PartitionId partition, int64_t timestampMs) {
@@ -432,7 +508,8 @@ Result<std::optional<Offset>> FakeLogStore::offsetOfMaxTimestamp(PartitionId par
 
 storage::LogStore::WatchId FakeLogStore::watch(PartitionId partition, Offset offset,
                                                storage::CompletionSink& sink,
-                                               std::move_only_function<void()> task) {
+                                               std::move_only_function<void()> task,
+                                               WatchFor what) {
   Completions completions;
   WatchId id = 0;
   {
@@ -442,7 +519,7 @@ storage::LogStore::WatchId FakeLogStore::watch(PartitionId partition, Offset off
     if (at == partitions_.end() || at->second.now.deleted) {
       completions[&sink].push_back(std::move(task));
     } else {
-      at->second.watches.push_back({id, offset, &sink, std::move(task)});
+      at->second.watches.push_back({id, offset, what == WatchFor::kStable, &sink, std::move(task)});
       fireWatches(completions);
     }
   }
@@ -460,9 +537,9 @@ void FakeLogStore::unwatch(PartitionId partition, WatchId id) {
 void FakeLogStore::fireWatches(Completions& completions) {
   for (auto& [id, partition] : partitions_) {
     bool gone = partition.durable && partition.durable->deleted;
-    Offset visible = partition.durable ? partition.durable->end : Offset(0);
     std::erase_if(partition.watches, [&](Watch& watch) {
-      if (!gone && visible <= watch.offset) return false;
+      Offset reached = watch.stable ? partition.stable() : partition.visible();
+      if (!gone && reached <= watch.offset) return false;
       completions[watch.sink].push_back(std::move(watch.task));
       return true;
     });

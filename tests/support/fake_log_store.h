@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/model/record_batch.h"
 #include "storage/log_store.h"
 
 namespace polylog::test {
@@ -49,11 +50,16 @@ class FakeLogStore final : public storage::LogStore {
                                                size_t maxBytes) override;
   Result<SharedBytes> readAt(storage::BatchPlace place) override;
   Result<storage::PartitionEnds> ends(PartitionId partition) const override;
+  Result<storage::Stability> stability(PartitionId partition, Offset from,
+                                       Offset to) const override;
+  Result<std::optional<Offset>> transactionStart(PartitionId partition,
+                                                 ProducerId producer) const override;
+  std::vector<storage::OpenTransaction> openTransactions() const override;
   Result<std::vector<storage::ProducerInfo>> producers(PartitionId partition) const override;
   Result<std::optional<Offset>> offsetAt(PartitionId partition, int64_t timestampMs) override;
   Result<std::optional<Offset>> offsetOfMaxTimestamp(PartitionId partition) override;
   WatchId watch(PartitionId partition, Offset offset, storage::CompletionSink& sink,
-                std::move_only_function<void()> task) override;
+                std::move_only_function<void()> task, WatchFor what = WatchFor::kVisible) override;
   void unwatch(PartitionId partition, WatchId id) override;
   void setCommitFeed(std::function<void(std::vector<storage::CommittedBatch>)> feed) override;
   Result<Position> scanRouted(
@@ -82,6 +88,7 @@ class FakeLogStore final : public storage::LogStore {
   struct Watch {
     WatchId id;
     Offset offset;
+    bool stable;
     storage::CompletionSink* sink;
     std::move_only_function<void()> task;
   };
@@ -94,6 +101,22 @@ class FakeLogStore final : public storage::LogStore {
     int16_t epoch = -1;
     std::vector<ProducerBatch> recent;
   };
+  /// One that has no marker, or none that is durable.
+  struct Transaction {
+    ProducerIdentity producer;
+    Offset first;
+    std::optional<EndMarker> end;
+    Offset marker;  ///< with `end`
+  };
+  struct Transactions {
+    std::vector<Transaction> open;  ///< by their first offset
+    std::vector<AbortedTransaction> aborted;
+
+    const Transaction* find(int64_t producer) const;
+    void began(ProducerIdentity producer, Offset first);
+    void ended(int64_t producer, EndMarker end, Offset marker);
+    void settle();
+  };
   /// What sequencing decides by, and what a failure rewinds.
   struct Facts {
     bool deleted = false;
@@ -101,12 +124,18 @@ class FakeLogStore final : public storage::LogStore {
     Offset end;
     storage::Retention retention;
     std::map<int64_t, Producer> producers;
+    Transactions transactions;
   };
   struct Partition {
     Facts now;
     std::optional<Facts> durable;  ///< nothing: its creation is not durable
     std::vector<storage::ReadBatch> batches;
     std::vector<Watch> watches;
+    Offset visible() const { return durable ? durable->end : Offset(0); }
+    Offset stable() const {
+      const auto& open = now.transactions.open;
+      return open.empty() ? visible() : std::min(visible(), open.front().first);
+    }
   };
   struct Pending {
     storage::AppendRequest request;
