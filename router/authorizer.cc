@@ -17,6 +17,7 @@ Error notPermitted(Resource resource) {
     case ResourceKind::kSession: kind = "session"; break;
     case ResourceKind::kQueue: kind = "queue"; break;
     case ResourceKind::kExchange: kind = "exchange"; break;
+    case ResourceKind::kTransaction: kind = "transactional id"; break;
     case ResourceKind::kCluster: break;
   }
   return {ErrorKind::kUnauthorized,

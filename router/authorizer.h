@@ -21,7 +21,15 @@ enum class Operation : uint8_t {
   kJoin,      ///< take part in a group, commit its offsets
 };
 
-enum class ResourceKind : uint8_t { kTopic, kGroup, kSession, kCluster, kQueue, kExchange };
+enum class ResourceKind : uint8_t {
+  kTopic,
+  kGroup,
+  kSession,
+  kCluster,
+  kQueue,
+  kExchange,
+  kTransaction
+};
 
 struct Resource {
   ResourceKind kind;

@@ -23,6 +23,7 @@
 #include "router/session_registry.h"
 #include "router/space_waits.h"
 #include "router/subscription_trie.h"
+#include "router/transaction_coordinator.h"
 
 namespace polylog::router {
 namespace {

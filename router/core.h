@@ -34,6 +34,7 @@ class RetainedStore;
 class SessionRegistry;
 class SpaceWaits;
 class SubscriptionTrie;
+class TransactionCoordinator;
 class BatchCache;
 
 /// Brings completions of the store to a worker: one post a commit.
@@ -145,6 +146,7 @@ struct Core {
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;
+  std::unique_ptr<TransactionCoordinator> transactions;
   std::unique_ptr<QueueRegistry> queues;
   std::unique_ptr<ExchangeTable> exchanges;
   std::atomic<uint64_t> nextClient{1};

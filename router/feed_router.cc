@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/model/record_batch.h"
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
@@ -29,6 +30,18 @@ constexpr uint64_t kQuietBytes = 8U << 20;
 constexpr int kAttempts = 4;
 constexpr uint32_t kRecordsAtATime = 1024;
 
+void addPosition(Position position, storage::AppendRequest& request) {
+  request.state.push_back(
+      {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(position.value())});
+}
+
+void addWithin(Position marker, Offset next, storage::AppendRequest& request) {
+  ByteWriter value;
+  value.u64(marker.value());
+  value.i64(next.value());
+  request.state.push_back({storage::StateTable::kMeta, kRoutedWithin, value.take()});
+}
+
 Position endOf(const storage::CommittedBatch& batch) {
   return batch.batch.place.position + batch.batch.place.length;
 }
@@ -51,8 +64,18 @@ Result<> FeedRouter::load() {
   if (auto value = core_.store.getState(storage::StateTable::kMeta, kRoutedPosition)) {
     auto position = decodeNumber(*value, kRoutedPosition);
     if (!position) return std::unexpected(position.error());
-    routedTo_ = liveTo_ = journaledTo_ = Position(*position);
+    routedTo_ = scanFrom_ = journaledTo_ = Position(*position);
   }
+  if (auto value = core_.store.getState(storage::StateTable::kMeta, kRoutedWithin)) {
+    ByteReader in(*value);
+    Within within{Position(in.u64()), Offset(in.i64())};
+    if (!in.complete()) return fail(ErrorKind::kCorrupt, "state routed_within can't be read");
+    if (within.marker >= routedTo_) {
+      within_ = journaledWithin_ = within;
+      routedTo_ = journaledTo_ = within.marker;
+    }
+  }
+  liveTo_ = std::max(within_, Within{routedTo_, {}});
   core_.store.setCommitFeed(
       [this](std::vector<storage::CommittedBatch> batches) { onCommitted(std::move(batches)); });
   return {};
@@ -161,7 +184,7 @@ void FeedRouter::catchUp() {
   size_t bytes = 0;
   bool more = false;
   bool failed = false;
-  auto reached = core_.store.scanRouted(routedTo_, [&](const storage::CommittedBatch& batch) {
+  auto reached = core_.store.scanRouted(scanFrom_, [&](const storage::CommittedBatch& batch) {
     if (!route(batch)) {
       failed = true;
       return false;
@@ -171,12 +194,17 @@ void FeedRouter::catchUp() {
     return !more;
   });
   if (failed) return;  // fallBack() has seen to it
-  if (!reached) return fallBack(routedTo_, reached.error());
+  if (!reached) return fallBack(routedTo_, within_, reached.error());
   if (!more) {
     advanced(std::max(routedTo_, *reached));
-    liveTo_ = std::max(liveTo_, *reached);
+    liveTo_ = std::max(liveTo_, Within{*reached, {}});
     return;
   }
+  goOnLater();
+}
+
+/// After the worker's other work, from the journal.
+void FeedRouter::goOnLater() {
   std::lock_guard lock(mutex_);
   behind_ = true;
   queue_.clear();
@@ -184,8 +212,10 @@ void FeedRouter::catchUp() {
   schedule();
 }
 
-void FeedRouter::fallBack(Position to, const Error& error) {
+void FeedRouter::fallBack(Position to, Within within, const Error& error) {
   routedTo_ = std::min(routedTo_, to);
+  scanFrom_ = std::min(scanFrom_, to);
+  within_ = std::min(within_, within);
   if (error.kind == ErrorKind::kShutdown || !retryTimer_) return;
   logWarning(fmt::format("routing of produced records waits: {}", error.text));
   std::lock_guard lock(mutex_);
@@ -210,9 +240,62 @@ void FeedRouter::goOn() {
 bool FeedRouter::route(const storage::CommittedBatch& batch) {
   Position position = batch.batch.place.position;
   if (position < routedTo_) return true;
+  auto header = parseRecordBatchHeader(batch.batch.batch.view());
+  if (header && header->control()) return routeTransaction(batch, header->producerId);
+  return routeOne(batch, {position, {}, std::nullopt});
+}
+
+/// What the marker commits in its partition. Its attributes hold where that begins, modulo 2^32.
+bool FeedRouter::routeTransaction(const storage::CommittedBatch& marker, int64_t producer) {
+  Position position = marker.batch.place.position;
+  if (position < within_.marker) return true;
+  Offset end = marker.batch.baseOffset;
+  auto length = static_cast<uint32_t>(end.value()) - marker.batch.attributes;
+  Offset next = end - int64_t{length};
+  if (within_.marker == position) next = std::max(next, within_.next);
+  size_t batches = 0;
+  while (next < end) {
+    auto read = core_.store.read(marker.partition, next, kBytesAtATime);
+    if (!read && read.error().kind == ErrorKind::kOutOfRange) {
+      auto ends = core_.store.ends(marker.partition);
+      next = ends && ends->logStart > next ? ends->logStart : end;
+      continue;
+    }
+    if (!read && read.error().kind == ErrorKind::kCorrupt) {
+      logError(fmt::format("partition {}: offset {} can't be read and does not reach subscribers",
+                           marker.partition.value(), next.value()));
+      core_.metrics.dropped(DropReason::kDamaged).add();
+      ++next;
+      continue;
+    }
+    if (!read && read.error().kind != ErrorKind::kNotFound) {
+      fallBack(marker.entry, {position, next}, read.error());
+      return false;
+    }
+    if (!read || read->empty()) break;
+    for (storage::ReadBatch& one : *read) {
+      if (one.baseOffset >= end) break;
+      Step step{position, one.baseOffset, one.baseOffset + one.count};
+      next = *step.behind;
+      auto header = parseRecordBatchHeader(one.batch.view());
+      bool ours =
+          header && header->transactional() && !header->control() && header->producerId == producer;
+      storage::CommittedBatch batch{marker.partition, std::move(one), marker.entry};
+      if (!ours) continue;
+      if (!routeOne(batch, step)) return false;
+      if (++batches < kBatchesAtATime) continue;
+      goOnLater();
+      return false;
+    }
+  }
+  passed(marker, {position, end, end + 1});
+  return true;
+}
+
+bool FeedRouter::routeOne(const storage::CommittedBatch& batch, const Step& step) {
   TopicRef topic = core_.catalogue->findByPartition(batch.partition);
   if (!topic) {
-    advanced(endOf(batch));
+    passed(batch, step);
     return true;
   }
   BlockSource source;
@@ -229,32 +312,31 @@ bool FeedRouter::route(const storage::CommittedBatch& batch) {
                     "subscribers: {}",
                     topic->name, batch.batch.baseOffset.value(), block.error().text));
     core_.metrics.dropped(DropReason::kDamaged).add(batch.batch.count);
-    advanced(endOf(batch));
+    passed(batch, step);
     return true;
   }
   Result<> linked;
   for (int i = 0; i < kAttempts; ++i) {
-    linked = link(batch, *block);
+    linked = link(batch, *block, step);
     if (linked || linked.error().kind != ErrorKind::kNotFound) break;
   }
   // Live subscribers get it once, even if the inboxes' part has to be tried again.
-  if (position >= liveTo_) {
-    deliverLive(batch, *block);
-    liveTo_ = endOf(batch);
+  if (Within{step.position, step.from} >= liveTo_) {
+    deliverLive(*block, step.position);
+    liveTo_ = step.behind ? Within{step.position, *step.behind} : Within{endOf(batch), {}};
   }
   if (!linked && linked.error().kind != ErrorKind::kNotFound) {
-    fallBack(batch.entry, linked.error());
+    fallBack(batch.entry, {step.position, step.from}, linked.error());
     return false;
   }
-  advanced(endOf(batch));
+  passed(batch, step);
   return true;
 }
 
-void FeedRouter::deliverLive(const storage::CommittedBatch& batch, const RoutedBlockRef& block) {
+void FeedRouter::deliverLive(const RoutedBlockRef& block, Position position) {
   Worker& worker = *core_.workers.front();
   Matcher& matcher = core_.publisher->matcher();
   matcher.begin(worker);
-  Position position = batch.batch.place.position;
   Recipient narrowed;
   for (uint32_t i = 0; i < block->records.size(); ++i) {
     // Now and then what is remembered and what is gathered is let go: batches may be huge.
@@ -284,41 +366,44 @@ void FeedRouter::deliverLive(const storage::CommittedBatch& batch, const RoutedB
   core_.fanout->flush(worker);
 }
 
-Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBlockRef& block) {
+Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBlockRef& block,
+                          const Step& step) {
   Worker& worker = *core_.workers.front();
   Matcher& matcher = core_.publisher->matcher();
   matcher.begin(worker);
   Links links;
   links.part.batch = batch.batch.place;
-  Position position = batch.batch.place.position;
   for (uint32_t i = 0; i < block->records.size(); ++i) {
     if (i % kRecordsAtATime == kRecordsAtATime - 1) matcher.begin(worker);
     const MatchResult& match = matcher.match(worker, block->records[i].address);
     if (!match.anyInbox && match.queues.empty()) continue;
-    if (auto added = addTargets(links, match, position, i, *block->source.topic); !added)
+    if (auto added = addTargets(links, match, step.position, i, *block->source.topic); !added)
       return added;
-    if (auto added = addQueueTargets(links, match, batch, i, *block->source.topic); !added)
-      return added;
+    auto added = addQueueTargets(links, match, batch, step.position, i, *block->source.topic);
+    if (!added) return added;
   }
   if (links.part.targets.empty()) return {};
   links.request.links.push_back(std::move(links.part));
-  links.request.state.push_back(
-      {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(endOf(batch).value())});
+  addPosition(step.behind ? batch.entry : endOf(batch), links.request);
+  if (step.behind) addWithin(step.position, *step.behind, links.request);
   links.request.durability = storage::Durability::kSynced;
   links.request.ifFailures = failures_;
   links.request.sink = &worker.sink;
-  links.request.done = [this, entry = batch.entry, fresh = std::move(links.freshTags)](
+  Within before{step.position, step.from};
+  links.request.done = [this, entry = batch.entry, before, fresh = std::move(links.freshTags)](
                            const Result<storage::Appended>& result) {
     --linksUnderway_;
     if (result) return core_.tags->journaled(fresh);
     ++core_.writeFailures;
     journaledTo_ = std::min(journaledTo_, entry);
-    fallBack(entry, result.error());
+    journaledWithin_ = std::min(journaledWithin_, before);
+    fallBack(entry, before, result.error());
   };
   auto appended = core_.store.append(std::move(links.request));
   if (!appended) return std::unexpected(appended.error());
   ++linksUnderway_;
-  journaledTo_ = endOf(batch);
+  journaledTo_ = step.behind ? step.position : endOf(batch);
+  if (step.behind) journaledWithin_ = {step.position, *step.behind};
   for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
     if (links.sessions[i]) links.sessions[i]->checkDepth(appended->offsets[i]);
   }
@@ -364,10 +449,10 @@ Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position
 
 /// Queues and streams bound to amq.topic. Of a stream's own topic nothing is put there again.
 Result<> FeedRouter::addQueueTargets(Links& links, const MatchResult& match,
-                                     const storage::CommittedBatch& batch, uint32_t index,
-                                     const std::string& topic) {
+                                     const storage::CommittedBatch& batch, Position position,
+                                     uint32_t index, const std::string& topic) {
   for (const BoundQueue& bound : match.queues) {
-    if (batch.batch.place.position < bound.since) continue;
+    if (position < bound.since) continue;
     PartitionId partition;
     uint32_t attributes = 0;
     const void* who = bound.queue.get();
@@ -401,23 +486,41 @@ Result<> FeedRouter::addQueueTargets(Links& links, const MatchResult& match,
 
 // ---------------------------------------------------------------- the routed position
 
+/// All below `to` is through, where an entry begins.
 void FeedRouter::advanced(Position to) {
   routedTo_ = std::max(routedTo_, to);
-  if (routedTo_ <= journaledTo_ || positionDue_ || !positionTimer_) return;
+  scanFrom_ = std::max(scanFrom_, to);
+  positionMoved();
+}
+
+void FeedRouter::passed(const storage::CommittedBatch& batch, const Step& step) {
+  if (!step.behind) return advanced(endOf(batch));
+  // The entry may hold further markers.
+  routedTo_ = std::max(routedTo_, step.position);
+  scanFrom_ = std::max(scanFrom_, batch.entry);
+  within_ = std::max(within_, Within{step.position, *step.behind});
+  positionMoved();
+}
+
+void FeedRouter::positionMoved() {
+  bool journaled = routedTo_ <= journaledTo_ && within_ <= journaledWithin_;
+  if (journaled || positionDue_ || !positionTimer_) return;
   positionDue_ = true;
   positionTimer_->start(core_.options.routedPositionMillis * 1000);
 }
 
 void FeedRouter::journalPosition() {
   positionDue_ = false;
-  if (routedTo_ <= journaledTo_) return;
+  if (routedTo_ <= journaledTo_ && within_ <= journaledWithin_) return;
   storage::AppendRequest request;
-  request.state.push_back(
-      {storage::StateTable::kMeta, kRoutedPosition, encodeNumber(routedTo_.value())});
+  addPosition(scanFrom_, request);
+  if (within_.marker >= scanFrom_) addWithin(within_.marker, within_.next, request);
   request.durability = storage::Durability::kUnwaited;
   request.ifFailures = failures_;
   // If it fails, a restart reads a little more.
-  if (core_.store.append(std::move(request))) journaledTo_ = routedTo_;
+  if (!core_.store.append(std::move(request))) return;
+  journaledTo_ = routedTo_;
+  journaledWithin_ = within_;
 }
 
 void FeedRouter::onTick() {
@@ -428,7 +531,8 @@ void FeedRouter::onTick() {
     idle = !behind_ && queue_.empty() && !scheduled_;
   }
   if (idle && linksUnderway_ == 0 && fed > routedTo_ + kQuietBytes) {
-    routedTo_ = liveTo_ = fed;
+    routedTo_ = scanFrom_ = fed;
+    liveTo_ = {fed, {}};
     journalPosition();
   }
   tick_->start(kTickMicros);

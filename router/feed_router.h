@@ -3,6 +3,10 @@
 // and links inboxes to it in an entry that also says how far routing has come (kMeta
 // "routed_position"), so that an inbox gets each record once, whatever crash lies between.
 //
+// Of a transaction, the markers of its commit come through the feed; the records that each commits
+// are read from its partition and routed then, in as many entries as there are batches
+// ("routed_within": how far one marker's have come). The marker's place counts as theirs.
+//
 // The queue between the writer thread and worker 0 is bounded: when it is full it is thrown away
 // and the journal is read again from the routed position.
 #pragma once
@@ -10,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -34,6 +39,18 @@ class FeedRouter {
 
  private:
   struct Links;
+  /// How far the records of the transaction whose marker is at `marker` are through.
+  struct Within {
+    Position marker;
+    Offset next;
+    auto operator<=>(const Within&) const = default;
+  };
+  /// A batch's place in the order of routing.
+  struct Step {
+    Position position;             ///< its own, or the marker's
+    Offset from;                   ///< within a transaction
+    std::optional<Offset> behind;  ///< within a transaction: where to go on
+  };
 
   void onCommitted(std::vector<storage::CommittedBatch> batches);
   void schedule();
@@ -41,16 +58,22 @@ class FeedRouter {
   void catchUp();
   /// False: it could not be stored; routing stops here for a while.
   bool route(const storage::CommittedBatch& batch);
-  void deliverLive(const storage::CommittedBatch& batch, const RoutedBlockRef& block);
-  Result<> link(const storage::CommittedBatch& batch, const RoutedBlockRef& block);
+  bool routeTransaction(const storage::CommittedBatch& marker, int64_t producer);
+  bool routeOne(const storage::CommittedBatch& batch, const Step& step);
+  void deliverLive(const RoutedBlockRef& block, Position position);
+  Result<> link(const storage::CommittedBatch& batch, const RoutedBlockRef& block,
+                const Step& step);
   Result<> addQueueTargets(Links& links, const MatchResult& match,
-                           const storage::CommittedBatch& batch, uint32_t index,
+                           const storage::CommittedBatch& batch, Position position, uint32_t index,
                            const std::string& topic);
   Result<> addTargets(Links& links, const MatchResult& match, Position position, uint32_t index,
                       const std::string& topic);
-  void fallBack(Position to, const Error& error);
+  void fallBack(Position to, Within within, const Error& error);
+  void goOnLater();
   void goOn();
   void advanced(Position to);
+  void passed(const storage::CommittedBatch& batch, const Step& step);
+  void positionMoved();
   void journalPosition();
   void onTick();
 
@@ -58,8 +81,11 @@ class FeedRouter {
 
   // Worker 0's.
   Position routedTo_;  ///< below it, inboxes have what is theirs
-  Position liveTo_;    ///< below it, live subscribers have been given theirs
+  Within within_;      ///< and of the transaction committed there
+  Position scanFrom_;  ///< the entry from which on the journal is to be read again
+  Within liveTo_;      ///< below it, live subscribers have been given theirs
   Position journaledTo_;
+  Within journaledWithin_;
   /// The store's, as routing went on from a place that is certain: links build on those before
   /// them, which may still fail.
   uint64_t failures_ = 0;

@@ -168,13 +168,17 @@ Result<> Group::leave(const std::string& memberId, const std::optional<std::stri
 Result<> Group::checkCommit(const GroupCommit& commit) {
   bool outside = commit.generation < 0 && commit.memberId.empty() && !commit.instanceId;
   if (commit.generation < 0 && state_ == State::kEmpty) return {};
+  // A producer that commits with its transaction is fenced by that, and may be no member.
+  if (outside && commit.transactional) return {};
   if (outside) return std::unexpected(unknownMember(name_, commit.memberId));
   auto member = currentMember(commit.memberId, commit.instanceId);
   if (!member) return std::unexpected(member.error());
   if (commit.generation != generation_) {
     return fail(ErrorKind::kIllegalGeneration, "group '" + name_ + "' is at another generation");
   }
-  if (state_ == State::kCompletingRebalance) return std::unexpected(rebalancing(name_));
+  if (state_ == State::kCompletingRebalance && !commit.transactional) {
+    return std::unexpected(rebalancing(name_));
+  }
   keepAlive(**member);
   return {};
 }

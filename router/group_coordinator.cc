@@ -85,7 +85,7 @@ Result<> GroupCoordinator::load() {
     }
     Entry& entry = entryOf(state->group);
     entry.lastCommitMs = std::max(entry.lastCommitMs, state->offset.committedMs);
-    entry.offsets[{state->topic, state->partition}] = {std::move(state->offset), topic->id, 0};
+    entry.offsets[{state->topic, state->partition}] = {std::move(state->offset), topic->id, 0, {}};
     return true;
   });
   if (result && !orphans.empty()) {
@@ -149,6 +149,7 @@ Result<GroupCoordinator::Entry*> GroupCoordinator::findOrMake(Owned& owned,
 void GroupCoordinator::forgetIfNew(Owned& owned, const std::string& group) {
   Entry* entry = find(owned, group);
   if (entry == nullptr || entry->journaled || !entry->offsets.empty()) return;
+  if (!entry->undecided.empty()) return;
   if (!entry->group->hasMembers()) forget(owned, group);
 }
 
@@ -345,7 +346,8 @@ void GroupCoordinator::dropOld(Owned& owned) {
   for (auto& [name, entry] : owned.groups) {
     if (entry.group->hasMembers() || entry.group->state() != Group::State::kEmpty) continue;
     bool busy = std::any_of(entry.offsets.begin(), entry.offsets.end(),
-                            [](const auto& place) { return place.second.onTheirWay > 0; });
+                            [](const auto& place) { return place.second.onTheirWay > 0; }) ||
+                !entry.undecided.empty();
     bool expired = std::max(entry.lastCommitMs, entry.group->changedMs()) < oldest;
     if (!busy && (expired || entry.offsets.empty())) old.push_back(name);
   }

@@ -16,6 +16,7 @@
 #include "core/model/broker.h"
 #include "router/core.h"
 #include "router/group.h"
+#include "router/transaction_state.h"
 
 namespace polylog::router {
 
@@ -32,6 +33,16 @@ class GroupCoordinator {
   void heartbeat(GroupHeartbeat beat, Done<Result<>> done);
   void leave(GroupLeave leave, Done<Result<std::vector<Result<>>>> done);
   void commit(GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
+  /// Offsets that are committed with their transaction.
+  void commitInTransaction(TransactionProducer who, GroupCommit commit,
+                           Done<Result<std::vector<Result<>>>> done);
+  /// The journal has the end of a transaction at `position`. `then` on the calling worker when the
+  /// group knows.
+  void transactionEnded(const std::string& id, PendingOffsets offsets, bool commit,
+                        Position position, Task then);
+  /// At start-up, after load().
+  void restorePending(const std::string& group, const std::pair<std::string, int32_t>& partition,
+                      const std::string& id);
   void fetchOffsets(std::string group,
                     std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                     Done<Result<std::vector<GroupOffset>>> done);
@@ -59,6 +70,11 @@ class GroupCoordinator {
   void forgetIfNew(Owned& owned, const std::string& group);
 
   void commitHere(Owned& owned, GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
+  void commitInTransactionHere(Owned& owned, const TransactionProducer& who, GroupCommit commit,
+                               Done<Result<std::vector<Result<>>>> done);
+  void decided(Owned& owned, const std::string& group, const std::string& id,
+               const std::vector<std::pair<std::string, int32_t>>& keys);
+  void committedWith(Owned& owned, PendingOffsets& offsets, Position position);
   Result<TopicId> checkOffset(const GroupOffset& offset) const;
   void deleteOffsetsHere(Owned& owned, GroupOffsetDeletion deletion,
                          Done<Result<std::vector<Result<>>>> done);

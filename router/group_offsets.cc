@@ -61,7 +61,7 @@ void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
     }
     Entry::Place& place = entry->offsets[{offset.topic, offset.partition}];
     // Of an earlier topic: what was committed for it means nothing any more.
-    if (place.topic != *topic) place = {std::nullopt, *topic, 0};
+    if (place.topic != *topic) place = {std::nullopt, *topic, 0, {}};
     ++place.onTheirWay;
     request.state.push_back(
         {storage::StateTable::kGroupOffset,
@@ -102,8 +102,11 @@ void GroupCoordinator::committed(Owned& owned, CommitCall& call,
     Entry::Place& place = at->second;
     --place.onTheirWay;
     if (result) {
-      place.committed =
-          OffsetState{offset.offset, offset.leaderEpoch, call.nowMs, std::move(offset.metadata)};
+      // A transaction that the journal has behind it may have been heard of before.
+      if (place.committed && place.at > result->position) continue;
+      place.at = result->position;
+      place.committed = OffsetState{offset.offset, offset.leaderEpoch, call.nowMs,
+                                    std::move(offset.metadata)};
     } else if (!place.committed && place.onTheirWay == 0) {
       // What an earlier group or topic of the name has left may have been spared for this.
       nothing.push_back({storage::StateTable::kGroupOffset,
@@ -121,7 +124,8 @@ std::vector<GroupOffset> GroupCoordinator::offsetsOf(const Entry& entry) {
   for (const auto& [key, place] : entry.offsets) {
     const auto& state = place.committed;
     if (!state) continue;
-    offsets.push_back({key.first, key.second, state->offset, state->leaderEpoch, state->metadata});
+    offsets.push_back({key.first, key.second, state->offset, state->leaderEpoch, state->metadata,
+                       entry.isUndecided(key)});
   }
   return offsets;
 }
@@ -141,6 +145,7 @@ void GroupCoordinator::fetchOffsets(
     for (auto& [topic, partition] : *partitions) {
       GroupOffset& offset = offsets.emplace_back();
       if (entry != nullptr) {
+        offset.undecided = entry->isUndecided({topic, partition});
         auto at = entry->offsets.find({topic, partition});
         if (at != entry->offsets.end() && at->second.committed) {
           const OffsetState& committed = *at->second.committed;

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -30,6 +31,7 @@ struct GroupCoordinator::Entry {
     std::optional<OffsetState> committed;
     TopicId topic{};  ///< there may have been another of its name
     int onTheirWay = 0;
+    Position at{};  ///< of the entry that committed it in this run
   };
   using Key = std::pair<std::string, int32_t>;
 
@@ -37,6 +39,13 @@ struct GroupCoordinator::Entry {
   int64_t lastCommitMs = 0;
   bool journaled = false;  ///< its membership
   std::map<Key, Place> offsets;
+  /// Partitions for which open transactions have offsets, and whose.
+  std::set<std::pair<Key, std::string>> undecided;
+
+  bool isUndecided(const Key& key) const {
+    auto first = undecided.lower_bound({key, {}});
+    return first != undecided.end() && first->first == key;
+  }
 };
 
 class GroupCoordinator::Host final : public GroupHost {

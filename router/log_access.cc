@@ -12,6 +12,7 @@
 #include "router/feed_router.h"
 #include "router/id_allocator.h"
 #include "router/rewrite.h"
+#include "router/transaction_coordinator.h"
 
 namespace polylog::router {
 namespace {
@@ -136,8 +137,8 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
                                                   batch.batch.size(), batch.topic, limit));
   }
   if (header->control()) return fail(ErrorKind::kInvalid, "control batches are the broker's own");
-  if (header->transactional()) {
-    return fail(ErrorKind::kUnsupported, "transactions are not supported");
+  if (header->transactional() && (header->producerId < 0 || batch.transactionalId.empty())) {
+    return fail(ErrorKind::kInvalidTransaction, "a transactional batch without a transaction");
   }
   if (header->recordCount < 1 || header->recordCount != header->offsetCount()) {
     return fail(ErrorKind::kInvalid, "a batch whose records are not numbered one by one");
@@ -167,6 +168,18 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
                        : topic->config.flush == FlushPolicy::kSafe ? storage::Durability::kSynced
                                                                    : storage::Durability::kWritten;
   return request;
+}
+
+Result<storage::Appended> LogAccess::append(const ProduceBatch& batch,
+                                            storage::AppendRequest request) {
+  if (batch.transactionalId.empty()) return core_.store.append(std::move(request));
+  const storage::MessagesPart& part = request.messages.front();
+  auto header = parseRecordBatchHeader(part.batch.view());
+  // Routed with its transaction's commit, or never.
+  request.messages.front().routeAfterCommit = false;
+  return core_.transactions->append(
+      {batch.transactionalId, {header->producerId, header->producerEpoch}},
+      part.targets.front().partition, std::move(request));
 }
 
 void LogAccess::produce(const PrincipalRef& principal, ProduceBatch batch,
@@ -201,7 +214,7 @@ void LogAccess::produce(const PrincipalRef& principal, ProduceBatch batch,
       answer(std::unexpected(result.error()));
     };
   }
-  auto appended = core_.store.append(std::move(*request));
+  auto appended = append(batch, std::move(*request));
   if (!appended) {
     worker.later([answer, error = appended.error()] { answer(std::unexpected(error)); });
   } else if (!wait) {
@@ -234,11 +247,14 @@ Result<Fetched> LogAccess::fetch(const PrincipalRef& principal, const std::strin
   if (!id) return std::unexpected(id.error());
   auto read = core_.store.read(*id, from, maxBytes);
   if (!read) return std::unexpected(read.error());
-  auto ends = core_.store.ends(*id);
-  if (!ends) return std::unexpected(ends.error());
+  Offset end = read->empty() ? from : read->back().baseOffset + read->back().count;
+  auto stability = core_.store.stability(*id, from, end);
+  if (!stability) return std::unexpected(stability.error());
   Fetched fetched;
-  fetched.highWatermark = fetched.lastStable = ends->highWatermark;
-  fetched.logStart = ends->logStart;
+  fetched.highWatermark = stability->ends.highWatermark;
+  fetched.lastStable = stability->ends.lastStable;
+  fetched.logStart = stability->ends.logStart;
+  fetched.aborted = std::move(stability->aborted);
   fetched.batches.reserve(read->size());
   int64_t records = 0;
   int64_t bytes = 0;
@@ -266,10 +282,14 @@ std::unique_ptr<WaitHandle> LogAccess::awaitRecords(std::span<const Broker::Fetc
       });
       break;
     }
-    wait->watches.emplace_back(
-        *id, core_.store.watch(*id, point.offset, worker.sink, [weak = std::weak_ptr(wait)] {
+    using WatchFor = storage::LogStore::WatchFor;
+    auto watch = core_.store.watch(
+        *id, point.offset, worker.sink,
+        [weak = std::weak_ptr(wait)] {
           if (auto alive = weak.lock()) alive->fire();
-        }));
+        },
+        point.committed ? WatchFor::kStable : WatchFor::kVisible);
+    wait->watches.emplace_back(*id, watch);
   }
   return std::make_unique<Waiting>(std::move(wait));
 }
@@ -279,7 +299,7 @@ Result<PartitionBounds> LogAccess::bounds(const std::string& topic, int32_t part
   if (!id) return std::unexpected(id.error());
   auto ends = core_.store.ends(*id);
   if (!ends) return std::unexpected(ends.error());
-  return PartitionBounds{ends->logStart, ends->highWatermark, ends->highWatermark, ends->bytes};
+  return PartitionBounds{ends->logStart, ends->highWatermark, ends->lastStable, ends->bytes};
 }
 
 Result<std::optional<OffsetAtTime>> LogAccess::offsetAtTime(const std::string& topic,

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/model/broker.h"
 #include "core/model/record_batch.h"
@@ -32,8 +33,9 @@ class LogAccess {
   Result<std::vector<ActiveProducer>> activeProducers(const std::string& topic, int32_t partition);
   void initProducer(std::optional<ProducerIdentity> current, Done<Result<ProducerIdentity>> done);
 
- private:
   Result<PartitionId> partitionOf(const std::string& topic, int32_t partition) const;
+
+ private:
   /// Of a topic that is compacted.
   Result<> requireKeys(const SharedBytes& batch) const;
   /// Gives the batch the compression that its topic's batches have.
@@ -41,6 +43,7 @@ class LogAccess {
                       SharedBytes& batch) const;
   Result<storage::AppendRequest> prepare(const PrincipalRef& principal, ProduceBatch& batch,
                                          TopicRef& topic, int64_t& stampedMs);
+  Result<storage::Appended> append(const ProduceBatch& batch, storage::AppendRequest request);
 
   Core& core_;
 };

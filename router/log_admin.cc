@@ -56,8 +56,10 @@ Result<std::vector<ActiveProducer>> LogAccess::activeProducers(const std::string
   std::vector<ActiveProducer> active;
   active.reserve(known->size());
   for (const storage::ProducerInfo& producer : *known) {
-    active.push_back(
-        {{producer.id.value(), producer.epoch}, producer.lastSequence, producer.lastMs});
+    active.push_back({{producer.id.value(), producer.epoch},
+                      producer.lastSequence,
+                      producer.lastMs,
+                      producer.transactionStart});
   }
   return active;
 }

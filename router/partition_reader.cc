@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/model/record_batch.h"
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 
@@ -46,6 +47,16 @@ PartitionReader::Found PartitionReader::load(int64_t id) {
   ahead_.clear();
   block_ = nullptr;
   auto read = core_.store.read(partition_, Offset(id), kReadBytes);
+  // A topic's own records may be in transactions; what is linked to a queue or inbox is committed.
+  if (read && ownTopic_ && !read->empty()) {
+    int64_t reached = read->back().baseOffset.value() + read->back().count;
+    if (auto kept = keepCommitted(*read, id); !kept) {
+      read = std::unexpected(kept.error());
+    } else if (read->empty() && *kept > id) {
+      damagedEnd_ = std::min(reached, *kept);
+      return Found::kGap;
+    }
+  }
   if (read) {
     if (read->empty()) return Found::kEnd;
     for (auto& batch : *read) ahead_.push_back(std::move(batch));
@@ -67,6 +78,20 @@ PartitionReader::Found PartitionReader::load(int64_t id) {
     case ErrorKind::kShutdown: return Found::kDeleted;
     default: return Found::kFailed;
   }
+}
+
+/// Takes out what readers of committed records don't see; returns the last stable offset.
+Result<int64_t> PartitionReader::keepCommitted(std::vector<storage::ReadBatch>& batches,
+                                               int64_t from) const {
+  Offset end = batches.back().baseOffset + batches.back().count;
+  auto stability = core_.store.stability(partition_, Offset(from), end);
+  if (!stability) return std::unexpected(stability.error());
+  std::erase_if(batches, [&](const storage::ReadBatch& batch) {
+    if (batch.baseOffset >= stability->ends.lastStable) return true;
+    auto header = parseRecordBatchHeader(batch.batch.view());
+    return header && hiddenFromCommitted(*header, batch.baseOffset, stability->aborted);
+  });
+  return stability->ends.lastStable.value();
 }
 
 bool PartitionReader::open(Worker& worker) {

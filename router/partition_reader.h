@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/model/delivery.h"
 #include "router/core.h"
@@ -16,8 +17,8 @@ namespace polylog::router {
 
 class PartitionReader {
  public:
-  /// Records with no topic in their attributes have `topic`'s address (a stream's own); may be
-  /// null.
+  /// Records with no topic in their attributes have `topic`'s address (a stream's own), and only
+  /// committed ones are found, below the last stable offset; may be null.
   PartitionReader(Core& core, PartitionId partition,
                   std::shared_ptr<const std::string> topic = nullptr,
                   Protocol origin = Protocol::kInternal)
@@ -27,7 +28,7 @@ class PartitionReader {
     kRecord,
     kEnd,      ///< nothing visible there yet
     kGone,     ///< below the log start: go on at logStart()
-    kGap,      ///< compacted away or used up: go on at gapEnd()
+    kGap,      ///< compacted away, used up or not committed: go on at gapEnd()
     kDamaged,  ///< goes on at damagedEnd(); error() says what it is
     kDeleted,  ///< the partition is no more, or the store closes
     kFailed,   ///< the disk did not give it: try again later
@@ -46,6 +47,7 @@ class PartitionReader {
 
  private:
   Found load(int64_t id);
+  Result<int64_t> keepCommitted(std::vector<storage::ReadBatch>& batches, int64_t from) const;
   bool open(Worker& worker);
   void describe(uint32_t attributes);
 

@@ -22,6 +22,7 @@
 #include "router/space_waits.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
+#include "router/transaction_coordinator.h"
 
 namespace polylog::router {
 namespace {
@@ -62,6 +63,7 @@ class RouterImpl final : public Router {
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
     core_.groups = std::make_unique<GroupCoordinator>(core_);
+    core_.transactions = std::make_unique<TransactionCoordinator>(core_);
     core_.queues = std::make_unique<QueueRegistry>(core_);
     core_.exchanges = std::make_unique<ExchangeTable>(core_);
     core_.deleteTopic = [this](const PrincipalRef& principal, const std::string& name,
@@ -294,10 +296,81 @@ class RouterImpl final : public Router {
     logs_.initProducer(current, std::move(done));
   }
 
+  // ---- transactions
+  void initTransactions(const PrincipalRef& principal, TransactionInit init,
+                        Done<Result<ProducerIdentity>> done) override {
+    if (auto ok = transacts(principal, Operation::kWrite, init.id); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    core_.transactions->init(std::move(init), std::move(done));
+  }
+  void addToTransaction(const PrincipalRef& principal, TransactionProducer who,
+                        std::vector<std::pair<std::string, int32_t>> partitions,
+                        Done<Result<>> done) override {
+    auto ok = transacts(principal, Operation::kWrite, who.id);
+    for (size_t i = 0; i < partitions.size() && ok; ++i) {
+      ok = permitted(principal, Operation::kWrite, partitions[i].first);
+    }
+    if (!ok) return refuse(std::move(done), ok.error());
+    core_.transactions->addPartitions(who, partitions, std::move(done));
+  }
+  void addGroupToTransaction(const PrincipalRef& principal, TransactionProducer who,
+                             std::string group, Done<Result<>> done) override {
+    if (auto ok = transacts(principal, Operation::kWrite, who.id); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    if (!member(principal, group)) return refuseGroup(std::move(done), group);
+    core_.transactions->addGroup(who, std::move(group), std::move(done));
+  }
+  void commitInTransaction(const PrincipalRef& principal, TransactionProducer who,
+                           GroupCommit commit, Done<Result<std::vector<Result<>>>> done) override {
+    if (auto ok = transacts(principal, Operation::kWrite, who.id); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    if (!member(principal, commit.group)) return refuseGroup(std::move(done), commit.group);
+    core_.groups->commitInTransaction(std::move(who), std::move(commit), std::move(done));
+  }
+  void endTransaction(const PrincipalRef& principal, TransactionProducer who, bool commit,
+                      Done<Result<>> done) override {
+    if (auto ok = transacts(principal, Operation::kWrite, who.id); !ok) {
+      return refuse(std::move(done), ok.error());
+    }
+    core_.transactions->end(who, commit, std::move(done));
+  }
+  void abortTransaction(const PrincipalRef& principal, const std::string& topic, int32_t partition,
+                        ProducerIdentity producer, Done<Result<>> done) override {
+    Resource resource{ResourceKind::kCluster, {}};
+    if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) {
+      return refuse(std::move(done), notPermitted(resource));
+    }
+    auto id = logs_.partitionOf(topic, partition);
+    if (!id) return refuse(std::move(done), id.error());
+    core_.transactions->abort(*id, producer, std::move(done));
+  }
+  std::vector<TransactionDescription> transactions(const PrincipalRef& principal) override {
+    std::vector<TransactionDescription> all = core_.transactions->list();
+    std::erase_if(all, [&](const TransactionDescription& one) {
+      return !transacts(principal, Operation::kDescribe, one.id);
+    });
+    return all;
+  }
+  Result<TransactionDescription> describeTransaction(const PrincipalRef& principal,
+                                                     const std::string& id) override {
+    if (auto ok = transacts(principal, Operation::kDescribe, id); !ok) {
+      return std::unexpected(ok.error());
+    }
+    return core_.transactions->describe(id);
+  }
+
  private:
   Result<> permitted(const PrincipalRef& principal, Operation operation,
                      const std::string& topic) const {
     Resource resource{ResourceKind::kTopic, topic};
+    if (core_.authorizer.permits(principal, operation, resource)) return {};
+    return std::unexpected(notPermitted(resource));
+  }
+  Result<> transacts(const PrincipalRef& principal, Operation operation, BytesView id) const {
+    Resource resource{ResourceKind::kTransaction, id};
     if (core_.authorizer.permits(principal, operation, resource)) return {};
     return std::unexpected(notPermitted(resource));
   }
@@ -352,6 +425,7 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.retained->load(); !ok) return ok;
   if (auto ok = core_.sessions->load(); !ok) return ok;
   if (auto ok = core_.groups->load(); !ok) return ok;
+  if (auto ok = core_.transactions->load(); !ok) return ok;
   if (auto ok = core_.queues->load(leaderEpoch_); !ok) return ok;
   if (auto ok = core_.exchanges->load(); !ok) return ok;
   request.state.push_back(
@@ -362,7 +436,8 @@ Result<> RouterImpl::load() {
   uint64_t failures = core_.store.failures();
   auto appended = core_.store.append(std::move(request));
   if (!appended) return std::unexpected(appended.error());
-  return core_.store.waitDurable(appended->position, failures);
+  auto durable = core_.store.waitDurable(appended->position, failures);
+  return durable ? core_.transactions->abortOrphans() : durable;
 }
 
 void RouterImpl::start() {
@@ -371,6 +446,7 @@ void RouterImpl::start() {
       core_.sessions->start(worker);
       core_.groups->start(worker);
       if (worker.index == 0) core_.feed->start(worker);
+      if (worker.index == 0) core_.transactions->start(worker);
     });
   }
 }
@@ -389,6 +465,7 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
       core_.sessions->stop(worker);
       core_.groups->stop(worker);
       core_.queues->stop(worker);
+      if (worker.index == 0) core_.transactions->stop(worker);
       if (worker.index == 0) core_.feed->stop(worker);
       worker.owedTimer = nullptr;
       if (--gather->left == 0) gather->stopped();

@@ -1,5 +1,5 @@
-// The router: implements Broker over the log store. Topic catalogue, subscription trie, sessions with
-// their inboxes, retained records, consumer groups, producers.
+// The router: implements Broker over the log store. Topic catalogue, subscription trie, sessions
+// with their inboxes, retained records, consumer groups, producers.
 //
 // Threads. Built on one thread (makeRouter reads the store's state view), started once the
 // dispatchers exist, then used as Broker's header says: every call on a worker's thread. A session
@@ -13,11 +13,13 @@
 //
 // Locks. No lock is held while a callback of anybody else's runs. Where two are held, it is in this
 // order; those on one line are never held together:
+//   0. TransactionCoordinator's map, then a transaction's lock (held over append())
 //   1. Catalogue's and QueueRegistry's creation locks   (held over append())
 //   2. ExchangeTable's lock                             (held over append())
 //   3. IdAllocator's lock, RetainedStore's lock         (held over append())
 //   4. the log store's own
-//   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's map,
+//   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
+//   map,
 //      FeedRouter's queue
 #pragma once
 
@@ -87,6 +89,11 @@ struct RouterOptions {
   /// itself. Called on any worker; views into the input or `scratch`.
   std::function<Address(BytesView topic, const std::optional<BytesView>& key, std::string& scratch)>
       addressOf;
+
+  // ---- transactions
+  size_t maxTransactionalIds = 100'000;
+  /// An id that nobody has used for so long is forgotten.
+  int64_t transactionalIdExpiryMillis = 604'800'000;
 
   // ---- exchanges and queues
   size_t maxQueues = 1'000'000;

@@ -2,7 +2,9 @@
 // integers are big-endian, texts a varint length and octets. Keys that must sort or share a prefix
 // hold big-endian integers. Pure functions. What can't be read is kCorrupt, with the table and key.
 //
-//   kMeta         "cluster_id", "leader_epoch", "routed_position", id blocks, "tag/" + u32
+//   kMeta         "cluster_id", "leader_epoch", "routed_position", "routed_within", id blocks,
+//   "tag/" +
+//                 u32
 //   kTopic        topic name
 //   kSession      client id
 //   kSubscription u64 inbox, filter text
@@ -15,6 +17,7 @@
 //   kBinding      kind octet, texts: source, destination, routing key, and the arguments
 //   kQueue        queue name
 //   kQueueAck     u64 partition, u64 number of the chunk (all ones: the end of what was delivered)
+//   kTransaction  transactional id (transaction_state.h)
 #pragma once
 
 #include <cstdint>
@@ -46,6 +49,7 @@ inline std::string getText(ByteReader& in) {
 }
 
 inline constexpr const char* kRoutedPosition = "routed_position";
+inline constexpr const char* kRoutedWithin = "routed_within";
 /// kMeta values.
 std::string encodeNumber(uint64_t value);
 Result<uint64_t> decodeNumber(BytesView value, const char* what);

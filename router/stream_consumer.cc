@@ -6,22 +6,40 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/model/record_batch.h"
 #include "router/catalogue.h"
 
 namespace polylog::router {
 namespace {
 
 constexpr int kDeliveriesAtATime = 1024;
+constexpr int kLookBack = 1000;
 constexpr int64_t kRetryMicros = 1'000'000;
+
+/// The last committed record below `end`, not looking back for ever.
+int64_t lastRecord(Core& core, PartitionId partition, int64_t first, int64_t end) {
+  int64_t at = end - 1;
+  for (int i = 0; i < kLookBack && at > first; ++i) {
+    auto read = core.store.read(partition, Offset(at), 1);
+    if (!read || read->empty()) break;
+    const storage::ReadBatch& batch = read->front();
+    auto header = parseRecordBatchHeader(batch.batch.view());
+    auto stability = core.store.stability(partition, Offset(at), Offset(end));
+    if (!header || !stability) break;
+    if (!hiddenFromCommitted(*header, batch.baseOffset, stability->aborted)) break;
+    at = batch.baseOffset.value() - 1;
+  }
+  return std::max(first, at);
+}
 
 Result<int64_t> startOf(Core& core, PartitionId partition, const StreamStart& start) {
   auto ends = core.store.ends(partition);
   if (!ends) return std::unexpected(ends.error());
   int64_t first = ends->logStart.value();
-  int64_t next = ends->highWatermark.value();
+  int64_t next = ends->lastStable.value();
   switch (start.kind) {
     case StreamStart::Kind::kFirst: return first;
-    case StreamStart::Kind::kLast: return std::max(first, next - 1);
+    case StreamStart::Kind::kLast: return lastRecord(core, partition, first, next);
     case StreamStart::Kind::kNext: return next;
     case StreamStart::Kind::kOffset: return std::max(first, start.value);
     case StreamStart::Kind::kTimestamp: {
@@ -168,13 +186,15 @@ bool StreamConsumer::advance(size_t at, std::vector<QueueDelivery>& out, bool& b
 void StreamConsumer::watch(size_t at) {
   Source& source = sources_[at];
   source.watching = true;
-  source.watchId = core_.store.watch(source.partition, Offset(source.next), worker_.sink,
-                                     [weak = weak_from_this(), at] {
-                                       auto self = weak.lock();
-                                       if (!self || self->over_) return;
-                                       self->sources_[at].watching = false;
-                                       self->pumpSoon();
-                                     });
+  source.watchId = core_.store.watch(
+      source.partition, Offset(source.next), worker_.sink,
+      [weak = weak_from_this(), at] {
+        auto self = weak.lock();
+        if (!self || self->over_) return;
+        self->sources_[at].watching = false;
+        self->pumpSoon();
+      },
+      storage::LogStore::WatchFor::kStable);
 }
 
 }  // namespace polylog::router

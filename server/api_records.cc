@@ -164,7 +164,6 @@ int64_t writeBatch(Json& json, const FetchedBatch& fetched, int64_t from, int64_
                            fetched.baseOffset.value(), decoded.error().text));
     return end;
   }
-  if (decoded->header.control()) return end;
   for (size_t i = 0; i < decoded->records.size(); ++i) {
     int64_t index = decoded->offsetDeltas[i] - static_cast<int64_t>(fetched.firstRecord);
     int64_t offset = fetched.baseOffset.value() + index;
@@ -176,6 +175,11 @@ int64_t writeBatch(Json& json, const FetchedBatch& fetched, int64_t from, int64_
   return end;
 }
 
+bool hidden(const FetchedBatch& batch, const Fetched& fetched) {
+  auto header = parseRecordBatchHeader(batch.batch.view());
+  return header && hiddenFromCommitted(*header, batch.baseOffset, fetched.aborted);
+}
+
 /// Answers with what is there; false if that is nothing and `evenIfEmpty` isn't set.
 bool answer(Reading& reading, bool evenIfEmpty) {
   auto fetched = reading.broker.fetch(reading.principal, reading.topic, reading.partition,
@@ -184,6 +188,9 @@ bool answer(Reading& reading, bool evenIfEmpty) {
     reading.reply.error(fetched.error());
     return true;
   }
+  // Only what is committed is shown, and nothing that may still be.
+  std::erase_if(fetched->batches,
+                [&](const FetchedBatch& batch) { return batch.baseOffset >= fetched->lastStable; });
   if (fetched->batches.empty() && !evenIfEmpty) return false;
   Json json;
   int64_t left = reading.max;
@@ -192,7 +199,9 @@ bool answer(Reading& reading, bool evenIfEmpty) {
     json.name("records");
     json.array([&] {
       for (const FetchedBatch& batch : fetched->batches) {
-        if (left > 0) next = writeBatch(json, batch, reading.from.value(), left);
+        if (left == 0) break;
+        next = hidden(batch, *fetched) ? batch.baseOffset.value() + batch.count
+                                       : writeBatch(json, batch, reading.from.value(), left);
       }
     });
     json.field("next", next);
@@ -246,12 +255,12 @@ void Api::consume(Call call) {
   reading->partition = static_cast<int32_t>(*partition);
   reading->max = *max;
   reading->from = start == "earliest" ? bounds->logStart
-                  : start == "latest" ? bounds->highWatermark
+                  : start == "latest" ? bounds->lastStable
                                       : Offset(*offset);
   if (answer(*reading, *wait == 0)) return;
 
   std::weak_ptr<Reading> weak = reading;
-  Broker::FetchPoint point{reading->topic, reading->partition, reading->from};
+  Broker::FetchPoint point{reading->topic, reading->partition, reading->from, true};
   reading->timer = dispatcher_.makeTimer([this, weak] { finish(weak); });
   reading->timer->start(std::min(*wait, kMaxWaitMillis) * 1000);
   reading->wait =

@@ -58,6 +58,7 @@ struct ProduceBatch {
   int32_t partition = 0;
   SharedBytes batch;
   bool waitForDurability = true;  ///< false: acks=0
+  std::string transactionalId = {};  ///< of a transactional batch: checked against its transaction
 };
 
 struct Produced {
@@ -75,6 +76,7 @@ struct FetchedBatch {
 
 struct Fetched {
   std::vector<FetchedBatch> batches;
+  std::vector<AbortedTransaction> aborted;  ///< that touch the batches, by their first offset
   Offset highWatermark;
   Offset lastStable;
   Offset logStart;
@@ -166,6 +168,7 @@ class Broker {
     std::string topic;
     int32_t partition = 0;
     Offset offset;
+    bool committed = false;  ///< something below the last stable offset
   };
   /// Calls `wake` once as soon as one of the partitions has something at or after its offset, or is
   /// deleted. Destroy the handle to stop waiting.
@@ -280,6 +283,40 @@ class Broker {
   /// A producer id never given before, epoch 0; or the next epoch of `current` if that is given.
   virtual void initProducer(const PrincipalRef& principal, std::optional<ProducerIdentity> current,
                             Done<Result<ProducerIdentity>> done) = 0;
+
+  // ---- transactions
+  // -------------------------------------------------------------------------------
+  // `done` when durable. kUnknownProducer (no such id, or not that producer's), kProducerFenced,
+  // kConcurrentTransaction (try again), kInvalidTransaction (not in a state for that).
+
+  /// Takes a transactional id up, fencing who had it; a transaction under way is aborted.
+  virtual void initTransactions(const PrincipalRef& principal, TransactionInit init,
+                                Done<Result<ProducerIdentity>> done) = 0;
+  /// Begins a transaction if none is under way; records may be produced to the partitions from here
+  /// on. All or none of them: kNotFound if one is not there.
+  virtual void addToTransaction(const PrincipalRef& principal, TransactionProducer who,
+                                std::vector<std::pair<std::string, int32_t>> partitions,
+                                Done<Result<>> done) = 0;
+  /// The same for a consumer group, whose offsets may be committed with it.
+  virtual void addGroupToTransaction(const PrincipalRef& principal, TransactionProducer who,
+                                     std::string group, Done<Result<>> done) = 0;
+  /// Offsets that become the group's when the transaction is committed; checked as commitOffsets().
+  virtual void commitInTransaction(const PrincipalRef& principal, TransactionProducer who,
+                                   GroupCommit commit,
+                                   Done<Result<std::vector<Result<>>>> done) = 0;
+  /// All of it takes effect at once, or nothing does.
+  virtual void endTransaction(const PrincipalRef& principal, TransactionProducer who, bool commit,
+                              Done<Result<>> done) = 0;
+  /// An operator's: aborts the producer's transaction that is open in a partition; one that is
+  /// under way is aborted as a whole, and its producer fenced. kInvalidTransaction if there is
+  /// none.
+  virtual void abortTransaction(const PrincipalRef& principal, const std::string& topic,
+                                int32_t partition, ProducerIdentity producer,
+                                Done<Result<>> done) = 0;
+  virtual std::vector<TransactionDescription> transactions(const PrincipalRef& principal) = 0;
+  /// kUnknownProducer.
+  virtual Result<TransactionDescription> describeTransaction(const PrincipalRef& principal,
+                                                             const std::string& id) = 0;
 };
 
 }  // namespace polylog

@@ -88,6 +88,7 @@ struct GroupOffset {
   int64_t offset = -1;
   int32_t leaderEpoch = -1;
   std::string metadata;
+  bool undecided = false;  ///< an open transaction has another for this partition
 };
 
 struct GroupCommit {
@@ -96,6 +97,7 @@ struct GroupCommit {
   std::optional<std::string> instanceId;
   int32_t generation = -1;
   std::vector<GroupOffset> offsets;
+  bool transactional = false;  ///< as part of a transaction: also from outside the membership
 };
 
 struct GroupMemberDescription {

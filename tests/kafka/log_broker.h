@@ -142,7 +142,9 @@ class LogBroker final : public Broker {
       return fail(ErrorKind::kOutOfRange, "out of range");
     }
     Fetched out;
-    out.highWatermark = out.lastStable = Offset(log->end);
+    out.highWatermark = Offset(log->end);
+    out.lastStable = lastStable.value_or(out.highWatermark);
+    out.aborted = aborted;
     out.logStart = Offset(log->start);
     size_t bytes = 0;
     for (const FetchedBatch& batch : log->batches) {
@@ -176,7 +178,8 @@ class LogBroker final : public Broker {
                                  int32_t partition) override {
     Log* log = find(topic, partition);
     if (log == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
-    return PartitionBounds{Offset(log->start), Offset(log->end), Offset(log->end), 0};
+    return PartitionBounds{Offset(log->start), Offset(log->end),
+                           lastStable.value_or(Offset(log->end)), 0};
   }
   Result<std::optional<OffsetAtTime>> offsetAtTime(const PrincipalRef&, const std::string& topic,
                                                    int32_t partition,
@@ -393,8 +396,70 @@ class LogBroker final : public Broker {
     inits.push_back(current);
     answer([done = std::move(done)]() mutable { done(ProducerIdentity{42, 0}); });
   }
+  void initTransactions(const PrincipalRef&, TransactionInit init,
+                        Done<Result<ProducerIdentity>> done) override {
+    transactionInits.push_back(std::move(init));
+    Result<ProducerIdentity> result = ProducerIdentity{43, 2};
+    if (transactionError) result = std::unexpected(*transactionError);
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void addToTransaction(const PrincipalRef&, TransactionProducer who,
+                        std::vector<std::pair<std::string, int32_t>> partitions,
+                        Done<Result<>> done) override {
+    for (auto& [topic, partition] : partitions) {
+      transactionCalls.push_back(who.id + " add " + topic + "/" + std::to_string(partition));
+    }
+    answerTransaction(std::move(done));
+  }
+  void addGroupToTransaction(const PrincipalRef&, TransactionProducer who, std::string group,
+                             Done<Result<>> done) override {
+    transactionCalls.push_back(who.id + " group " + group);
+    answerTransaction(std::move(done));
+  }
+  void commitInTransaction(const PrincipalRef&, TransactionProducer who, GroupCommit commit,
+                           Done<Result<std::vector<Result<>>>> done) override {
+    transactionCalls.push_back(who.id + " offsets of " + commit.group);
+    Result<std::vector<Result<>>> result = std::vector<Result<>>(commit.offsets.size());
+    if (transactionError) result = std::unexpected(*transactionError);
+    commits.push_back(std::move(commit));
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
+  }
+  void endTransaction(const PrincipalRef&, TransactionProducer who, bool commit,
+                      Done<Result<>> done) override {
+    transactionCalls.push_back(who.id + (commit ? " commit" : " abort"));
+    answerTransaction(std::move(done));
+  }
+  void abortTransaction(const PrincipalRef&, const std::string& topic, int32_t partition,
+                        ProducerIdentity producer, Done<Result<>> done) override {
+    transactionCalls.push_back("abort " + std::to_string(producer.id) + " in " + topic + "/" +
+                               std::to_string(partition));
+    answerTransaction(std::move(done));
+  }
+  std::vector<TransactionDescription> transactions(const PrincipalRef&) override {
+    return knownTransactions;
+  }
+  Result<TransactionDescription> describeTransaction(const PrincipalRef&,
+                                                     const std::string& id) override {
+    for (const TransactionDescription& one : knownTransactions) {
+      if (one.id == id) return one;
+    }
+    return fail(ErrorKind::kUnknownProducer, "no such id");
+  }
+
+  std::vector<TransactionInit> transactionInits;
+  std::vector<std::string> transactionCalls;
+  std::optional<Error> transactionError;
+  std::vector<TransactionDescription> knownTransactions;
+  /// Of every partition; what fetch() says beside its batches.
+  std::optional<Offset> lastStable;
+  std::vector<AbortedTransaction> aborted;
 
  private:
+  void answerTransaction(Done<Result<>> done) {
+    Result<> result;
+    if (transactionError) result = std::unexpected(*transactionError);
+    answer([done = std::move(done), result]() mutable { done(result); });
+  }
   Log* find(const std::string& topic, int32_t partition) {
     auto found = logs.find(topic);
     if (found == logs.end() || partition < 0 ||

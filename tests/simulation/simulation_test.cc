@@ -19,6 +19,7 @@
 #include "tests/simulation/groups.h"
 #include "tests/simulation/publishers.h"
 #include "tests/simulation/records.h"
+#include "tests/simulation/transactions.h"
 
 namespace polylog::simulation {
 namespace {
@@ -41,6 +42,7 @@ class Life {
     add<Reader>(records_);
     add<Committer>("offsets");
     add<Members>();
+    add<Transactor>();
   }
 
   void play() {

@@ -189,6 +189,22 @@ class FakeBroker final : public Broker {
                      Done<Result<std::vector<Result<>>>>) override {}
   void initProducer(const PrincipalRef&, std::optional<ProducerIdentity>,
                     Done<Result<ProducerIdentity>>) override {}
+  void initTransactions(const PrincipalRef&, TransactionInit,
+                        Done<Result<ProducerIdentity>>) override {}
+  void addToTransaction(const PrincipalRef&, TransactionProducer,
+                        std::vector<std::pair<std::string, int32_t>>, Done<Result<>>) override {}
+  void addGroupToTransaction(const PrincipalRef&, TransactionProducer, std::string,
+                             Done<Result<>>) override {}
+  void commitInTransaction(const PrincipalRef&, TransactionProducer, GroupCommit,
+                           Done<Result<std::vector<Result<>>>>) override {}
+  void endTransaction(const PrincipalRef&, TransactionProducer, bool, Done<Result<>>) override {}
+  void abortTransaction(const PrincipalRef&, const std::string&, int32_t, ProducerIdentity,
+                        Done<Result<>>) override {}
+  std::vector<TransactionDescription> transactions(const PrincipalRef&) override { return {}; }
+  Result<TransactionDescription> describeTransaction(const PrincipalRef&,
+                                                     const std::string&) override {
+    return fail(ErrorKind::kUnknownProducer, "fake");
+  }
 
  private:
   struct SpaceWait;
