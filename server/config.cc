@@ -210,6 +210,16 @@ std::vector<Key> protocolKeys() {
       number("kafka.offsets_retention_minutes", &Config::kafkaOffsetsRetentionMinutes, 1,
              kMaxInt64 / 60'000,
              "How long the committed offsets of a group without members are kept."),
+      number(
+          "kafka.transaction.max_timeout_ms", &Config::kafkaTransactionMaxTimeoutMs, 1,
+          std::numeric_limits<int32_t>::max(),
+          "Kafka's transaction.max.timeout.ms: the longest transaction.timeout.ms that a producer "
+          "may ask for."),
+      number(
+          "kafka.transaction.id_expiration_ms", &Config::kafkaTransactionIdExpirationMs, 1000,
+          int64_t{365} * 86'400'000,
+          "Kafka's transactional.id.expiration.ms: a transactional id that nobody has used for so "
+          "long is forgotten."),
   };
 }
 

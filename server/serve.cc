@@ -77,6 +77,7 @@ router::RouterOptions routerOptions(const Config& config) {
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
   options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
+  options.transactionalIdExpiryMillis = config.kafkaTransactionIdExpirationMs;
   options.filterOf = mapping::filterFromBindingKey;
   options.routingKeyOf = mapping::appendRoutingKey;
   if (!config.rules.empty()) {
@@ -127,6 +128,7 @@ SessionFactory sessionFactory(const std::string& protocol, const Config& config,
   kafka::KafkaOptions options;
   options.advertised = config.kafkaAdvertised;
   options.facts = kafkaFacts(config);
+  options.maxTransactionTimeoutMs = static_cast<int32_t>(config.kafkaTransactionMaxTimeoutMs);
   return kafka::makeSessionFactory(broker, options);
 }
 

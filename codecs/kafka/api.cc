@@ -40,9 +40,9 @@ constexpr Api kApis[] = {
     served<wire::MetadataRequest, handleMetadata>(
         "topics come by themselves where the request and the configuration allow it"),
     served<wire::OffsetCommitRequest, handleOffsetCommit>(),
-    served<wire::OffsetFetchRequest, handleOffsetFetch>("every committed offset is stable"),
+    served<wire::OffsetFetchRequest, handleOffsetFetch>(),
     served<wire::FindCoordinatorRequest, handleFindCoordinator>(
-        "groups; transactions are answered with UNSUPPORTED_VERSION, other types with "
+        "groups and transactions; other types are answered with "
         "INVALID_REQUEST"),
     served<wire::JoinGroupRequest, handleJoinGroup>("the classic protocol, static members too"),
     served<wire::HeartbeatRequest, handleHeartbeat>(),
@@ -57,9 +57,17 @@ constexpr Api kApis[] = {
     served<wire::DeleteRecordsRequest, handleDeleteRecords>(
         "a topic that is only compacted refuses with POLICY_VIOLATION"),
     served<wire::InitProducerIdRequest, handleInitProducerId>(
-        "idempotent producers; a transactional id is answered with UNSUPPORTED_VERSION"),
+        "idempotent and transactional producers"),
     served<wire::OffsetForLeaderEpochRequest, handleOffsetForLeaderEpoch>(
         "every epoch reaches to the end: nothing that was answered is ever cut off"),
+    served<wire::AddPartitionsToTxnRequest, handleAddPartitionsToTxn>(
+        "from 4 on it is between brokers"),
+    served<wire::AddOffsetsToTxnRequest, handleAddOffsetsToTxn>(),
+    served<wire::EndTxnRequest, handleEndTxn>("5 belongs to transactions of version 2"),
+    served<wire::WriteTxnMarkersRequest, handleWriteTxnMarkers>(
+        "aborting only, for administrators"),
+    served<wire::TxnOffsetCommitRequest, handleTxnOffsetCommit>(
+        "5 belongs to transactions of version 2"),
     served<wire::DescribeConfigsRequest, handleDescribeConfigs>(
         "topics and the broker; resources of other types are refused with INVALID_REQUEST"),
     served<wire::AlterConfigsRequest, handleAlterConfigs>(
@@ -80,7 +88,9 @@ constexpr Api kApis[] = {
     served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
     served<wire::DescribeClusterRequest, handleDescribeCluster>(),
     served<wire::DescribeProducersRequest, handleDescribeProducers>(
-        "idempotent producers; the time is the broker's"),
+        "the time is the broker's"),
+    served<wire::DescribeTransactionsRequest, handleDescribeTransactions>(),
+    served<wire::ListTransactionsRequest, handleListTransactions>(),
     served<wire::ListConfigResourcesRequest, handleListConfigResources>(
         "topics and the broker; there are no client metrics"),
     served<wire::DescribeTopicPartitionsRequest, handleDescribeTopicPartitions>(

@@ -24,6 +24,7 @@ enum class Code : int16_t {
   kInvalidGroupId = 24,
   kUnknownMemberId = 25,
   kInvalidSessionTimeout = 26,
+  kClusterAuthorizationFailed = 31,
   kInvalidTimestamp = 32,
   kUnsupportedVersion = 35,
   kTopicAlreadyExists = 36,
@@ -33,7 +34,11 @@ enum class Code : int16_t {
   kInvalidConfig = 40,
   kInvalidRequest = 42,
   kPolicyViolation = 44,
+  kInvalidProducerEpoch = 47,
   kInvalidTxnState = 48,
+  kInvalidTransactionTimeout = 50,
+  kTransactionalIdAuthorizationFailed = 53,
+  kOperationNotAttempted = 55,
   kStorageError = 56,
   kNonEmptyGroup = 68,
   kGroupIdNotFound = 69,
@@ -45,9 +50,12 @@ enum class Code : int16_t {
   kNoReassignmentInProgress = 85,
   kGroupSubscribedToTopic = 86,
   kInvalidRecord = 87,
+  kUnstableOffsetCommit = 88,
   kUnknownTopicId = 100,
   kMismatchedEndpointType = 114,
   kUnsupportedEndpointType = 115,
+  kTransactionalIdNotFound = 105,
+  kTransactionAbortable = 120,
 };
 
 inline constexpr int16_t code(Code c) {

@@ -37,6 +37,8 @@ struct KafkaOptions {
   int32_t minSessionTimeoutMs = 6000;
   int32_t maxSessionTimeoutMs = 1'800'000;
   BrokerFacts facts{};
+  /// Kafka's transaction.max.timeout.ms.
+  int32_t maxTransactionTimeoutMs = 900'000;
 };
 
 }  // namespace polylog::kafka

@@ -200,17 +200,19 @@ TEST_F(AdminTest, EverythingIsInTheDataDirectory) {
 // ---------------------------------------------------------------- DescribeProducers
 
 TEST_F(AdminTest, ProducersAreTold) {
-  broker_.producers.push_back({{42, 3}, 17, 5000});
+  broker_.producers.push_back({{42, 3}, 17, 5000, std::nullopt});
+  broker_.producers.push_back({{43, 2}, 8, 1234, Offset(6)});
   wire::DescribeProducersRequest request;
   request.topics.push_back({"t", {0, 9}});
   auto partitions = ask<wire::DescribeProducersResponse>(request).topics.at(0).partitions;
-  ASSERT_EQ(partitions.at(0).activeProducers.size(), 1U);
+  ASSERT_EQ(partitions.at(0).activeProducers.size(), 2U);
   auto& producer = partitions[0].activeProducers[0];
   EXPECT_EQ(producer.id, 42);
   EXPECT_EQ(producer.epoch, 3);
   EXPECT_EQ(producer.lastSequence, 17);
   EXPECT_EQ(producer.lastTimestamp, 5000);
   EXPECT_EQ(producer.currentTxnStartOffset, -1);
+  EXPECT_EQ(partitions[0].activeProducers[1].currentTxnStartOffset, 6);
   EXPECT_EQ(partitions.at(1).errorCode, 3);
 }
 

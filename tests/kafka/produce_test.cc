@@ -116,8 +116,8 @@ TEST_F(ProduceTest, RefusesWhatIsNotOneGoodBatch) {
       << "more records than the header says";
   EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x20", 2))).errorCode, 87)
       << "control";
-  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x10", 2))).errorCode, 48)
-      << "transactional";
+  EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x10", 2))).errorCode, 87)
+      << "transactional, of nobody";
   EXPECT_EQ(produce(withField(good, kAttributesAt, BytesView("\0\x08", 2))).errorCode, 32)
       << "append time";
   EXPECT_EQ(produce(withField(good, kProducerIdAt, eightZeros)).errorCode, 87) << "no sequence";
@@ -182,13 +182,10 @@ TEST_F(ProduceTest, OddAcksAreRefused) {
   EXPECT_EQ(response.topics[0].partitions[0].errorCode, 21);
 }
 
-TEST_F(ProduceTest, ProducersGetIdsButNoTransactions) {
+TEST_F(ProduceTest, IdempotentProducersGetIds) {
   auto made = ask<wire::InitProducerIdResponse>(wire::InitProducerIdRequest{});
   EXPECT_EQ(made.producerId, 42);
   EXPECT_EQ(made.producerEpoch, 0);
-  wire::InitProducerIdRequest transactional;
-  transactional.transactionalId = "mine";
-  EXPECT_EQ(ask<wire::InitProducerIdResponse>(transactional).errorCode, 35);
   EXPECT_EQ(broker_.inits.size(), 1U);
 }
 

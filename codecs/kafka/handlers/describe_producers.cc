@@ -36,6 +36,9 @@ void handleDescribeProducers(const CallRef& call, wire::DescribeProducersRequest
         to.lastSequence = producer.lastSequence;
         to.lastTimestamp = producer.lastMs;
         to.coordinatorEpoch = -1;
+        if (producer.transactionStart) {
+          to.currentTxnStartOffset = producer.transactionStart->value();
+        }
       }
     }
   }

@@ -53,6 +53,7 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
   void onWake();
   void respond();
   bool complete() const;
+  bool committed() const { return request_.isolationLevel == kReadCommitted; }
   wire::FetchResponse describe() const;
 
   CallRef call_;
@@ -139,8 +140,7 @@ void FetchRun::readPart(Part& part) {
       part.read.fail(code(fetched.error(), Area::kTopic));
     } else {
       size_t before = part.read.bytes;
-      part.next =
-          part.read.take(std::move(*fetched), part.next, request_.isolationLevel == kReadCommitted);
+      part.next = part.read.take(std::move(*fetched), part.next, committed());
       bytes_ += part.read.bytes - before;
     }
   }
@@ -156,7 +156,8 @@ void FetchRun::wait() {
   std::vector<Broker::FetchPoint> points;
   points.reserve(parts_.size());
   for (const Part& part : parts_) {
-    if (part.read.bytes < part.maxBytes) points.push_back({part.topic, part.index, part.next});
+    if (part.read.bytes < part.maxBytes)
+      points.push_back({part.topic, part.index, part.next, committed()});
   }
   if (points.empty()) return respond();
   if (!timed_) {
@@ -205,8 +206,13 @@ wire::FetchResponse FetchRun::describe() const {
       partition.highWatermark = part->read.highWatermark;
       partition.lastStableOffset = part->read.lastStable;
       partition.logStartOffset = part->read.logStart;
-      // To one who reads committed records only, "none aborted"; to others, "not said".
-      if (request_.isolationLevel == kReadCommitted) partition.abortedTransactions.emplace();
+      // To one who reads committed records only, also "none aborted"; to others, "not said".
+      if (committed()) {
+        auto& aborted = partition.abortedTransactions.emplace();
+        for (const AbortedTransaction& one : part->read.aborted) {
+          aborted.push_back({one.producer, one.first.value()});
+        }
+      }
       partition.records = {BytesView(), part->read.errorCode == 0 ? part->read.bytes : 0};
       ++part;
     }

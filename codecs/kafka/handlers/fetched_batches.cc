@@ -46,6 +46,11 @@ void PartRead::fail(int16_t code) {
 
 Offset PartRead::take(Fetched&& fetched, Offset next, bool committedOnly) {
   setEnds(fetched.logStart, fetched.highWatermark, fetched.lastStable);
+  for (AbortedTransaction& one : fetched.aborted) {
+    bool told = std::ranges::find(aborted, one) != aborted.end();
+    // One that begins above the last stable offset touches none of the batches that are given.
+    if (committedOnly && !told && one.first < fetched.lastStable) aborted.push_back(one);
+  }
   for (FetchedBatch& batch : fetched.batches) {
     if (committedOnly && batch.baseOffset >= fetched.lastStable) break;
     Result<RecordBatchHeader> header = parseRecordBatchHeader(batch.batch.view());

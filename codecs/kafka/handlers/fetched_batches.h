@@ -12,6 +12,7 @@ namespace polylog::kafka {
 
 struct PartRead {
   std::vector<FetchedBatch> batches;  ///< whole ones only: parts of shared batches are rebuilt
+  std::vector<AbortedTransaction> aborted;  ///< that touch the batches
   size_t bytes = 0;
   int16_t errorCode = 0;
   int64_t logStart = -1;

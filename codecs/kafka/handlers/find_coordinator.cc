@@ -1,4 +1,4 @@
-// FindCoordinator: this broker, for every group.
+// FindCoordinator: this broker, for every group and every transaction.
 #include "codecs/kafka/wire/find_coordinator.h"
 
 #include "codecs/kafka/errors.h"
@@ -17,10 +17,7 @@ struct Finding {
 };
 
 Finding find(int8_t keyType) {
-  if (keyType == kGroup) return {};
-  if (keyType == kTransaction) {
-    return {code(Code::kUnsupportedVersion), "transactions are not supported"};
-  }
+  if (keyType == kGroup || keyType == kTransaction) return {};
   return {code(Code::kInvalidRequest), "unknown coordinator key type"};
 }
 

@@ -40,6 +40,13 @@ struct DescribeClusterRequest;
 struct DescribeProducersRequest;
 struct ListConfigResourcesRequest;
 struct DescribeTopicPartitionsRequest;
+struct AddPartitionsToTxnRequest;
+struct AddOffsetsToTxnRequest;
+struct EndTxnRequest;
+struct WriteTxnMarkersRequest;
+struct TxnOffsetCommitRequest;
+struct DescribeTransactionsRequest;
+struct ListTransactionsRequest;
 }  // namespace wire
 
 inline constexpr int16_t kApiVersionsKey = 18;
@@ -81,6 +88,13 @@ void handleDescribeProducers(const CallRef& call, wire::DescribeProducersRequest
 void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesRequest&& request);
 void handleDescribeTopicPartitions(const CallRef& call,
                                    wire::DescribeTopicPartitionsRequest&& request);
+void handleAddPartitionsToTxn(const CallRef& call, wire::AddPartitionsToTxnRequest&& request);
+void handleAddOffsetsToTxn(const CallRef& call, wire::AddOffsetsToTxnRequest&& request);
+void handleEndTxn(const CallRef& call, wire::EndTxnRequest&& request);
+void handleWriteTxnMarkers(const CallRef& call, wire::WriteTxnMarkersRequest&& request);
+void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& request);
+void handleDescribeTransactions(const CallRef& call, wire::DescribeTransactionsRequest&& request);
+void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request);
 
 /// Answers an ApiVersions request of a version that we don't have: error 35 in a version 0 body.
 void answerUnsupportedApiVersions(const CallRef& call);

@@ -35,14 +35,16 @@ using Found = Result<std::optional<OffsetAtTime>>;
 
 Found find(const Call& call, const std::string& topic, int32_t partition, int64_t timestamp,
            bool committedOnly) {
+  Result<PartitionBounds> bounds = call.broker().bounds(call.principal(), topic, partition);
+  if (!bounds) return std::unexpected(std::move(bounds.error()));
   if (timestamp >= 0) {
-    return call.broker().offsetAtTime(call.principal(), topic, partition, timestamp);
+    Found found = call.broker().offsetAtTime(call.principal(), topic, partition, timestamp);
+    bool undecided = committedOnly && found && *found && (*found)->offset >= bounds->lastStable;
+    return undecided ? Found(std::nullopt) : found;
   }
   if (timestamp == kMaxTimestamp) {
     return call.broker().offsetOfMaxTimestamp(call.principal(), topic, partition);
   }
-  Result<PartitionBounds> bounds = call.broker().bounds(call.principal(), topic, partition);
-  if (!bounds) return std::unexpected(std::move(bounds.error()));
   // Nothing is in another tier, nor on its way there.
   if (timestamp == kLatestTiered || timestamp == kEarliestPending) return std::nullopt;
   if (timestamp != kLatest) return OffsetAtTime{bounds->logStart, -1};

@@ -1,5 +1,5 @@
-// OffsetFetch: offsets that groups committed. Every commit that was answered is stable, so
-// "require stable" asks for nothing more.
+// OffsetFetch: offsets that groups committed. Who asks for stable ones gets none where an open
+// transaction has another, and asks again.
 #include "codecs/kafka/wire/offset_fetch.h"
 
 #include <algorithm>
@@ -24,6 +24,7 @@ constexpr int16_t kFirstWithTopicIds = 10;
 
 using Offsets = Result<std::vector<GroupOffset>>;
 using Groups = std::vector<wire::OffsetFetchRequest::Group>;
+using Topic = wire::OffsetFetchResponse::Group::Topic;
 
 /// One request under way, in the shape of version 8 whatever its own is.
 struct Inquiry {
@@ -37,18 +38,24 @@ struct Inquiry {
   void fillAll(size_t group, const std::vector<GroupOffset>& offsets);
   void answer();
 
+  Topic::Partition partitionOf(int32_t index, const GroupOffset* offset);
+
   CallRef call;
   Groups groups;
+  bool stable = false;
   wire::OffsetFetchResponse response;
   mapping::TextArena texts;
   size_t waiting = 1;
 };
 using InquiryRef = std::shared_ptr<Inquiry>;
-using Topic = wire::OffsetFetchResponse::Group::Topic;
 
-Topic::Partition partitionOf(int32_t index, const GroupOffset* offset, mapping::TextArena& texts) {
+Topic::Partition Inquiry::partitionOf(int32_t index, const GroupOffset* offset) {
   Topic::Partition out;
   out.index = index;
+  if (stable && offset != nullptr && offset->undecided) {
+    out.errorCode = code(Code::kUnstableOffsetCommit);
+    offset = nullptr;
+  }
   out.offset = offset != nullptr ? offset->offset : -1;
   out.leaderEpoch = offset != nullptr ? offset->leaderEpoch : -1;
   out.metadata = BytesView();
@@ -88,7 +95,7 @@ void Inquiry::fillAsked(size_t group, const std::vector<GroupOffset>& offsets) {
     for (int32_t index : asked.partitions) {
       auto found = name ? byPlace.find({*name, index}) : byPlace.end();
       topic.partitions.push_back(
-          partitionOf(index, found == byPlace.end() ? nullptr : found->second, texts));
+          partitionOf(index, found == byPlace.end() ? nullptr : found->second));
       if (name || call->version() < kFirstWithTopicIds) continue;
       topic.partitions.back().errorCode = code(Code::kUnknownTopicId);
     }
@@ -109,7 +116,7 @@ void Inquiry::fillAll(size_t group, const std::vector<GroupOffset>& offsets) {
     if (found != nullptr) topic.id = found->id;
     std::ranges::sort(places, {}, &GroupOffset::partition);
     for (const GroupOffset* offset : places) {
-      topic.partitions.push_back(partitionOf(offset->partition, offset, texts));
+      topic.partitions.push_back(partitionOf(offset->partition, offset));
     }
   }
 }
@@ -177,6 +184,7 @@ void ask(const InquiryRef& inquiry, size_t at) {
 
 void handleOffsetFetch(const CallRef& call, wire::OffsetFetchRequest&& request) {
   auto inquiry = std::make_shared<Inquiry>(call);
+  inquiry->stable = request.requireStable;
   inquiry->groups = groupsOf(std::move(request), call->version());
   inquiry->response.groups.resize(inquiry->groups.size());
   for (size_t i = 0; i < inquiry->groups.size(); ++i) ask(inquiry, i);

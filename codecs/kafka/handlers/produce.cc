@@ -20,6 +20,7 @@ using Partition = wire::ProduceResponse::Topic::Partition;
 constexpr int16_t kOldestServed = 3;  ///< the first version with record batches of magic 2
 constexpr int16_t kFirstWithStorageError = 4;
 constexpr int16_t kFirstWithZstd = 7;
+constexpr int16_t kFirstWithAbortable = 11;
 constexpr size_t kMagicAt = 16;
 
 struct Refusal {
@@ -41,7 +42,7 @@ bool recordsFit(BytesView batch, int32_t recordCount) {
 }
 
 /// The checks that Kafka's broker makes of a client's batch, and their errors.
-Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes) {
+Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes, bool transactional) {
   if (batch.size() <= kMagicAt) return {Code::kInvalidRecord, "a record batch is missing"};
   if (batch[kMagicAt] != 2)
     return {Code::kInvalidRecord, "only record batches of magic 2 are taken"};
@@ -58,7 +59,12 @@ Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes) {
     return {Code::kInvalidRecord, "the record count doesn't agree with the last offset delta"};
   }
   if (header.control()) return {Code::kInvalidRecord, "clients don't write control batches"};
-  if (header.transactional()) return {Code::kInvalidTxnState, "transactions are not supported"};
+  if (header.transactional() && header.producerId < 0) {
+    return {Code::kInvalidRecord, "a transactional batch needs a producer id"};
+  }
+  if (header.transactional() && !transactional) {
+    return {Code::kTransactionalIdAuthorizationFailed, "a transactional batch without its id"};
+  }
   if (header.logAppendTime())
     return {Code::kInvalidTimestamp, "only the broker sets log append time"};
   if (header.producerId >= 0 && (header.baseSequence < 0 || header.producerEpoch < 0)) {
@@ -72,6 +78,14 @@ Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes) {
     return {Code::kInvalidRecord, "the records don't fill the batch"};
   }
   return {};
+}
+
+/// A producer that can be told that its transaction is past help aborts it; others give up.
+int16_t produceCode(const Error& error, int16_t version) {
+  if (error.kind == ErrorKind::kInvalidTransaction && version >= kFirstWithAbortable) {
+    return code(Code::kTransactionAbortable);
+  }
+  return code(error, Area::kProduce);
 }
 
 /// One request under way: its response, filled in as partitions get through.
@@ -94,7 +108,7 @@ struct Production {
       partition.logAppendTimeMs = result->logAppendTimeMs;
       partition.logStartOffset = result->logStart.value();
     } else {
-      refuse(partition, code(result.error(), Area::kProduce), result.error().text);
+      refuse(partition, produceCode(result.error(), call->version()), result.error().text);
     }
     release();
   }
@@ -111,6 +125,7 @@ struct Production {
   int16_t acks;
   wire::ProduceResponse response;
   mapping::TextArena texts;
+  std::string transactionalId;
   size_t waiting = 1;
   bool failed = false;
 };
@@ -130,12 +145,18 @@ void producePartition(const ProductionRef& production, Partition& answer, const 
                       const wire::ProduceRequest::Topic::Partition& partition) {
   Call& call = *production->call;
   BytesView batch = partition.records.bytes.value_or(BytesView());
-  if (Refusal refusal = checkBatch(batch, call.version(), call.broker().maxRecordBytes())) {
+  const std::string& transactionalId = production->transactionalId;
+  if (Refusal refusal = checkBatch(batch, call.version(), call.broker().maxRecordBytes(),
+                                   !transactionalId.empty())) {
     return production->refuse(answer, code(refusal.code), refusal.text);
+  }
+  ProduceBatch out{topic, partition.index, call.share(batch), production->acks != 0};
+  if (!transactionalId.empty() && parseRecordBatchHeader(batch)->transactional()) {
+    out.transactionalId = transactionalId;
   }
   ++production->waiting;
   call.broker().produce(
-      call.principal(), {topic, partition.index, call.share(batch), production->acks != 0},
+      call.principal(), std::move(out),
       [production, &answer](Result<Produced> result) { production->done(answer, result); });
 }
 
@@ -143,6 +164,7 @@ void producePartition(const ProductionRef& production, Partition& answer, const 
 
 void handleProduce(const CallRef& call, wire::ProduceRequest&& request) {
   auto production = std::make_shared<Production>(call, request.acks);
+  if (request.transactionalId) production->transactionalId = owned(*request.transactionalId);
   auto& topics = production->response.topics;
   topics.resize(request.topics.size());
   // Places in the response must not move from here on: callbacks refer to them.

@@ -1,0 +1,25 @@
+// EndTxn: commits or aborts a transaction, answered when that is durable.
+#include "codecs/kafka/wire/end_txn.h"
+
+#include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/handlers/transactions.h"
+
+namespace polylog::kafka {
+
+void handleEndTxn(const CallRef& call, wire::EndTxnRequest&& request) {
+  if (request.transactionalId.empty()) {
+    wire::EndTxnResponse response;
+    response.errorCode = code(Code::kInvalidRequest);
+    return call->answer(response);
+  }
+  call->broker().endTransaction(
+      call->principal(),
+      transactionProducer(request.transactionalId, request.producerId, request.producerEpoch),
+      request.committed, [call](const Result<>& ended) {
+        wire::EndTxnResponse response;
+        if (!ended) response.errorCode = transactionCode(ended.error(), call->version());
+        call->answer(response);
+      });
+}
+
+}  // namespace polylog::kafka
