@@ -29,7 +29,8 @@ MAY_INCLUDE = {
 OUTSIDE = {
     r"event2?/|event\.h": ("core/event/", "core/net/", "server/"),
     r"rocksdb/": ("storage/",),
-    r"(sys/socket|netinet/.*|arpa/inet|netdb|sys/epoll)\.h": ("core/net/", "server/"),
+    r"(sys/socket|sys/un|netinet/.*|arpa/inet|netdb|sys/epoll)\.h": ("core/net/", "server/"),
+    r"openssl/(ssl|bio|x509|x509v3)\.h": ("core/net/",),
     r"yaml-cpp/|CLI/|curl/": ("server/",),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)

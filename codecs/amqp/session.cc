@@ -218,6 +218,7 @@ Outcome Session::on(const ConnectionOpen& method) {
   principal->clientId = std::move(connectionName_);
   principal->peer = link_.transport.peer();
   principal->protocol = Protocol::kAmqp;
+  principal->certificate = link_.transport.identity();
   const std::string& identity = principal->clientId.empty() ? principal->peer : principal->clientId;
   link_.publisherHash = mapping::partitionHash(std::nullopt, identity);
   link_.principal = std::move(principal);

@@ -157,8 +157,8 @@ bool Session::refuseVersion(const RequestHeader& header, const Api& api) {
 const PrincipalRef& Session::principalFor(BytesView clientId) {
   // Clients name themselves in every request; it is the same name but for a few odd clients.
   if (principal_ == nullptr || principal_->clientId != clientId) {
-    principal_ = std::make_shared<const Principal>(
-        Principal{{}, std::string(clientId), transport_.peer(), Protocol::kKafka});
+    principal_ = std::make_shared<const Principal>(Principal{
+        {}, std::string(clientId), transport_.peer(), Protocol::kKafka, transport_.identity()});
   }
   return principal_;
 }

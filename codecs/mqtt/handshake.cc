@@ -71,7 +71,7 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
 }  // namespace
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
-                                        const std::string& peer) {
+                                        const std::string& peer, PeerIdentityRef certificate) {
   if (!packet.readable()) return std::unexpected(wrongVersion(packet));
   const Version version = packet.version();
   const bool v5 = version == Version::k5;
@@ -122,6 +122,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   principal->clientId = admission.session.clientId;
   principal->peer = peer;
   principal->protocol = Protocol::kMqtt;
+  principal->certificate = std::move(certificate);
   admission.principal = std::move(principal);
   return admission;
 }

@@ -39,7 +39,7 @@ struct Refusal {
 };
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
-                                        const std::string& peer);
+                                        const std::string& peer, PeerIdentityRef certificate);
 
 /// The CONNACK that admits.
 ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,

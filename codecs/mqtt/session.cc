@@ -108,7 +108,8 @@ std::optional<Fault> Session::handle(Packet& packet) {
 }
 
 std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
-  auto admission = judge(packet, *link_.options, link_.transport.peer());
+  auto admission =
+      judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity());
   if (!admission) {
     turnAway(admission.error());
     return std::nullopt;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "core/base/peer_identity.h"
 #include "core/model/topic.h"
 
 namespace polylog {
@@ -13,6 +14,8 @@ struct Principal {
   std::string clientId;  ///< as the client names itself
   std::string peer;      ///< "127.0.0.1:50123"
   Protocol protocol = Protocol::kInternal;
+  /// What a TLS client certificate has proved; null without one.
+  PeerIdentityRef certificate = nullptr;
 };
 
 /// One a connection, made at its handshake, shared by all its calls.

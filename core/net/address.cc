@@ -4,11 +4,34 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/un.h>
 
 #include <charconv>
+#include <cstddef>
 #include <cstring>
 
 namespace polylog {
+namespace {
+
+constexpr std::string_view kUnix = "unix:";
+
+Result<std::vector<SocketAddress>> resolveUnix(const HostPort& address) {
+  SocketAddress made;
+  auto& to = reinterpret_cast<sockaddr_un&>(made.storage);
+  std::string_view path = unixPath(address);
+  if (path.size() >= sizeof to.sun_path) {
+    return fail(ErrorKind::kInvalid,
+                fmt::format("the path of {} is longer than the {} octets that a Unix-domain "
+                            "socket's may have; choose a shorter one",
+                            address.host, sizeof to.sun_path - 1));
+  }
+  to.sun_family = AF_UNIX;
+  path.copy(to.sun_path, path.size());
+  made.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  return std::vector{made};
+}
+
+}  // namespace
 
 Result<HostPort> parseHostPort(std::string_view text) {
   auto bad = [&] {
@@ -16,6 +39,9 @@ Result<HostPort> parseHostPort(std::string_view text) {
         ErrorKind::kInvalid,
         fmt::format("'{}' is no address; write HOST:PORT, as 127.0.0.1:1883 or [::1]:1883", text));
   };
+  if (text.starts_with("unix:/") && text.find('\0') == std::string_view::npos) {
+    return HostPort{std::string(text), 0};
+  }
   size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return bad();
   std::string_view host = text.substr(0, colon);
@@ -33,6 +59,7 @@ Result<HostPort> parseHostPort(std::string_view text) {
 }
 
 std::string toText(const HostPort& address) {
+  if (isUnixSocket(address)) return address.host;
   if (address.host.find(':') == std::string::npos) {
     return fmt::format("{}:{}", address.host, address.port);
   }
@@ -52,7 +79,15 @@ bool isLoopback(const HostPort& address) {
   in6_addr v6{};
   if (inet_pton(AF_INET, address.host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
   if (inet_pton(AF_INET6, address.host.c_str(), &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6) != 0;
-  return address.host == "localhost";
+  return address.host == "localhost" || isUnixSocket(address);
+}
+
+bool isUnixSocket(const HostPort& address) {
+  return address.host.starts_with(kUnix);
+}
+
+std::string_view unixPath(const HostPort& address) {
+  return std::string_view(address.host).substr(kUnix.size());
 }
 
 void SocketAddress::setPort(uint16_t port) {
@@ -80,6 +115,7 @@ HostPort SocketAddress::numeric() const {
 }
 
 Result<std::vector<SocketAddress>> resolve(const HostPort& address) {
+  if (isUnixSocket(address)) return resolveUnix(address);
   std::vector<SocketAddress> out;
   auto append = [&](const sockaddr* from, socklen_t length) {
     SocketAddress made;

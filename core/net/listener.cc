@@ -16,101 +16,23 @@
 #include "core/base/metrics.h"
 #include "core/event/event_dispatcher.h"
 #include "core/net/address.h"
+#include "core/net/listening_socket.h"
+#include "core/net/rate_limit.h"
 
 namespace polylog {
 namespace {
 
-constexpr int kBacklog = 4096;
 constexpr int kAcceptsPerRound = 64;
 constexpr int64_t kPauseWithoutDescriptors = 100'000;
-/// How often a free port is picked again when it's taken on the second address of a name.
-constexpr int kPortAttempts = 16;
+constexpr int64_t kRefusalLogsPerSecond = 1;
 
-struct ListeningSocket {
-  int fd = -1;
-  HostPort bound;
-};
-
-void setFlag(int fd, int level, int option, int value = 1) {
-  setsockopt(fd, level, option, &value, sizeof value);
-}
-
-Result<HostPort> boundAddress(int fd) {
-  SocketAddress local;
-  local.length = sizeof local.storage;
-  if (getsockname(fd, local.get(), &local.length) != 0) {
-    return fail(ErrorKind::kIo, std::strerror(errno));
-  }
-  return local.numeric();
-}
-
-Result<ListeningSocket> listenOn(const ListenerOptions& options, const SocketAddress& address) {
-  auto error = [&](int code) {
-    std::string where = toText(address.numeric());
-    if (code == EADDRINUSE) {
-      return fail(ErrorKind::kBusy,
-                  fmt::format("{}: {} is taken by another program; stop it, or choose another port "
-                              "with --listen {}=HOST:PORT",
-                              options.protocol, where, options.protocol));
-    }
-    return fail(
-        code == EADDRNOTAVAIL || code == EAFNOSUPPORT ? ErrorKind::kNotFound : ErrorKind::kIo,
-        fmt::format("{}: cannot listen on {}: {}; choose another address with --listen "
-                    "{}=HOST:PORT",
-                    options.protocol, where, std::strerror(code), options.protocol));
-  };
-  int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return error(errno);
-  // Old connections in TIME_WAIT don't hold the port; a live listener does.
-  setFlag(fd, SOL_SOCKET, SO_REUSEADDR);
-  setFlag(fd, SOL_SOCKET, SO_KEEPALIVE);  // inherited by what is accepted
-  if (address.storage.ss_family == AF_INET6) {
-    // [::] alone is for both families; beside an IPv4 socket of the same name each has its own.
-    setFlag(fd, IPPROTO_IPV6, IPV6_V6ONLY, isWildcard(address.numeric()) ? 0 : 1);
-  }
-  if (bind(fd, address.get(), address.length) != 0 || listen(fd, kBacklog) != 0) {
-    int code = errno;
-    close(fd);
-    return error(code);
-  }
-  auto bound = boundAddress(fd);
-  if (!bound) {
-    close(fd);
-    return std::unexpected(bound.error());
-  }
-  return ListeningSocket{fd, *std::move(bound)};
-}
-
-void closeAll(std::vector<ListeningSocket>& sockets) {
-  for (ListeningSocket& each : sockets) close(each.fd);
-  sockets.clear();
-}
-
-/// A socket on every address, all on one port. Addresses that the machine lacks are passed over as
-/// long as there is one.
-Result<std::vector<ListeningSocket>> listenOnAll(const ListenerOptions& options,
-                                                 const std::vector<SocketAddress>& addresses) {
-  std::vector<ListeningSocket> sockets;
-  Error lastError;
-  for (int attempt = 0; attempt < kPortAttempts; ++attempt) {
-    bool taken = false;
-    for (SocketAddress address : addresses) {
-      if (!sockets.empty()) address.setPort(sockets.front().bound.port);
-      auto socket = listenOn(options, address);
-      if (socket) {
-        sockets.push_back(*std::move(socket));
-        continue;
-      }
-      lastError = socket.error();
-      if (lastError.kind == ErrorKind::kNotFound) continue;
-      taken = lastError.kind == ErrorKind::kBusy && !sockets.empty();
-      closeAll(sockets);
-      break;
-    }
-    if (!sockets.empty()) return sockets;
-    if (!taken || options.address.port != 0) break;
-  }
-  return std::unexpected(lastError);
+/// Who connected, in text: the address, or the process at the other end of a Unix-domain socket.
+std::string peerText(int fd, const SocketAddress& peer, const ListeningSocket& via) {
+  if (!isUnixSocket(via.bound)) return toText(peer.numeric());
+  ucred process{};
+  socklen_t size = sizeof process;
+  getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &process, &size);
+  return fmt::format("{} (pid {}, uid {})", via.bound.host, process.pid, process.uid);
 }
 
 }  // namespace
@@ -128,6 +50,10 @@ struct Listener::Shared {
   Metric& accepted;
   Metric& refusedOpen;
   Metric& refusedHandshake;
+  Metric& refusedHere;
+  Metric& refusedRate;
+  RateLimit rate;
+  RateLimit rateLogs{kRefusalLogsPerSecond};
   std::atomic<size_t> connections{0};
   std::atomic<size_t> next{0};
   std::atomic<size_t> accepting{0};
@@ -144,15 +70,42 @@ struct Listener::Shared {
     return counter("polylog_connections_refused_total", "Connections closed at once for a limit",
                    label(protocol, reason));
   }
-  explicit Shared(const std::string& protocol);
+  explicit Shared(ListenerOptions from);
   ~Shared();
 
   /// Takes a place in the budget for one more connection, or says why not.
-  bool admit();
+  bool admit(int64_t nowMicros);
+  bool admitHere(int64_t nowMicros);
   void leave(bool inHandshake);
 };
 
-bool Listener::Shared::admit() {
+/// This listener's own limits.
+bool Listener::Shared::admitHere(int64_t nowMicros) {
+  // Workers may pass the limit together, by one each.
+  if (options.maxConnections > 0 &&
+      connections.load(std::memory_order_relaxed) >= options.maxConnections) {
+    refusedHere.add();
+    if (!toldRefused.exchange(true)) {
+      logWarning(
+          fmt::format("{}: {} connections are open, the most that this listener's "
+                      "max_connections allows; refusing more",
+                      options.protocol, options.maxConnections));
+    }
+    return false;
+  }
+  if (rate.take(nowMicros)) return true;
+  refusedRate.add();
+  if (rateLogs.take(nowMicros)) {
+    logWarning(
+        fmt::format("{}: more than {} new connections in a second, this listener's "
+                    "max_connection_rate; refusing some",
+                    options.protocol, options.maxConnectionRate));
+  }
+  return false;
+}
+
+bool Listener::Shared::admit(int64_t nowMicros) {
+  if (!admitHere(nowMicros)) return false;
   ConnectionBudget& budget = *options.budget;
   if (budget.open.fetch_add(1) >= budget.maxOpen) {
     budget.open.fetch_sub(1);
@@ -251,14 +204,20 @@ class Listener::Worker final : public Connection::Owner {
   bool reported_ = false;
 };
 
-Listener::Shared::Shared(const std::string& protocol)
-    : metrics{counter("polylog_received_bytes_total", "Octets read from clients", label(protocol)),
-              counter("polylog_sent_bytes_total", "Octets written to clients", label(protocol))},
-      openNow(gauge("polylog_connections", "Connections open now", label(protocol))),
-      accepted(
-          counter("polylog_connections_accepted_total", "Connections accepted", label(protocol))),
-      refusedOpen(refused(protocol, ",reason=\"max_connections\"")),
-      refusedHandshake(refused(protocol, ",reason=\"handshakes\"")) {}
+Listener::Shared::Shared(ListenerOptions from)
+    : options(std::move(from)),
+      metrics{counter("polylog_received_bytes_total", "Octets read from clients",
+                      label(options.protocol)),
+              counter("polylog_sent_bytes_total", "Octets written to clients",
+                      label(options.protocol))},
+      openNow(gauge("polylog_connections", "Connections open now", label(options.protocol))),
+      accepted(counter("polylog_connections_accepted_total", "Connections accepted",
+                       label(options.protocol))),
+      refusedOpen(refused(options.protocol, ",reason=\"max_connections\"")),
+      refusedHandshake(refused(options.protocol, ",reason=\"handshakes\"")),
+      refusedHere(refused(options.protocol, ",reason=\"listener_max_connections\"")),
+      refusedRate(refused(options.protocol, ",reason=\"rate\"")),
+      rate(options.maxConnectionRate) {}
 
 Listener::Shared::~Shared() {
   closeAll(sockets);
@@ -294,7 +253,7 @@ void Listener::Worker::onAcceptable(const ListeningSocket& socket) {
       }
       continue;  // that one connection failed; others wait behind it
     }
-    if (!shared_.admit()) {
+    if (!shared_.admit(dispatcher_.clock().monotonicMicros())) {
       close(fd);
       continue;
     }
@@ -313,14 +272,15 @@ void Listener::Worker::onAcceptable(const ListeningSocket& socket) {
 
 void Listener::Worker::adopt(Accepted accepted) {
   if (stopping_) return;
-  setFlag(accepted.fd, IPPROTO_TCP, TCP_NODELAY);
+  if (!isUnixSocket(accepted.listening->bound)) setFlag(accepted.fd, IPPROTO_TCP, TCP_NODELAY);
   HostPort local = accepted.listening->bound;
   if (isWildcard(local)) {
     if (auto reached = boundAddress(accepted.fd)) local = *std::move(reached);
   }
   int fd = std::exchange(accepted.fd, -1);
   auto connection = std::make_shared<Connection>(
-      dispatcher_, fd, Connection::Addresses{toText(accepted.peer.numeric()), std::move(local)},
+      dispatcher_, fd,
+      Connection::Addresses{peerText(fd, accepted.peer, *accepted.listening), std::move(local)},
       shared_.options.limits, shared_.metrics, *this);
   connections_.emplace(connection.get(), connection);
   connection->start(shared_.makeSession);
@@ -355,9 +315,7 @@ void Listener::Worker::stopAccepting() {
   for (auto& each : acceptEvents_) event_free(each->readable);
   acceptEvents_.clear();
   // Nobody is left to accept: new clients are to be refused, not to wait in the backlog.
-  if (shared_.accepting.fetch_sub(1) == 1) {
-    for (ListeningSocket& each : shared_.sockets) ::shutdown(each.fd, SHUT_RDWR);
-  }
+  if (shared_.accepting.fetch_sub(1) == 1) stopListening(shared_.sockets);
 }
 
 void Listener::Worker::stop(int64_t drainMicros) {
@@ -411,13 +369,12 @@ Result<std::unique_ptr<Listener>> Listener::open(ListenerOptions options,
     return fail(addresses.error().kind,
                 fmt::format("{}: {}", options.protocol, addresses.error().text));
   }
-  auto sockets = listenOnAll(options, *addresses);
+  auto sockets = listenOnAll(options.protocol, options.address, *addresses);
   if (!sockets) return std::unexpected(sockets.error());
 
   std::unique_ptr<Listener> listener(new Listener);
-  auto shared = std::make_shared<Shared>(options.protocol);
+  auto shared = std::make_shared<Shared>(std::move(options));
   shared->sockets = *std::move(sockets);
-  shared->options = std::move(options);
   if (shared->options.budget == nullptr) {
     shared->options.budget = std::make_shared<ConnectionBudget>();
   }

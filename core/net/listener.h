@@ -34,9 +34,15 @@ struct ConnectionBudget {
 struct ListenerOptions {
   /// As in --listen: "mqtt". Labels metrics and begins error texts.
   std::string protocol;
-  /// Port 0 picks a free one; `localhost` listens on 127.0.0.1 and, if there is one, ::1.
+  /// Port 0 picks a free one; `localhost` listens on 127.0.0.1 and, if there is one, ::1. A
+  /// Unix-domain socket's file is made, in place of one that no program listens on any more, and
+  /// removed at the end.
   HostPort address;
   ConnectionLimits limits;
+  /// Connections of this listener alone; more are closed at once. 0 = as the budget has it.
+  size_t maxConnections = 0;
+  /// New connections in a second; more are closed at once. 0 = any number.
+  int64_t maxConnectionRate = 0;
   /// Null: a budget of its own.
   std::shared_ptr<ConnectionBudget> budget;
 };

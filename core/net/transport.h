@@ -10,12 +10,14 @@
 #include <string_view>
 
 #include "core/base/bytes.h"
+#include "core/base/peer_identity.h"
 
 namespace polylog {
 
 class Dispatcher;
 
-/// A host and a port, as numbers and letters reached us ("127.0.0.1", 9092).
+/// A host and a port, as numbers and letters reached us ("127.0.0.1", 9092). A Unix-domain socket
+/// is the host "unix:/its/path" with port 0.
 struct HostPort {
   std::string host;
   uint16_t port = 0;
@@ -41,10 +43,14 @@ class Transport {
   virtual void close(std::string_view why) = 0;
   /// Before this is called the connection is held to the handshake's limits (buffer, deadline).
   virtual void handshakeDone() = 0;
-  /// The peer's address, "127.0.0.1:50123", for logs and errors.
+  /// The peer's address, "127.0.0.1:50123", for logs and errors. Behind a PROXY header the one it
+  /// tells.
   virtual const std::string& peer() const = 0;
   /// The address of ours that the peer reached.
   virtual const HostPort& local() const = 0;
+  /// What the peer has proved to be by a TLS client certificate; null without one. Settled before
+  /// the session is made.
+  virtual PeerIdentityRef identity() const { return nullptr; }
   virtual Dispatcher& dispatcher() = 0;
 };
 

@@ -39,6 +39,7 @@ class LoopbackClient {
   LoopbackClient& operator=(const LoopbackClient&) = delete;
 
   bool connected() const { return connected_; }
+  int descriptor() const { return fd_; }
 
   bool send(std::string_view bytes) {
     while (!bytes.empty()) {

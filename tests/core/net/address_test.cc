@@ -52,5 +52,19 @@ TEST(Address, ResolvesNumbersAndLocalhost) {
   EXPECT_FALSE(resolve({"no such host", 1}));
 }
 
+TEST(Address, UnixDomainSockets) {
+  auto address = parseHostPort("unix:/run/polylog.sock");
+  ASSERT_TRUE(address);
+  EXPECT_EQ(toText(*address), "unix:/run/polylog.sock");
+  EXPECT_EQ(unixPath(*address), "/run/polylog.sock");
+  EXPECT_TRUE(isUnixSocket(*address));
+  EXPECT_TRUE(isLoopback(*address));
+  EXPECT_FALSE(isWildcard(*address));
+  auto host = parseHostPort("unix:1883");
+  ASSERT_TRUE(host) << "a host may have that name";
+  EXPECT_EQ(host->port, 1883);
+  EXPECT_FALSE(isUnixSocket(*host));
+}
+
 }  // namespace
 }  // namespace polylog

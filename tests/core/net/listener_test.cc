@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <future>
 #include <map>
 #include <memory>
@@ -17,6 +20,7 @@
 #include "core/net/address.h"
 #include "tests/support/loop_thread.h"
 #include "tests/support/loopback.h"
+#include "tests/support/temporary_directory.h"
 
 namespace polylog {
 namespace {
@@ -163,6 +167,112 @@ TEST_F(ListenerTest, ConnectionsOverTheLimitAreClosedAtOnce) {
   stop(**listener, 0);
   EXPECT_EQ(two.budget->open.load(), 0U);
   EXPECT_EQ(two.budget->inHandshake.load(), 0U);
+}
+
+TEST_F(ListenerTest, AListenersOwnLimitOfConnections) {
+  ListenerOptions one = options();
+  one.maxConnections = 1;
+  auto listener = open(one);
+  ASSERT_TRUE(listener);
+  auto first = std::make_unique<LoopbackClient>((*listener)->bound());
+  ASSERT_TRUE(first->send("x"));
+  EXPECT_EQ(first->read(1).size(), 1U);
+  LoopbackClient second((*listener)->bound());
+  EXPECT_EQ(second.readToEnd(), "");
+  EXPECT_TRUE(second.ended());
+  EXPECT_THAT(metricsText(), HasSubstr("polylog_connections_refused_total{protocol=\"letters\","
+                                       "reason=\"listener_max_connections\"}"));
+  ASSERT_TRUE(first->send("x"));
+  EXPECT_EQ(first->read(1).size(), 1U);
+  stop(**listener, 0);
+}
+
+TEST_F(ListenerTest, AListenersRateOfConnections) {
+  ListenerOptions slow = options();
+  slow.maxConnectionRate = 3;
+  auto listener = open(slow);
+  ASSERT_TRUE(listener);
+  std::vector<std::unique_ptr<LoopbackClient>> clients;
+  int served = 0;
+  for (int i = 0; i < 20; ++i) {
+    auto& client = clients.emplace_back(std::make_unique<LoopbackClient>((*listener)->bound()));
+    client->send("x");
+    served += client->read(1).size() == 1 ? 1 : 0;
+  }
+  // A second's worth at once; then one each third of a second.
+  EXPECT_GE(served, 3);
+  EXPECT_LT(served, 20);
+  EXPECT_EQ((*listener)->connections(), static_cast<size_t>(served));
+  stop(**listener, 0);
+}
+
+class UnixSocketTest : public ListenerTest {
+ protected:
+  ListenerOptions atPath() {
+    ListenerOptions made = options();
+    made.address = {"unix:" + path_, 0};
+    return made;
+  }
+  test::TemporaryDirectory directory_;
+  std::string path_ = directory_.path() + "/letters.sock";
+};
+
+TEST_F(UnixSocketTest, ServesAndRemovesItsFile) {
+  auto listener = open(atPath());
+  ASSERT_TRUE(listener) << listener.error().text;
+  EXPECT_EQ(toText((*listener)->bound()), "unix:" + path_);
+  LoopbackClient client((*listener)->bound());
+  ASSERT_TRUE(client.send("xy"));
+  EXPECT_EQ(client.read(2).size(), 2U);
+  stop(**listener, 0);
+  listener->reset();
+  EXPECT_NE(access(path_.c_str(), F_OK), 0);
+}
+
+TEST_F(UnixSocketTest, TellsWhoseProcessConnected) {
+  std::promise<std::string> peer;
+  auto listener = Listener::open(atPath(), {&one_.dispatcher()}, [&](Transport& transport) {
+    peer.set_value(transport.peer());
+    return std::make_unique<LetterSession>(transport, 'x', true);
+  });
+  ASSERT_TRUE(listener);
+  LoopbackClient client((*listener)->bound());
+  EXPECT_THAT(peer.get_future().get(), AllOf(testing::StartsWith("unix:" + path_),
+                                             HasSubstr("pid " + std::to_string(getpid()))));
+  stop(**listener, 0);
+}
+
+TEST_F(UnixSocketTest, TakesThePlaceOfADeadOneOnly) {
+  auto first = open(atPath());
+  ASSERT_TRUE(first);
+  auto second = open(atPath());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().kind, ErrorKind::kBusy);
+  EXPECT_THAT(second.error().text, HasSubstr(path_));
+  stop(**first, 0);
+  first->reset();
+  // A socket whose program was killed leaves its file.
+  int dead = socket(AF_UNIX, SOCK_STREAM, 0);
+  auto address = resolve({"unix:" + path_, 0});
+  ASSERT_EQ(bind(dead, address->front().get(), address->front().length), 0);
+  close(dead);
+  auto third = open(atPath());
+  ASSERT_TRUE(third) << third.error().text;
+  stop(**third, 0);
+  third->reset();
+  // What is no socket is nobody's to remove.
+  std::ofstream(path_) << "precious";
+  auto fourth = open(atPath());
+  ASSERT_FALSE(fourth);
+  EXPECT_EQ(access(path_.c_str(), F_OK), 0);
+}
+
+TEST_F(UnixSocketTest, APathCanBeTooLong) {
+  ListenerOptions longOne = options();
+  longOne.address = {"unix:/" + std::string(200, 'x'), 0};
+  auto opened = open(longOne);
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().text, HasSubstr("107 octets"));
 }
 
 TEST_F(ListenerTest, HandshakesHaveABudgetOfTheirOwn) {
