@@ -11,6 +11,7 @@
 #include <set>
 
 #include "core/net/address.h"
+#include "server/listener_config.h"
 
 namespace polylog::server {
 namespace {
@@ -65,14 +66,22 @@ Key flag(const char* name, bool Config::*field, const char* help) {
           }};
 }
 
-template <class T>
-Key choice(const char* name, T Config::*field, std::vector<std::pair<std::string, T>> choices,
+/// A field of a part of Config, as choice(), anyText() and texts() take it.
+template <class Part, class T>
+auto within(Part Config::*part, T Part::*field) {
+  return [part, field](Config& config) -> T& { return (config.*part).*field; };
+}
+
+/// `field`: a member of Config, or what within() gives.
+template <class T, class Field>
+Key choice(const char* name, Field field, std::vector<std::pair<std::string, T>> choices,
            const char* help) {
+  Config standards;
   std::string names;
   std::string standard;
   for (const auto& [text, value] : choices) {
     names += (names.empty() ? "" : ", ") + text;
-    if (Config().*field == value) standard = text;
+    if (std::invoke(field, standards) == value) standard = text;
   }
   return {name,
           "one of " + names,
@@ -82,11 +91,44 @@ Key choice(const char* name, T Config::*field, std::vector<std::pair<std::string
           [=](const Values& values, Config& config) -> std::optional<std::string> {
             for (const auto& [text, value] : choices) {
               if (values[0] == text) {
-                config.*field = value;
+                std::invoke(field, config) = value;
                 return std::nullopt;
               }
             }
             return "give one of " + names;
+          }};
+}
+
+/// A key with one text as value, any but the empty one.
+template <class Field>
+Key anyText(const char* name, const char* values, Field field, const char* help) {
+  return {name,
+          values,
+          "none",
+          help,
+          false,
+          [=](const Values& given, Config& config) -> std::optional<std::string> {
+            if (given[0].empty()) return "give a value, or leave the key out";
+            std::invoke(field, config) = given[0];
+            return std::nullopt;
+          }};
+}
+
+/// A key with a list of texts, each of which `takes` accepts.
+template <class Field>
+Key texts(const char* name, const char* values, Field field,
+          std::function<bool(const std::string&)> takes, const char* remedy, const char* help) {
+  Config standards;
+  const Values& standard = std::invoke(field, standards);
+  return {name,
+          values,
+          standard.empty() ? "none" : fmt::format("{}", fmt::join(standard, ", ")),
+          help,
+          true,
+          [=](const Values& given, Config& config) -> std::optional<std::string> {
+            if (given.empty() || !std::ranges::all_of(given, takes)) return remedy;
+            std::invoke(field, config) = given;
+            return std::nullopt;
           }};
 }
 
@@ -113,7 +155,9 @@ std::optional<std::string> assignRules(const Values& values, Config& config) {
 std::optional<std::string> assignAdvertised(const Values& values, Config& config) {
   auto address = parseHostPort(values[0]);
   if (!address) return address.error().text;
-  if (isWildcard(*address)) return "give an address that clients can connect to, not a wildcard";
+  if (isWildcard(*address) || isUnixSocket(*address)) {
+    return "give an address that clients can connect to, no wildcard and no path";
+  }
   config.kafkaAdvertised = std::move(*address);
   return std::nullopt;
 }
@@ -127,16 +171,18 @@ std::vector<Key> serverKeys() {
          config.dataDirectory = values[0];
          return std::nullopt;
        }},
-      {"listeners", "list of PROTOCOL=HOST:PORT",
+      {"listeners", "list of PROTOCOL=HOST:PORT [KEY=VALUE]...",
        "mqtt=127.0.0.1:1883, kafka=127.0.0.1:9092, amqp=127.0.0.1:5672, admin=127.0.0.1:15672",
-       "What to open; protocols are mqtt, kafka, amqp and admin. Port 0 picks a free one. Any "
-       "--listen "
-       "replaces the list.",
+       "What to open; protocols are mqtt, kafka, amqp, the same over TLS (mqtts, kafkas, amqps), "
+       "MQTT over WebSocket (ws, wss), and admin. Port 0 picks a free one. MQTT and AMQP also "
+       "listen on "
+       "Unix-domain sockets (mqtt=unix:/run/polylog.sock). Behind the address, a listener may have "
+       "values of its own for the keys marked [L]. Any --listen replaces the list.",
        true, assignListeners},
       flag("allow_anonymous", &Config::allowAnonymous,
-           "Must be true to listen beyond the loopback addresses: there is no authentication yet, "
-           "so "
-           "anybody who reaches such a listener may read and write everything."),
+           "Must be true to listen beyond the loopback addresses without asking for client "
+           "certificates: there is no other authentication yet, so anybody who reaches such a "
+           "listener may read and write everything."),
       number("workers", &Config::workers, 0, 1024,
              "Threads that serve connections; 0 = one a core."),
       choice<LogLevel>("log.level", &Config::logLevel,
@@ -145,6 +191,71 @@ std::vector<Key> serverKeys() {
                         {"warning", LogLevel::kWarning},
                         {"error", LogLevel::kError}},
                        "The least that is logged (to standard error)."),
+  };
+}
+
+std::vector<Key> tlsKeys() {
+  using Clients = TlsOptions::Clients;
+  using Version = TlsOptions::Version;
+  auto notEmpty = [](const std::string& path) { return !path.empty(); };
+  return {
+      texts(
+          "tls.certificate", "list of PEM files", within(&Config::tls, &TlsOptions::certificates),
+          notEmpty, "give the files' paths",
+          "[L] The server's certificate with its chain; of several, each client is shown the one "
+          "with the name that it asks for (SNI), else the first. Read again on SIGHUP, as are all "
+          "files of TLS."),
+      texts(
+          "tls.key", "list of PEM files", within(&Config::tls, &TlsOptions::keys), notEmpty,
+          "give the files' paths",
+          "[L] The certificates' private keys, in the same order, without passphrase; none = each "
+          "in its certificate's file."),
+      choice<Clients>("tls.client_certificates", within(&Config::tls, &TlsOptions::clients),
+                      {{"none", Clients::kNone},
+                       {"optional", Clients::kOptional},
+                       {"required", Clients::kRequired}},
+                      "[L] Whether clients are asked for a certificate, and refused without one."),
+      anyText("tls.ca", "PEM file", within(&Config::tls, &TlsOptions::ca),
+              "[L] The CAs whose client certificates are taken."),
+      anyText(
+          "tls.crl", "PEM file", within(&Config::tls, &TlsOptions::crl),
+          "[L] Lists of revoked certificates, one by each CA of a client's chain; an outdated list "
+          "refuses its clients."),
+      choice<Version>("tls.min_version", within(&Config::tls, &TlsOptions::minVersion),
+                      {{"1.2", Version::k12}, {"1.3", Version::k13}},
+                      "[L] The oldest TLS that is spoken."),
+      anyText("tls.ciphers", "OpenSSL cipher list", within(&Config::tls, &TlsOptions::ciphers),
+              "[L] The ciphers of TLS 1.2; none = OpenSSL's defaults."),
+      anyText("tls.ciphersuites", "list of names with colons",
+              within(&Config::tls, &TlsOptions::ciphersuites),
+              "[L] The cipher suites of TLS 1.3; none = OpenSSL's defaults."),
+  };
+}
+
+std::vector<Key> listenerKeys() {
+  return {
+      number("limits.listener_connections", &Config::listenerConnections, 0, 10'000'000,
+             "[L] Connections of one listener; more are closed at once. 0 = as many as "
+             "limits.max_connections leaves."),
+      number("limits.listener_connection_rate", &Config::listenerConnectionRate, 0, 1'000'000,
+             "[L] New connections of one listener in a second; more are closed at once. 0 = any."),
+      flag("proxy_protocol", &Config::proxyProtocol,
+           "[L] Whether connections begin with a PROXY header (version 1 or 2), and are closed "
+           "without one; the client's address is the one that it tells. Only for listeners that "
+           "nobody but the proxy reaches."),
+      texts(
+          "websocket.paths", "list of paths", within(&Config::webSocket, &WebSocketOptions::paths),
+          [](const std::string& path) { return path.starts_with('/'); },
+          "give paths that begin with a slash", "[L] Where in the URL the WebSocket is."),
+      texts(
+          "websocket.origins", "list of SCHEME://HOST[:PORT], or *",
+          within(&Config::webSocket, &WebSocketOptions::origins),
+          [](const std::string& origin) {
+            return origin == "*" || origin.find("://") != std::string::npos;
+          },
+          "give origins as https://app.example.org, or * for any",
+          "[L] Web pages that may connect besides those from the broker's own host and port: while "
+          "there is no password, any page that a user opens could use their connection."),
   };
 }
 
@@ -199,7 +310,7 @@ std::vector<Key> protocolKeys() {
       number("mqtt.live.max_bytes", &Config::mqttLiveBytes, 65'536, kMaxInt64,
              "Octets held in memory for one slow subscriber; beyond it QoS 0 is dropped, counted."),
       {"kafka.advertised", "HOST:PORT", "the address that the client reached",
-       "Where Kafka clients are told to find the broker. Port 0 = the one reached.", false,
+       "[L] Where Kafka clients are told to find the broker. Port 0 = the one reached.", false,
        assignAdvertised},
       number("kafka.retention.ms", &Config::kafkaRetentionMs, -1, kMaxInt64,
              "Kafka's log.retention.ms: topics made by Kafka clients; -1 = without limit."),
@@ -247,7 +358,8 @@ std::vector<Key> storageKeys() {
 const std::vector<Key>& keys() {
   static const std::vector<Key> all = [] {
     std::vector<Key> made;
-    for (auto part : {serverKeys(), topicKeys(), protocolKeys(), storageKeys()}) {
+    for (auto part :
+         {serverKeys(), listenerKeys(), tlsKeys(), topicKeys(), protocolKeys(), storageKeys()}) {
       std::move(part.begin(), part.end(), std::back_inserter(made));
     }
     return made;
@@ -375,60 +487,29 @@ Result<> applySetting(std::string_view assignment, Config& config) {
     return fail(ErrorKind::kInvalid,
                 fmt::format("--set {}: write it as --set KEY=VALUE", assignment));
   }
-  std::string_view name = assignment.substr(0, equals);
-  std::string_view text = assignment.substr(equals + 1);
-  bool list =
-      std::ranges::any_of(keys(), [&](const Key& key) { return key.list && name == key.name; });
-  Values values;
-  while (list && text.find(',') != std::string_view::npos && name != "rules") {
-    values.emplace_back(text.substr(0, text.find(',')));
-    text.remove_prefix(text.find(',') + 1);
-  }
-  values.emplace_back(text);
-  if (auto wrong = assign(name, values, config)) {
-    return fail(ErrorKind::kInvalid, "--set: " + *wrong);
-  }
+  auto wrong = setKey(assignment.substr(0, equals), assignment.substr(equals + 1), config);
+  if (wrong) return fail(ErrorKind::kInvalid, "--set: " + *wrong);
   return {};
 }
 
-Result<ListenerConfig> parseListener(std::string_view text) {
-  size_t equals = text.find('=');
-  std::string_view protocol = text.substr(0, equals);
-  if (equals == std::string_view::npos ||
-      (protocol != "mqtt" && protocol != "kafka" && protocol != "amqp" && protocol != "admin")) {
-    return fail(
-        ErrorKind::kInvalid,
-        fmt::format("listener `{}`: write PROTOCOL=HOST:PORT with one of the protocols mqtt, "
-                    "kafka, amqp, admin",
-                    text));
+std::optional<std::string> setKey(std::string_view name, std::string_view text, Config& config) {
+  bool list =
+      std::ranges::any_of(keys(), [&](const Key& key) { return key.list && name == key.name; });
+  Values values;
+  auto add = [&](std::string_view value) {
+    while (list && value.starts_with(' ')) value.remove_prefix(1);
+    values.emplace_back(value);
+  };
+  while (list && text.find(',') != std::string_view::npos && name != "rules") {
+    add(text.substr(0, text.find(',')));
+    text.remove_prefix(text.find(',') + 1);
   }
-  auto address = parseHostPort(text.substr(equals + 1));
-  if (!address) return std::unexpected(address.error());
-  return ListenerConfig{std::string(protocol), std::move(*address)};
+  add(text);
+  return assign(name, values, config);
 }
 
 std::vector<Error> checkConfig(const Config& config) {
-  std::vector<Error> errors;
-  for (const ListenerConfig& listener : config.listeners) {
-    std::string text = fmt::format("{}={}", listener.protocol, toText(listener.address));
-    if (!isLoopback(listener.address) && !config.allowAnonymous) {
-      errors.push_back({ErrorKind::kInvalid,
-                        fmt::format("listener {} is open to other machines and there is no "
-                                    "authentication yet: listen on 127.0.0.1, or set "
-                                    "`allow_anonymous: true` if everybody who reaches it may read "
-                                    "and write everything",
-                                    text)});
-    }
-    for (const ListenerConfig& other : config.listeners) {
-      if (&other < &listener && listener.address.port != 0 &&
-          other.address.port == listener.address.port &&
-          other.address.host == listener.address.host) {
-        errors.push_back({ErrorKind::kInvalid,
-                          fmt::format("listener {} has the address of {}: give each its own port",
-                                      text, other.protocol)});
-      }
-    }
-  }
+  std::vector<Error> errors = checkListeners(config);
   if (config.diskLowMarkBytes < config.diskHighMarkBytes) {
     errors.push_back(
         {ErrorKind::kInvalid,

@@ -8,20 +8,25 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/model/topic.h"
+#include "core/net/tls_context.h"
 #include "core/net/transport.h"
+#include "core/net/websocket_upgrade.h"
 #include "mapping/rules.h"
 
 namespace polylog::server {
 
-/// A listener as configured: `PROTOCOL=HOST:PORT`.
+/// A listener as configured: `PROTOCOL=HOST:PORT [KEY=VALUE]...` (server/listener_config.h).
 struct ListenerConfig {
   std::string protocol;
   HostPort address;
+  /// Keys that it has a value of its own for.
+  std::vector<std::pair<std::string, std::string>> own{};
 };
 
 struct Config {
@@ -41,6 +46,11 @@ struct Config {
   int64_t maxMessageBytes = 16 << 20;
   int64_t maxConnections = 100'000;
   int64_t handshakeSeconds = 10;
+  int64_t listenerConnections = 0;  ///< 0 = without limit of their own
+  int64_t listenerConnectionRate = 0;
+  bool proxyProtocol = false;
+  TlsOptions tls;
+  WebSocketOptions webSocket;
 
   int64_t mqttMaxInflight = 1024;
   int64_t mqttReceiveMaximum = 1024;
@@ -92,12 +102,12 @@ std::vector<Error> loadConfigText(const std::string& text, const std::string& or
 
 /// One `--set KEY=VALUE`. Lists are written with commas.
 Result<> applySetting(std::string_view assignment, Config& config);
-
-/// `--listen PROTOCOL=HOST:PORT`.
-Result<ListenerConfig> parseListener(std::string_view text);
+/// The same in two parts. Returns what is wrong, if anything is.
+std::optional<std::string> setKey(std::string_view name, std::string_view text, Config& config);
 
 /// What only shows when everything is read: addresses open to others without authentication, two
-/// listeners on one port, the disk's watermarks the wrong way round.
+/// listeners on one port, certificates that can't be used, the disk's watermarks the wrong way
+/// round. Reads the certificates' files.
 std::vector<Error> checkConfig(const Config& config);
 
 }  // namespace polylog::server

@@ -10,12 +10,12 @@
 #include "server/client_commands.h"
 #include "server/config.h"
 #include "server/journal_commands.h"
+#include "server/listener_config.h"
 #include "server/serve.h"
 
 namespace {
 
 using namespace polylog;
-
 
 int report(const std::vector<Error>& errors) {
   for (const Error& error : errors) std::fprintf(stderr, "polylog: %s\n", error.text.c_str());
@@ -74,8 +74,10 @@ int main(int argc, char** argv) {
   CLI::App* serve = app.add_subcommand("serve", "Run the broker in the foreground");
   serve->add_option("--config", arguments.file, "Configuration file (YAML)");
   serve->add_option("--data", arguments.data, "Data directory (configuration key data.dir)");
-  serve->add_option("--listen", arguments.listeners,
-                    "PROTOCOL=HOST:PORT, any number of times; only these listeners open");
+  serve->add_option(
+      "--listen", arguments.listeners,
+      "PROTOCOL=HOST:PORT, or with keys of its own \"PROTOCOL=HOST:PORT KEY=VALUE ...\", "
+      "any number of times; only these listeners open");
   serve->add_option("--set", arguments.settings, "KEY=VALUE, any number of times; over the file");
   serve->callback([&] { status = runServe(arguments); });
 

@@ -24,6 +24,8 @@
 #include "mapping/amqp.h"
 #include "router/router.h"
 #include "server/admin.h"
+#include "server/listener_config.h"
+#include "server/listeners.h"
 #include "storage/log_store.h"
 
 namespace polylog::server {
@@ -32,8 +34,6 @@ namespace {
 /// How long clients may take to end what they began, and how long all of the end may take.
 constexpr int64_t kDrainMicros = 20'000'000;
 constexpr std::chrono::seconds kShutDownLimit{30};
-/// What a packet may have around its largest message (names, properties, other partitions).
-constexpr int64_t kPacketOverhead = 1 << 20;
 
 /// As many descriptors as the machine grants: one a connection and one a segment.
 void raiseDescriptorLimit() {
@@ -109,7 +109,9 @@ kafka::BrokerFacts kafkaFacts(const Config& config) {
   return facts;
 }
 
-SessionFactory sessionFactory(const std::string& protocol, const Config& config, Broker& broker) {
+/// `config`: with the listener's own values. `proven`: its clients show certificates.
+SessionFactory sessionFactory(std::string_view protocol, const Config& config, bool proven,
+                              Broker& broker) {
   if (protocol == "mqtt") {
     mqtt::MqttOptions options;
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
@@ -121,7 +123,7 @@ SessionFactory sessionFactory(const std::string& protocol, const Config& config,
   if (protocol == "amqp") {
     amqp::AmqpOptions options;
     options.version = kVersion;
-    options.remoteLogins = config.allowAnonymous;
+    options.remoteLogins = config.allowAnonymous || proven;
     options.rules = config.rules;
     return amqp::makeSessionFactory(broker, options);
   }
@@ -140,6 +142,8 @@ class Server {
   Result<> start();
   /// The `ready ...` line's text, one item a listener.
   std::string addresses() const;
+  /// Reads the files of TLS again; what can't be used leaves things as they were.
+  void reload();
   void shutDown();
 
  private:
@@ -153,7 +157,7 @@ class Server {
   std::unique_ptr<storage::LogStore> store_;
   std::unique_ptr<router::Router> router_;
   std::vector<std::thread> threads_;
-  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<OpenListener> listeners_;
   std::vector<std::unique_ptr<AdminServer>> admins_;
   std::vector<std::string> addresses_;
 };
@@ -225,17 +229,14 @@ Result<> Server::openListeners() {
       addresses_.push_back("admin=" + toText(admins_.back()->bound()));
       continue;
     }
-    ListenerOptions options;
-    options.protocol = wanted.protocol;
-    options.address = wanted.address;
-    options.limits.maxInput = static_cast<size_t>(config_.maxMessageBytes + kPacketOverhead);
-    options.limits.handshakeMicros = config_.handshakeSeconds * 1'000'000;
-    options.budget = budget;
-    auto listener = Listener::open(std::move(options), workers,
-                                   sessionFactory(wanted.protocol, config_, *router_));
-    if (!listener) return std::unexpected(listener.error());
-    listeners_.push_back(std::move(*listener));
-    addresses_.push_back(wanted.protocol + "=" + toText(listeners_.back()->bound()));
+    const Config own = configFor(wanted, config_);
+    auto opened = openListener(wanted, own,
+                               sessionFactory(listenerKind(wanted.protocol)->protocol, own,
+                                              asksForCertificates(wanted, config_), *router_),
+                               workers, budget);
+    if (!opened) return std::unexpected(opened.error());
+    addresses_.push_back(opened->name);
+    listeners_.push_back(*std::move(opened));
   }
   ready_ = true;
   return {};
@@ -245,13 +246,25 @@ std::string Server::addresses() const {
   return fmt::format("{}", fmt::join(addresses_, " "));
 }
 
+void Server::reload() {
+  for (OpenListener& each : listeners_) {
+    if (each.tls == nullptr) continue;
+    if (auto loaded = each.tls->reload(); !loaded) {
+      logError(fmt::format("listener {} goes on with the certificates that it has: {}", each.name,
+                           loaded.error().text));
+    } else {
+      logInfo(fmt::format("listener {}: certificates read again", each.name));
+    }
+  }
+}
+
 void Server::shutDown() {
   ready_ = false;
   std::vector<std::future<void>> drained;
-  for (auto& listener : listeners_) {
+  for (OpenListener& each : listeners_) {
     auto done = std::make_shared<std::promise<void>>();
     drained.push_back(done->get_future());
-    listener->stop(kDrainMicros, [done] { done->set_value(); });
+    each.listener->stop(kDrainMicros, [done] { done->set_value(); });
   }
   for (auto& each : drained) each.wait();
   for (auto& admin : admins_) admin->stop();
@@ -304,6 +317,7 @@ int serve(const Config& config) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   Server server(config);
@@ -318,9 +332,10 @@ int serve(const Config& config) {
   std::fflush(stdout);
 
   int signal = 0;
-  sigwait(&signals, &signal);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) server.reload();
   logInfo(fmt::format("stopping on {}; a second signal ends at once",
                       signal == SIGTERM ? "SIGTERM" : "SIGINT"));
+  sigdelset(&signals, SIGHUP);
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   Watchdog watchdog;
   server.shutDown();

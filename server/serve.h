@@ -10,8 +10,8 @@ inline constexpr const char* kVersion = "0.1.0";
 
 /// Runs the broker until SIGTERM or SIGINT; returns the process's exit status: 0 after a drain, 1
 /// when it can't start (the reason is on standard error). A second signal while it drains ends the
-/// process at once, as a crash would: nothing acknowledged is lost. A disk that fails to sync ends
-/// it at once with status 1.
+/// process at once, as a crash would: nothing acknowledged is lost. SIGHUP reads TLS's files again.
+/// A disk that fails to sync ends it at once with status 1.
 int serve(const Config& config);
 
 }  // namespace polylog::server
