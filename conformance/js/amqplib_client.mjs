@@ -2,12 +2,16 @@
 //   node amqplib_client.mjs publish PORT < messages.json     with confirms
 //   node amqplib_client.mjs consume PORT < {queue, count, stream} > messages.json
 //   node amqplib_client.mjs scenario PORT > observations.json
+// With POLYLOG_CA=FILE over TLS.
 // In tables octets are {"octets": BASE64}; others are as amqplib has them, so {"!": TYPE, "value": V} chooses a type.
 import { readFileSync } from "node:fs";
 import amqp from "amqplib";
 
 const [, , verb, port] = process.argv;
-const connect = () => amqp.connect(`amqp://guest:guest@127.0.0.1:${port}?heartbeat=0`);
+const ca = process.env.POLYLOG_CA;
+const connect = () => (ca
+  ? amqp.connect(`amqps://guest:guest@127.0.0.1:${port}?heartbeat=0`, { ca: [readFileSync(ca)] })
+  : amqp.connect(`amqp://guest:guest@127.0.0.1:${port}?heartbeat=0`));
 // Whole before we exit, also into a pipe that is full for a while.
 const print = (value) => new Promise((resolve) => process.stdout.write(JSON.stringify(value), resolve));
 const input = () => JSON.parse(readFileSync(0));

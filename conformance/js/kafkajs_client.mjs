@@ -1,12 +1,15 @@
 // kafkajs behind a command line: records go in and come out as JSON, octets in base64.
 //   node kafkajs_client.mjs produce HOST:PORT TOPIC COMPRESSION < messages.json
 //   node kafkajs_client.mjs consume HOST:PORT TOPIC COUNT > messages.json
+// With POLYLOG_CA=FILE over TLS.
 import { readFileSync } from "node:fs";
 import kafkajs from "kafkajs";
 
 const { Kafka, CompressionTypes, logLevel } = kafkajs;
 const [, , verb, address, topic, argument] = process.argv;
-const kafka = new Kafka({ clientId: "conformance", brokers: [address], logLevel: logLevel.ERROR });
+const ca = process.env.POLYLOG_CA;
+const kafka = new Kafka({ clientId: "conformance", brokers: [address], logLevel: logLevel.ERROR,
+                          ...(ca ? { ssl: { ca: [readFileSync(ca)] } } : {}) });
 const plain = (coded) => (coded === null ? null : Buffer.from(coded, "base64"));
 const coded = (value) => (value === null || value === undefined ? null : Buffer.from(value).toString("base64"));
 

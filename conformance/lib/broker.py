@@ -16,16 +16,20 @@ BINARY = os.environ.get("POLYLOG", os.path.join(ROOT, "build", "release", "polyl
 class Broker:
     """One broker on free ports of the loopback address, with a data directory of its own.
 
-    The ports stay the same over restarts, as a client expects of an address.
+    The ports stay the same over restarts, as a client expects of an address. `listeners` has more
+    protocols, and keys of their own: {"mqtts": "tls.min_version=1.3"}; `unix` has Unix-domain
+    sockets: ["mqtt=unix:/its/path"].
     """
 
     PROTOCOLS = ("mqtt", "kafka", "amqp", "admin")
 
-    def __init__(self, settings=(), data=None):
+    def __init__(self, settings=(), data=None, listeners=None, unix=()):
         self.settings = list(settings)
+        self.own = dict(listeners or {})
+        self.unix = list(unix)
         self.data = data or tempfile.mkdtemp(prefix="polylog-conformance-")
         self.log_path = self.data.rstrip("/") + ".log"
-        self.ports = {protocol: 0 for protocol in self.PROTOCOLS}
+        self.ports = {protocol: 0 for protocol in (*self.PROTOCOLS, *self.own)}
         self.process = None
 
     def __enter__(self):
@@ -42,13 +46,16 @@ class Broker:
     def start(self, timeout=30):
         command = [BINARY, "serve", "--data", self.data]
         for protocol, port in self.ports.items():
-            command += ["--listen", f"{protocol}=127.0.0.1:{port}"]
+            own = self.own.get(protocol, "")
+            command += ["--listen", f"{protocol}=127.0.0.1:{port} {own}".strip()]
+        for text in self.unix:
+            command += ["--listen", text]
         for setting in self.settings:
             command += ["--set", setting]
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         log.close()
-        line = self._ready_line(timeout)
+        line = self.ready = self._ready_line(timeout)
         for protocol, port in re.findall(r"(\w+)=\S+:(\d+)", line):
             self.ports[protocol] = int(port)
         return self

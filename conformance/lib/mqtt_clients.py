@@ -68,10 +68,13 @@ class PahoClient:
     """paho with the waiting done: connect, publish and subscribe return when acknowledged."""
 
     def __init__(self, broker, client_id, version=paho.MQTTv5, clean=True, expiry=None, will=None,
-                 keepalive=60, on_message=None, receive_maximum=None, manual_start=False):
+                 keepalive=60, on_message=None, receive_maximum=None, manual_start=False,
+                 port=None, transport="tcp", prepare=None):
         self.version = version
         options = {} if version == paho.MQTTv5 else {"clean_session": clean}
-        self.client = paho.Client(client_id, protocol=version, **options)
+        self.client = paho.Client(client_id, protocol=version, transport=transport, **options)
+        if prepare:
+            prepare(self.client)
         self.client.max_inflight_messages_set(1000)
         self.seen = []
         self.lock = threading.Condition()
@@ -95,7 +98,7 @@ class PahoClient:
             if receive_maximum is not None:
                 properties.ReceiveMaximum = receive_maximum
             arguments.update(clean_start=clean, properties=properties)
-        self.client.connect("127.0.0.1", broker.mqtt, **arguments)
+        self.client.connect("127.0.0.1", port or broker.mqtt, **arguments)
         if not manual_start:
             self.client.loop_start()
             self._wait(lambda: self.connack is not None, "CONNACK")
