@@ -1,7 +1,7 @@
 // Transactions: who has which transactional id, what the transaction under way covers, and its end.
 // An end is one journal entry: a marker in every partition, the groups' offsets, and the
 // transaction's state take effect together or not at all, so there is nothing in between to go on
-// with after a crash. docs/decisions/0007-transactions.md.
+// with after a crash. docs/decisions/0011-transactions.md.
 //
 // Any worker. Each transaction has a lock, held over append(): what is produced and what ends the
 // transaction are in the journal in the order in which they were let through. One change of a

@@ -1,7 +1,6 @@
 // The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
-// /api/queues, /api/exchanges, and records by HTTP for the `produce` and `consume` verbs. Each
-// handler turns a Call into Broker calls and the Broker's answers into JSON. A worker's thread
-// only.
+// /api/queues, /api/exchanges, and records by HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker calls and the
+// Broker's answers into JSON. A worker's thread only.
 #pragma once
 
 #include <cstddef>

@@ -25,9 +25,7 @@ const char* nameOf(ExchangeType type) {
   return "?";
 }
 
-const char* nameOf(QueueKind kind) {
-  return kind == QueueKind::kStream ? "stream" : "classic";
-}
+const char* nameOf(QueueKind kind) { return kind == QueueKind::kStream ? "stream" : "classic"; }
 
 Error notFound(const char* what, const std::string& name) {
   return {
@@ -157,8 +155,8 @@ void Api::createQueue(Call call) {
       std::move(spec), [reply = std::move(call.reply), name](Result<QueueDeclared> made) mutable {
         if (!made) return reply.error(made.error());
         if (!made->created) {
-          return reply.error(
-              {ErrorKind::kAlreadyExists, fmt::format("there is a queue `{}` already", name)});
+          return reply.error({ErrorKind::kAlreadyExists,
+                              fmt::format("there is a queue `{}` already", name)});
         }
         reply.json(201, "{}");
       });
@@ -197,16 +195,15 @@ void Api::createExchange(Call call) {
   spec.durable = true;
   if (auto ok = checkName(spec.name); !ok) return call.reply.error(ok.error());
   std::string type = parameter(call, "type", "direct");
-  auto known =
-      std::ranges::find(kTypes, type, [](const TypeName& one) { return std::string(one.name); });
+  auto known = std::ranges::find(kTypes, type, [](const TypeName& one) { return std::string(one.name); });
   if (known == std::end(kTypes)) {
     return call.reply.error(
         {ErrorKind::kInvalid, "an exchange's type is direct, fanout, topic or headers"});
   }
   spec.type = known->type;
   if (queues().findExchange(spec.name)) {
-    return call.reply.error(
-        {ErrorKind::kAlreadyExists, fmt::format("there is an exchange `{}` already", spec.name)});
+    return call.reply.error({ErrorKind::kAlreadyExists,
+                             fmt::format("there is an exchange `{}` already", spec.name)});
   }
   queues().declareExchange(std::move(spec),
                            [reply = std::move(call.reply)](Result<ExchangeSpec> made) mutable {
