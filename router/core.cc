@@ -9,6 +9,7 @@
 
 #include "core/base/log.h"
 #include "core/model/topic.h"
+#include "router/access_store.h"
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
@@ -17,6 +18,7 @@
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
 #include "router/live_fanout.h"
+#include "router/login_service.h"
 #include "router/publisher.h"
 #include "router/queue_registry.h"
 #include "router/retained_store.h"
@@ -30,8 +32,8 @@ namespace {
 
 constexpr Protocol kProtocols[] = {Protocol::kInternal, Protocol::kMqtt, Protocol::kKafka,
                                    Protocol::kAmqp, Protocol::kRocketMq};
-constexpr const char* kDropReasons[] = {"inbox_full", "queue_full", "worker_behind",
-                                        "damaged",    "gone",       "not_stored"};
+constexpr const char* kDropReasons[] = {"inbox_full", "queue_full", "worker_behind", "damaged",
+                                        "gone",       "not_stored", "denied"};
 
 }  // namespace
 

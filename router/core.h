@@ -21,6 +21,7 @@
 
 namespace polylog::router {
 
+class AccessStore;
 class AddressTags;
 class Catalogue;
 class ExchangeTable;
@@ -28,6 +29,7 @@ class FeedRouter;
 class GroupCoordinator;
 class IdAllocator;
 class LiveFanout;
+class LoginService;
 class Publisher;
 class QueueRegistry;
 class RetainedStore;
@@ -80,6 +82,7 @@ enum class DropReason : uint8_t {
   kDamaged,
   kGone,       ///< its segment went before a slow subscriber took it
   kNotStored,  ///< an at-most-once publish that the journal refused
+  kDenied,     ///< the subscriber may not read it (any more)
 };
 
 struct RouterMetrics {
@@ -99,7 +102,7 @@ struct RouterMetrics {
 
  private:
   std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
-  std::array<Metric*, 6> dropped_;
+  std::array<Metric*, 7> dropped_;
 };
 
 struct Core {
@@ -134,6 +137,8 @@ struct Core {
   std::atomic<uint64_t> writeFailures{0};
   std::atomic<bool> stopping{false};
 
+  std::unique_ptr<AccessStore> access;
+  std::unique_ptr<LoginService> logins;
   std::unique_ptr<IdAllocator> ids;
   std::unique_ptr<Catalogue> catalogue;
   std::unique_ptr<SubscriptionTrie> trie;

@@ -135,7 +135,7 @@ bool Publisher::prepareStream(Call& call, size_t index, const std::string& strea
   out.in = &in;
   out.result = call.firstResult + index;
   out.guarantee = effectiveGuarantee(in.record.guarantee);
-  Resource resource{ResourceKind::kTopic, stream};
+  Resource resource{ResourceKind::kTopic, stream, Address{stream, in.streamKey}};
   if (!core_.authorizer.permits(call.principal, Operation::kWrite, resource)) {
     return refuse(call, out, notPermitted(resource));
   }
@@ -153,6 +153,19 @@ bool Publisher::prepareStream(Call& call, size_t index, const std::string& strea
   return fitsLimit(call, out, core_.options.maxMessageBytes);
 }
 
+/// The user's rules may keep it elsewhere than under its name: it takes the right to write both.
+std::optional<Resource> Publisher::whereDenied(const Call& call, const Publish& in) const {
+  auto denied = [&](const Resource& resource) {
+    return !core_.authorizer.permits(call.principal, Operation::kWrite, resource);
+  };
+  Resource named{ResourceKind::kTopic, in.address.topic, in.address};
+  if (denied(named)) return named;
+  if (in.ephemeral || in.topic == in.address.topic) return std::nullopt;
+  Resource stored{ResourceKind::kTopic, in.topic, Address{in.topic, in.record.key}};
+  if (denied(stored)) return stored;
+  return std::nullopt;
+}
+
 bool Publisher::prepareOne(Call& call, size_t index, Prepared& out) {
   const Publish& in = call.records[index];
   Scratch& scratch = call.scratch;
@@ -162,10 +175,7 @@ bool Publisher::prepareOne(Call& call, size_t index, Prepared& out) {
   out.address = in.address;
   out.key = in.record.key;
   out.stored = !in.ephemeral;
-  Resource resource{ResourceKind::kTopic, in.topic};
-  if (!core_.authorizer.permits(call.principal, Operation::kWrite, resource)) {
-    return refuse(call, out, notPermitted(resource));
-  }
+  if (auto denied = whereDenied(call, in)) return refuse(call, out, notPermitted(*denied));
   if (in.address.topic.starts_with('$')) {
     return refuse(call, out,
                   {ErrorKind::kInvalid, "names that begin with '$' are the broker's own"});

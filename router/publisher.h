@@ -47,6 +47,7 @@ class Publisher {
   bool prepareStream(Call& call, size_t index, const std::string& stream, Prepared& out);
   static bool leadsToQueues(const Prepared& prepared);
   void settlePrepared(Call& call, Prepared& prepared);
+  std::optional<Resource> whereDenied(const Call& call, const Publish& in) const;
   bool refuse(Call& call, const Prepared& prepared, Error error);
   bool fitsLimit(Call& call, const Prepared& prepared, int64_t limit);
   void gather(Call& call);

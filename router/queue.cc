@@ -145,18 +145,29 @@ void Queue::end() {
   ended_ = true;
   unwatch();
   retry_ = nullptr;
-  for (const ConsumerRef& consumer : std::exchange(consumers_, {})) {
-    consumer->gone = true;
-    core_.onWorker(consumer->worker, [consumer] {
-      if (QueueListener* listener = std::exchange(consumer->listener, nullptr)) {
-        listener->onCancelled();
-      }
-    });
-  }
+  for (const ConsumerRef& consumer : std::exchange(consumers_, {})) cancel(consumer);
   ready_.clear();
   returned_.clear();
   again_.clear();
   consumerCount_ = 0;
+}
+
+/// The right may have been taken away since it began.
+bool Queue::mayRead(const Consumer& consumer) const {
+  if (consumer.reader == nullptr) return true;
+  return core_.authorizer.permits(consumer.reader, Operation::kRead,
+                                  {ResourceKind::kQueue, spec_.name});
+}
+
+void Queue::cancel(const ConsumerRef& consumer) {
+  std::erase(consumers_, consumer);
+  consumerCount_ = static_cast<int64_t>(consumers_.size());
+  consumer->gone = true;
+  core_.onWorker(consumer->worker, [consumer] {
+    if (QueueListener* listener = std::exchange(consumer->listener, nullptr)) {
+      listener->onCancelled();
+    }
+  });
 }
 
 void Queue::appendDeletion(std::vector<storage::StateChange>& state) const {
@@ -186,6 +197,10 @@ void Queue::pump() {
     if (!findNext(next)) break;
     ConsumerRef consumer = std::move(ready_.front());
     ready_.pop_front();
+    if (!mayRead(*consumer)) {
+      cancel(consumer);
+      continue;
+    }
     auto octets = static_cast<int64_t>(next.reader->bytes());
     if (!consumer->tryTake(octets)) {
       // Asked once more, since room may have been made before the flag could be seen.

@@ -54,6 +54,7 @@ struct Consumer {
   const DeliveryWindowRef channelWindow;
   const DeliveryFlightRef connectionFlight;
   const std::function<void()> returned;
+  PrincipalRef reader;  ///< whose right to read is asked at each delivery; null: nobody's
 
   // Both workers'.
   DeliveryFlight flight{512, 1 << 20};
@@ -122,6 +123,8 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
     PartitionReader* reader = nullptr;
   };
 
+  bool mayRead(const Consumer& consumer) const;
+  void cancel(const ConsumerRef& consumer);
   void pumpSoon();
   void pump();
   bool findNext(Next& next);

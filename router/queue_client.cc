@@ -176,7 +176,11 @@ class QueueClientImpl final : public QueueClient {
 
   Result<RouteRef> route(const std::string& exchange, const std::string& routingKey,
                          const RoutingHeaders* headers) override {
-    if (auto ok = permits(Operation::kWrite, ResourceKind::kExchange, exchange); !ok) {
+    // The topic that amq.topic leads to is judged when the record is published to it.
+    bool own = exchange == kTopicsExchange;
+    auto kind = exchange.empty() ? ResourceKind::kQueue : ResourceKind::kExchange;
+    const std::string& name = exchange.empty() ? routingKey : exchange;
+    if (auto ok = own ? Result<>() : permits(Operation::kWrite, kind, name); !ok) {
       return std::unexpected(ok.error());
     }
     Result<RouteImplRef> found = core_.exchanges->route(worker_, exchange, routingKey, headers);
@@ -215,8 +219,16 @@ class QueueClientImpl final : public QueueClient {
   Result<> reachable(const BindingSpec& binding) const {
     auto kind = binding.toExchange ? ResourceKind::kExchange : ResourceKind::kQueue;
     if (auto ok = permits(Operation::kWrite, kind, binding.destination); !ok) return ok;
-    if (auto ok = permits(Operation::kRead, ResourceKind::kExchange, binding.source); !ok)
+    if (binding.source == kTopicsExchange) {
+      // What a queue has taken in is not told apart again: all that it may get must be allowed.
+      auto filter = core_.options.filterOf ? core_.options.filterOf(binding.routingKey)
+                                           : Result<TopicFilter>(TopicFilter{});
+      if (filter && !core_.authorizer.permitsAll(principal_, *filter)) {
+        return std::unexpected(notPermitted({ResourceKind::kTopic, binding.routingKey}));
+      }
+    } else if (auto ok = permits(Operation::kRead, ResourceKind::kExchange, binding.source); !ok) {
       return ok;
+    }
     if (binding.toExchange) return {};
     if (auto queue = mine(binding.destination); !queue) return std::unexpected(queue.error());
     return {};
@@ -379,6 +391,7 @@ void QueueClientImpl::consume(ConsumeOptions options, QueueListener* listener,
   }
   std::shared_ptr<Queue> queue = std::move(*found);
   auto consumer = std::make_shared<Consumer>(worker_, listener, options);
+  consumer->reader = principal_;
   auto told =
       std::make_shared<Done<Result<std::unique_ptr<QueueConsumer>>>>(guarded(std::move(done)));
   auto alive = std::weak_ptr<bool>(alive_);
@@ -402,10 +415,10 @@ void QueueClientImpl::consumeStream(Stream stream, ConsumeOptions options, Queue
                                      std::move(stream.partitions), options, listener);
   if (!opened) return refuse(std::move(done), opened.error());
   auto handle = std::make_unique<StreamReader>(*opened);
-  worker_.later([done = guarded(std::move(done)), stream = std::move(*opened),
+  worker_.later([done = guarded(std::move(done)), stream = std::move(*opened), who = principal_,
                  handle = std::move(handle)]() mutable {
     done(std::unique_ptr<QueueConsumer>(std::move(handle)));
-    stream->start();
+    stream->start(who);
   });
 }
 

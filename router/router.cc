@@ -3,6 +3,7 @@
 #include <atomic>
 #include <utility>
 
+#include "router/access_store.h"
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
@@ -14,6 +15,7 @@
 #include "router/live_fanout.h"
 #include "router/liveness.h"
 #include "router/log_access.h"
+#include "router/login_service.h"
 #include "router/publisher.h"
 #include "router/queue_client.h"
 #include "router/queue_registry.h"
@@ -51,6 +53,9 @@ class RouterImpl final : public Router {
   RouterImpl(storage::LogStore& store, std::span<Dispatcher* const> workers, Clock& clock,
              Random& random, RouterOptions options)
       : core_(store, workers, clock, random, std::move(options)), logs_(core_) {
+    auto access = std::make_unique<AccessStore>(core_);
+    core_.logins = std::make_unique<LoginService>(core_, *access);
+    core_.access = std::move(access);
     core_.ids = std::make_unique<IdAllocator>(core_);
     core_.catalogue = std::make_unique<Catalogue>(core_);
     core_.trie = std::make_unique<SubscriptionTrie>();
@@ -71,11 +76,16 @@ class RouterImpl final : public Router {
       deleteTopic(principal, name, std::move(done));
     };
   }
-  ~RouterImpl() override { core_.stopping.store(true); }
+  ~RouterImpl() override {
+    core_.stopping.store(true);
+    core_.logins->stop();
+  }
 
   Result<> load();
   void start() override;
   void stop(std::move_only_function<void()> stopped) override;
+  Authenticator& authenticator() override { return *core_.logins; }
+  AccessControl& access() override { return *core_.access; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -202,11 +212,14 @@ class RouterImpl final : public Router {
     core_.sessions->open(principal, std::move(options), listener, std::move(done));
   }
   void listSessions(const PrincipalRef& principal, Done<std::vector<SessionInfo>> done) override {
-    if (!core_.authorizer.permits(principal, Operation::kDescribe, {ResourceKind::kSession, {}})) {
-      core_.here().later([done = std::move(done)]() mutable { done({}); });
-      return;
-    }
-    core_.sessions->list(std::move(done));
+    auto seen = [this, principal, done = std::move(done)](std::vector<SessionInfo> all) mutable {
+      std::erase_if(all, [&](const SessionInfo& session) {
+        Resource resource{ResourceKind::kSession, session.clientId};
+        return !core_.authorizer.permits(principal, Operation::kDescribe, resource);
+      });
+      done(std::move(all));
+    };
+    core_.sessions->list(std::move(seen));
   }
   void deleteSession(const PrincipalRef& principal, const std::string& clientId,
                      Done<Result<>> done) override {
@@ -263,8 +276,14 @@ class RouterImpl final : public Router {
   }
   void listGroups(const PrincipalRef& principal,
                   Done<std::vector<GroupDescription>> done) override {
-    if (!groupPermits(principal, Operation::kDescribe, {})) return answerLater(std::move(done), {});
-    core_.groups->list(std::move(done));
+    auto seen = [this, principal,
+                 done = std::move(done)](std::vector<GroupDescription> all) mutable {
+      std::erase_if(all, [&](const GroupDescription& group) {
+        return !groupPermits(principal, Operation::kDescribe, group.group);
+      });
+      done(std::move(all));
+    };
+    core_.groups->list(std::move(seen));
   }
   void describeGroup(const PrincipalRef& principal, std::string group,
                      Done<Result<GroupDescription>> done) override {
@@ -289,8 +308,10 @@ class RouterImpl final : public Router {
   // ---- producers
   void initProducer(const PrincipalRef& principal, std::optional<ProducerIdentity> current,
                     Done<Result<ProducerIdentity>> done) override {
-    Resource resource{ResourceKind::kCluster, {}};
-    if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) {
+    // As Kafka has it: who may write somewhere may have an id to write with.
+    Resource resource{ResourceKind::kCluster, kClusterName};
+    if (!core_.authorizer.permitsSomewhere(principal, Operation::kWrite, ResourceKind::kTopic) &&
+        !core_.authorizer.permits(principal, Operation::kIdempotentWrite, resource)) {
       return refuse(std::move(done), notPermitted(resource));
     }
     logs_.initProducer(current, std::move(done));
@@ -417,6 +438,7 @@ Result<> RouterImpl::load() {
     epoch = static_cast<int32_t>(*number) + 1;
   }
   leaderEpoch_ = LeaderEpoch(epoch);
+  if (auto ok = core_.access->load(); !ok) return ok;
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;
@@ -453,6 +475,7 @@ void RouterImpl::start() {
 
 void RouterImpl::stop(std::move_only_function<void()> stopped) {
   core_.stopping.store(true);
+  core_.logins->stop();
   struct Gather {
     std::atomic<size_t> left;
     std::move_only_function<void()> stopped;

@@ -18,6 +18,7 @@
 //   2. ExchangeTable's lock                             (held over append())
 //   3. IdAllocator's lock, RetainedStore's lock         (held over append())
 //   4. the log store's own
+//   Not held with any of the others, nor over append(): AccessStore's, LoginService's, Authorizer's
 //   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
 //   map,
 //      FeedRouter's queue
@@ -28,9 +29,14 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "core/base/clock.h"
+#include "core/base/scram.h"
 #include "core/event/dispatcher.h"
+#include "core/model/access.h"
+#include "core/model/authentication.h"
 #include "core/model/broker.h"
 #include "storage/log_store.h"
 
@@ -78,15 +84,15 @@ struct RouterOptions {
   int64_t initialRebalanceMillis = 200;
   int32_t minSessionTimeoutMillis = 1;
   int32_t maxSessionTimeoutMillis = 1'800'000;
-  size_t maxGroups = 100'000;      ///< a worker
+  size_t maxGroups = 100'000;  ///< a worker
   size_t maxGroupMembers = 10'000;
   size_t maxOffsetMetadataBytes = 4096;
   /// An empty group and its offsets are forgotten after this.
   int64_t offsetsRetentionMillis = 604'800'000;
 
-  /// The address under which a record of another protocol, stored under (topic, key), is matched and
-  /// delivered, where the user's rules say so (mapping's Rules::addressOf). May be null: (topic, key)
-  /// itself. Called on any worker; views into the input or `scratch`.
+  /// The address under which a record of another protocol, stored under (topic, key), is matched
+  /// and delivered, where the user's rules say so (mapping's Rules::addressOf). May be null:
+  /// (topic, key) itself. Called on any worker; views into the input or `scratch`.
   std::function<Address(BytesView topic, const std::optional<BytesView>& key, std::string& scratch)>
       addressOf;
 
@@ -104,6 +110,20 @@ struct RouterOptions {
   std::function<Result<TopicFilter>(BytesView bindingKey)> filterOf;
   std::function<bool(const Address& address, std::string& out)> routingKeyOf;
 
+  // ---- users and rules
+  struct AccessOptions {
+    bool denyByDefault = false;           ///< what no rule is about
+    std::vector<std::string> superusers;  ///< whom no rule binds
+    size_t maxUsers = 100'000;
+    size_t maxRules = 20'000;
+    /// Of new passwords. RFC 7677's least: each login of a user costs the broker as much once a
+    /// run.
+    uint32_t iterations = scram::kMinIterations;
+    /// That check passwords, made when first needed. 0 = the workers' own, for tests.
+    size_t threads = 0;
+  };
+  AccessOptions access;
+
   static TopicConfig retention(int64_t millis, int64_t bytes) {
     TopicConfig config;
     config.retentionMs = millis;
@@ -119,6 +139,8 @@ class Router : public Broker {
   /// Journals what was kept back (acknowledgements, the routed position) and cancels every timer.
   /// `stopped` runs on a worker's thread when all workers are through.
   virtual void stop(std::move_only_function<void()> stopped) = 0;
+  virtual Authenticator& authenticator() = 0;
+  virtual AccessControl& access() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

@@ -331,7 +331,44 @@ void Session::notify() {
   core_.sessions->notify(shared_from_this());
 }
 
+/// Rules may have changed since a record was matched or stored: each is judged as it leaves. What
+/// is denied counts as acknowledged.
+size_t Session::withoutDenied(size_t from, std::vector<Delivery>& out) {
+  auto denied = [this](const Delivery& delivery) {
+    const Address& address = delivery.record->address;
+    Resource resource{ResourceKind::kTopic, address.topic, address};
+    if (core_.authorizer.permits(live_->principal, Operation::kRead, resource)) return false;
+    if (delivery.id >= 0) acknowledge(delivery.id);
+    return true;
+  };
+  auto begin = out.begin() + static_cast<std::ptrdiff_t>(from);
+  auto kept = std::remove_if(begin, out.end(), denied);
+  auto count = static_cast<size_t>(out.end() - kept);
+  out.erase(kept, out.end());
+  if (count > 0) core_.metrics.dropped(DropReason::kDenied).add(static_cast<int64_t>(count));
+  return count;
+}
+
 size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
+  size_t before = out.size();
+  size_t taken = takeSome(max, idLimit, out);
+  bool judged = core_.authorizer.restricts() || live_->principal->isRevoked();
+  if (judged && taken > 0 && withoutDenied(before, out) > 0 && taken == max) {
+    // There may be more, which the client would ask for only if it had got as many as it wanted.
+    live_->hungry = true;
+    notify();
+  }
+  taken = out.size() - before;
+  int64_t bytes = 0;
+  for (size_t i = before; i < out.size(); ++i) {
+    bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
+  }
+  core_.metrics.recordsOut(live_->principal->protocol).add(static_cast<int64_t>(taken));
+  core_.metrics.bytesOut(live_->principal->protocol).add(bytes);
+  return taken;
+}
+
+size_t Session::takeSome(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
   size_t before = out.size();
   // They take turns, so that neither starves the other.
   live_->plainFirst = !live_->plainFirst;
@@ -346,12 +383,6 @@ size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
     aside_.write().walkPaused = false;
     goOnRetained();
   }
-  int64_t bytes = 0;
-  for (size_t i = before; i < out.size(); ++i) {
-    bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
-  }
-  core_.metrics.recordsOut(live_->principal->protocol).add(static_cast<int64_t>(taken));
-  core_.metrics.bytesOut(live_->principal->protocol).add(bytes);
   return taken;
 }
 

@@ -85,6 +85,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   void connectionReplaced(bool resumes);
   SessionInfo describe() const;
   uint32_t expirySeconds() const { return expirySeconds_; }
+  /// Whose it is; empty = anybody's.
+  const std::string& user() const { return user_; }
   /// At its resumption: what is to be durable before the client hears of it. A failure is followed
   /// by resumeFailed() with what state() was before.
   void resumeWith(uint32_t expirySeconds, std::string user, storage::AppendRequest& request);
@@ -199,6 +201,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   void appendPiece(const std::shared_ptr<RetainedPiece>& piece);
   Result<LiveItem> openRetained(const RetainedWalk& walk, BytesView text,
                                 const SharedBytes& value) const;
+  size_t takeSome(size_t max, int64_t idLimit, std::vector<Delivery>& out);
+  size_t withoutDenied(size_t from, std::vector<Delivery>& out);
   LiveQueue& queueFor(DeliveryGuarantee guarantee);
   bool hasRoomFor(const LiveItem& item);
   void drop(SubscriptionTrie::Place place);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "router/access_store.h"
 #include "router/id_allocator.h"
 #include "router/state_codec.h"
 
@@ -192,7 +193,17 @@ void SessionRegistry::handOver(SessionRef existing, OpeningRef opening) {
     case Session::Phase::kAttached:
     case Session::Phase::kDetached: break;
   }
-  bool resumes = !opening->options.cleanStart && existing->resumable(core_.clock.monotonicMicros());
+  const std::string& owner = existing->user();
+  const bool others = !owner.empty() && owner != opening->principal->user;
+  if (others && core_.access->user(owner) != nullptr) {
+    // What waits in it is that user's, and so is its connection.
+    return opening->worker->post([opening] {
+      opening->done(std::unexpected(
+          notPermitted({ResourceKind::kSession, opening->options.clientId})));
+    });
+  }
+  bool resumes = !opening->options.cleanStart && !others &&
+                 existing->resumable(core_.clock.monotonicMicros());
   SubscriberListener* old = existing->listener();
   existing->dropAttachment();
   existing->connectionReplaced(resumes);

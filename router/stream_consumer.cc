@@ -126,8 +126,20 @@ void StreamConsumer::pumpSoon() {
   });
 }
 
+/// The right to read may have been taken away since it began.
+bool StreamConsumer::cutOff() {
+  Resource resource{ResourceKind::kTopic, topic_->name};
+  if (core_.authorizer.permits(reader_, Operation::kRead, resource)) return false;
+  stopReading();
+  worker_.later([self = shared_from_this()] {
+    auto* listener = std::exchange(self->consumer_.listener, nullptr);
+    if (listener != nullptr) listener->onCancelled();
+  });
+  return true;
+}
+
 void StreamConsumer::pump() {
-  if (over_) return;
+  if (over_ || cutOff()) return;
   std::vector<QueueDelivery> batch;
   bool blocked = false;
   size_t idle = 0;

@@ -29,7 +29,10 @@ class StreamConsumer final : public QueueRef, public std::enable_shared_from_thi
   ~StreamConsumer() override;
 
   /// Deliveries come from here on.
-  void start() { pumpSoon(); }
+  void start(PrincipalRef reader) {
+    reader_ = std::move(reader);
+    pumpSoon();
+  }
   void settle(std::span<const Settlement> settlements) override;
   void sent(int64_t count, int64_t octets);
   void resume();
@@ -50,9 +53,12 @@ class StreamConsumer final : public QueueRef, public std::enable_shared_from_thi
   bool advance(size_t at, std::vector<QueueDelivery>& out, bool& blocked);
   void watch(size_t at);
 
+  bool cutOff();
+
   Core& core_;
   Worker& worker_;
   TopicRef topic_;
+  PrincipalRef reader_;
   std::vector<Source> sources_;
   size_t turn_ = 0;
   Consumer consumer_;

@@ -75,11 +75,12 @@ void Session::subscribe(std::vector<Subscription> subscriptions,
 
 Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, SubscribeCall& call) {
   Resource resource{ResourceKind::kTopic, subscription.text};
-  if (!core_.authorizer.permits(live_->principal, Operation::kRead, resource)) {
-    return std::unexpected(notPermitted(resource));
-  }
   if (subscription.filter.levels.empty()) {
     return fail(ErrorKind::kInvalid, "a topic filter without levels");
+  }
+  // What it matches is judged again at delivery, record by record.
+  if (!core_.authorizer.permitsSome(live_->principal, subscription.filter)) {
+    return std::unexpected(notPermitted(resource));
   }
   SubscriptionTrie::Place* there = subscriptions_.find(subscription.text);
   bool isNew = there == nullptr;

@@ -13,6 +13,8 @@
 #include <future>
 
 #include "core/event/event_dispatcher.h"
+#include "core/model/access.h"
+#include "core/model/authentication.h"
 #include "core/model/broker.h"
 #include "core/net/address.h"
 #include "server/api.h"
@@ -71,10 +73,37 @@ const char* methodName(evhttp_cmd_type type) {
   }
 }
 
+std::string peerOf(evhttp_request* request) {
+  char* host = nullptr;
+  ev_uint16_t port = 0;
+  evhttp_connection* connection = evhttp_request_get_connection(request);
+  if (connection == nullptr) return {};
+  evhttp_connection_get_peer(connection, &host, &port);
+  if (host == nullptr) return {};
+  // An IPv4 client of an IPv6 socket.
+  BytesView name = host;
+  if (name.starts_with("::ffff:") && name.find('.') != BytesView::npos) name.remove_prefix(7);
+  return toText(HostPort{std::string(name), port});
+}
+
+/// RFC 7617. Nothing unless it is that.
+std::optional<Credentials> basicCredentials(std::string_view header) {
+  constexpr std::string_view kBasic = "Basic ";
+  if (header.size() > kMaxHeaders || !header.starts_with(kBasic)) return std::nullopt;
+  auto text = fromBase64(header.substr(kBasic.size()));
+  size_t colon = text ? text->find(':') : std::string::npos;
+  if (colon == std::string::npos || colon == 0) return std::nullopt;
+  return Credentials{text->substr(0, colon), text->substr(colon + 1), false};
+}
+
 class HttpAdminServer final : public AdminServer {
  public:
-  HttpAdminServer(EventDispatcher& worker, Broker& broker, std::function<bool()> ready)
-      : worker_(worker), ready_(std::move(ready)), api_(broker, worker) {}
+  HttpAdminServer(EventDispatcher& worker, Broker& broker, std::function<bool()> ready,
+                  AdminSecurity security)
+      : worker_(worker),
+        ready_(std::move(ready)),
+        security_(security),
+        api_(broker, security.access, worker) {}
 
   ~HttpAdminServer() override {
     if (http_ != nullptr) evhttp_free(http_);
@@ -89,9 +118,13 @@ class HttpAdminServer final : public AdminServer {
     static_cast<HttpAdminServer*>(self)->handle(request);
   }
   void handle(evhttp_request* request);
+  void admit(const std::string& peer, const char* authorization, Call call);
+  void answer(Call call);
+  void challenge(Reply reply);
 
   EventDispatcher& worker_;
   std::function<bool()> ready_;
+  const AdminSecurity security_;
   Api api_;
   evhttp* http_ = nullptr;
   HostPort bound_;
@@ -149,8 +182,6 @@ void HttpAdminServer::handle(evhttp_request* request) {
   if (open_.use_count() > kMaxOpenRequests) {
     return reply.error({ErrorKind::kBusy, "too many requests at once; try again later"});
   }
-  if (route == "/metrics") return api_.metrics(std::move(reply));
-
   Call call{
       std::move(reply), methodName(evhttp_request_get_command(request)), segments(route), {}, {}};
   if (const char* query = evhttp_uri_get_query(uri)) {
@@ -165,13 +196,60 @@ void HttpAdminServer::handle(evhttp_request* request) {
   evbuffer* input = evhttp_request_get_input_buffer(request);
   call.body.resize(evbuffer_get_length(input));
   evbuffer_copyout(input, call.body.data(), call.body.size());
+  const char* authorization =
+      evhttp_find_header(evhttp_request_get_input_headers(request), "Authorization");
+  admit(peerOf(request), authorization, std::move(call));
+}
+
+void HttpAdminServer::answer(Call call) {
+  if (call.path.size() == 1 && call.path[0] == "metrics") {
+    return api_.metrics(std::move(call.reply));
+  }
   api_.handle(std::move(call));
+}
+
+void HttpAdminServer::challenge(Reply reply) {
+  reply.challenge();
+  reply.error({ErrorKind::kUnauthorized,
+               "log in as a user with rights on the cluster (POLYLOG_USER and POLYLOG_PASSWORD for "
+               "the command line; docs/security.md)"});
+}
+
+void HttpAdminServer::admit(const std::string& peer, const char* authorization, Call call) {
+  if (security_.authenticator == nullptr) return answer(std::move(call));
+  auto address = parseHostPort(peer);
+  const bool here = address && isLoopback(*address);
+  const bool metrics = call.path.size() == 1 && call.path[0] == "metrics";
+  // Whoever is on this machine makes the first user.
+  if (here && (metrics || !security_.access->anyUsers())) return answer(std::move(call));
+  auto credentials = basicCredentials(authorization == nullptr ? "" : authorization);
+  if (!credentials && !security_.allowAnonymous) return challenge(std::move(call.reply));
+  const LoginPoint point{Protocol::kInternal, peer, security_.allowAnonymous};
+  security_.authenticator->admit(
+      point, credentials.value_or(Credentials{}),
+      [this, open = open_, peer, call = std::move(call)](Result<LoginRef> login) mutable {
+        if (!*open) return;
+        if (!login) return challenge(std::move(call.reply));
+        auto principal = std::make_shared<Principal>(
+            Principal{(*login)->user(), "admin", peer, Protocol::kInternal});
+        auto needed = call.method == "GET" ? Operation::kDescribe : Operation::kAlter;
+        if (security_.access->permits(principal, needed, ResourceKind::kCluster, kClusterName)) {
+          return answer(std::move(call));
+        }
+        if ((*login)->user().empty()) return challenge(std::move(call.reply));
+        call.reply.error(
+            {ErrorKind::kUnauthorized,
+             fmt::format("user `{}` has no rights on the cluster ({})", (*login)->user(),
+                         needed == Operation::kAlter ? "alter" : "describe")});
+      });
 }
 
 }  // namespace
 
 Reply::Reply(Reply&& other) noexcept
-    : request_(std::exchange(other.request_, nullptr)), open_(std::move(other.open_)) {}
+    : request_(std::exchange(other.request_, nullptr)),
+      open_(std::move(other.open_)),
+      challenged_(other.challenged_) {}
 
 Reply::~Reply() {
   send(503, "{\"error\":\"the broker is stopping\"}", "application/json");
@@ -188,16 +266,24 @@ void Reply::send(int status, const std::string& body, const char* contentType) {
   evbuffer_free(output);
 }
 
+void Reply::challenge() {
+  if (request_ == nullptr || !*open_) return;
+  challenged_ = true;
+  evhttp_add_header(evhttp_request_get_output_headers(request_), "WWW-Authenticate",
+                    "Basic realm=\"polylog\"");
+}
+
 void Reply::error(const Error& error) {
   Json json;
   json.object([&] { json.field("error", error.text); });
-  send(statusOf(error.kind), json.text(), "application/json");
+  send(challenged_ ? 401 : statusOf(error.kind), json.text(), "application/json");
 }
 
 Result<std::unique_ptr<AdminServer>> AdminServer::open(const HostPort& address,
                                                        EventDispatcher& worker, Broker& broker,
-                                                       std::function<bool()> ready) {
-  auto server = std::make_unique<HttpAdminServer>(worker, broker, std::move(ready));
+                                                       std::function<bool()> ready,
+                                                       AdminSecurity security) {
+  auto server = std::make_unique<HttpAdminServer>(worker, broker, std::move(ready), security);
   // The loop runs already and has no locks: its events are made on its own thread.
   std::promise<Result<>> listening;
   worker.post([&] { listening.set_value(server->listen(address)); });

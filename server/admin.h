@@ -13,11 +13,22 @@
 #include "core/net/transport.h"
 
 namespace polylog {
+class AccessControl;
+class Authenticator;
 class Broker;
 class EventDispatcher;
 }  // namespace polylog
 
 namespace polylog::server {
+
+/// Who may use the API. Until there are users, everybody on this machine; from then on users with
+/// rights on the cluster (kDescribe to look, kAlter to change), by HTTP's Basic. /healthz and
+/// /readyz are for everybody, /metrics for everybody on this machine and such users.
+struct AdminSecurity {
+  Authenticator* authenticator = nullptr;  ///< null: everybody may do everything
+  AccessControl* access = nullptr;
+  bool allowAnonymous = false;  ///< the rules of ANONYMOUS hold for those without a user
+};
 
 class AdminServer {
  public:
@@ -26,7 +37,8 @@ class AdminServer {
   /// kBusy, naming the address and the remedy, if the port is taken. `ready` says what /readyz
   /// answers; it is called on the worker.
   static Result<std::unique_ptr<AdminServer>> open(const HostPort& address, EventDispatcher& worker,
-                                                   Broker& broker, std::function<bool()> ready);
+                                                   Broker& broker, std::function<bool()> ready,
+                                                   AdminSecurity security = {});
   /// Where it listens, with the port that was picked.
   virtual const HostPort& bound() const = 0;
   /// Closes its connections and accepts no more.

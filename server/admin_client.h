@@ -10,7 +10,8 @@ namespace polylog::server {
 
 class AdminClient {
  public:
-  /// `url` is the admin listener's: "http://127.0.0.1:15672".
+  /// `url` is the admin listener's: "http://127.0.0.1:15672". Who asks is in the environment:
+  /// POLYLOG_USER and POLYLOG_PASSWORD.
   explicit AdminClient(std::string url);
   ~AdminClient();
   AdminClient(const AdminClient&) = delete;

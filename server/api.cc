@@ -115,10 +115,13 @@ Contents contentsOf(Broker& broker, const PrincipalRef& principal, const Topic& 
 
 }  // namespace
 
-Api::Api(Broker& broker, Dispatcher& dispatcher) : broker_(broker), dispatcher_(dispatcher) {
+Api::Api(Broker& broker, AccessControl* access, Dispatcher& dispatcher)
+    : broker_(broker), access_(access), dispatcher_(dispatcher) {
   Principal principal;
   principal.clientId = "admin";
   principal.protocol = Protocol::kInternal;
+  // Who asks has been judged at the listener.
+  principal.trusted = true;
   principal_ = std::make_shared<const Principal>(std::move(principal));
 }
 
@@ -150,12 +153,14 @@ void Api::handle(Call call) {
     if (path[1] == "groups" && path.size() <= 3) return handleGroups(std::move(call));
     if (path[1] == "sessions" && path.size() <= 3) return handleSessions(std::move(call));
     if (path[1] == "queues" && path.size() <= 3) return handleQueues(std::move(call));
+    if (path[1] == "users" && path.size() <= 4) return handleUsers(std::move(call));
+    if (path[1] == "acls" && path.size() == 2) return handleRules(std::move(call));
     if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
   call.reply.error(
       {ErrorKind::kNotFound,
        "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
-       "/api/sessions, /api/queues and /api/exchanges"});
+       "/api/sessions, /api/queues, /api/exchanges, /api/users and /api/acls"});
 }
 
 void Api::handleTopics(Call call) {

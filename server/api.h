@@ -1,6 +1,7 @@
 // The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
-// /api/queues, /api/exchanges, and records by HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker calls and the
-// Broker's answers into JSON. A worker's thread only.
+// /api/queues, /api/exchanges, /api/users, /api/acls, and records by HTTP for the `produce` and
+// `consume` verbs. Each handler turns a Call into Broker calls and the Broker's answers into JSON.
+// A worker's thread only.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +13,9 @@
 #include "server/http.h"
 
 namespace polylog {
+class AccessControl;
 class Dispatcher;
-}
+}  // namespace polylog
 
 namespace polylog::server {
 
@@ -24,7 +26,8 @@ struct Reading;
 
 class Api {
  public:
-  Api(Broker& broker, Dispatcher& dispatcher);
+  /// `access` null: there are no users and rules to see.
+  Api(Broker& broker, AccessControl* access, Dispatcher& dispatcher);
   ~Api();
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
@@ -60,7 +63,13 @@ class Api {
   void handleExchanges(Call call);
   void createExchange(Call call);
 
+  // api_access.cc
+  void handleUsers(Call call);
+  void listUsers(Call call);
+  void handleRules(Call call);
+
   Broker& broker_;
+  AccessControl* access_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
   std::unique_ptr<QueueClient> queues_;

@@ -46,9 +46,8 @@ void printFields(const JsonValue::Object& object) {
   }
 }
 
-using Columns = std::vector<const char*>;
+}  // namespace
 
-/// GETs `path` and prints it: its fields, then the named array as a table.
 void show(const CommonRef& common, const std::string& path, const char* array,
           const Columns& columns) {
   auto answer = AdminClient(common->url).request("GET", path);
@@ -65,10 +64,13 @@ void show(const CommonRef& common, const std::string& path, const char* array,
   }
 }
 
-void change(const CommonRef& common, const char* method, const std::string& path) {
-  auto answer = AdminClient(common->url).request(method, path);
+void change(const CommonRef& common, const char* method, const std::string& path,
+            const std::string& body) {
+  auto answer = AdminClient(common->url).request(method, path, body);
   if (!answer) common->report(answer.error());
 }
+
+namespace {
 
 /// NOUN list|describe|delete. Returns the noun's command for more verbs.
 CLI::App* addNoun(CLI::App& app, const CommonRef& common, const char* noun,
@@ -189,6 +191,7 @@ void addClientCommands(CLI::App& app, int& status) {
       addNoun(app, common, "exchange", {"name", "type", "durable", "auto_delete", "internal"},
               "bindings", {"destination", "kind", "routing_key"});
   addTypedCreate(exchange, common, "exchange", {"direct", "fanout", "topic", "headers"});
+  addAccessCommands(app, common);
   addRecordCommands(app, common);
 }
 

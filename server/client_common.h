@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/base/error.h"
 #include "server/json_value.h"
@@ -34,6 +35,16 @@ Result<JsonValue> parseAnswer(const Common& common, const std::string& answer);
 /// A JSON value as people read it in a table.
 std::string cell(const JsonValue& value);
 
+using Columns = std::vector<const char*>;
+/// GETs `path` and prints it: its fields, then the named array as a table.
+void show(const CommonRef& common, const std::string& path, const char* array,
+          const Columns& columns);
+/// A request whose answer says nothing.
+void change(const CommonRef& common, const char* method, const std::string& path,
+            const std::string& body = {});
+
+/// `user ...` and `acl ...`.
+void addAccessCommands(CLI::App& app, const CommonRef& common);
 /// `produce TOPIC` and `consume TOPIC`.
 void addRecordCommands(CLI::App& app, const CommonRef& common);
 

@@ -179,10 +179,28 @@ std::vector<Key> serverKeys() {
        "Unix-domain sockets (mqtt=unix:/run/polylog.sock). Behind the address, a listener may have "
        "values of its own for the keys marked [L]. Any --listen replaces the list.",
        true, assignListeners},
-      flag("allow_anonymous", &Config::allowAnonymous,
-           "Must be true to listen beyond the loopback addresses without asking for client "
-           "certificates: there is no other authentication yet, so anybody who reaches such a "
-           "listener may read and write everything."),
+      flag(
+          "allow_anonymous", &Config::allowAnonymous,
+          "Lets clients that don't log in use listeners beyond the loopback addresses too. Without "
+          "it, such listeners need `auth.required`, or ask for client certificates. Anybody who "
+          "reaches them may do what the rules "
+          "let the user ANONYMOUS do: everything, where there are none (docs/security.md)."),
+      flag(
+          "auth.required", &Config::authRequired,
+          "Every client logs in, on every listener. Without it, clients on loopback listeners need "
+          "not."),
+      choice<bool>("auth.default", &Config::authDenyByDefault, {{"allow", false}, {"deny", true}},
+                   "What holds for names with which no access rule allows anybody anything."),
+      {"auth.superusers", "list of users", "none",
+       "Whom no access rule binds. With `auth.default: deny`, whoever is to administer the broker.",
+       true,
+       [](const Values& values, Config& config) -> std::optional<std::string> {
+         for (const std::string& name : values) {
+           if (name.empty() || name == "*") return "give names of users";
+         }
+         config.authSuperusers = values;
+         return std::nullopt;
+       }},
       number("workers", &Config::workers, 0, 1024,
              "Threads that serve connections; 0 = one a core."),
       choice<LogLevel>("log.level", &Config::logLevel,
@@ -331,6 +349,9 @@ std::vector<Key> protocolKeys() {
           int64_t{365} * 86'400'000,
           "Kafka's transactional.id.expiration.ms: a transactional id that nobody has used for so "
           "long is forgotten."),
+      number("kafka.reauthentication_ms", &Config::kafkaReauthenticationMs, 0, 86'400'000,
+             "Kafka's connections.max.reauth.ms: how long a SASL login holds before the client has "
+             "to log in again; 0 = for as long as the connection."),
   };
 }
 
@@ -442,6 +463,10 @@ void walk(const YAML::Node& node, const std::string& prefix, const std::string& 
 
 }  // namespace
 
+bool Config::anonymousAt(const HostPort& address) const {
+  return !authRequired && (allowAnonymous || isLoopback(address));
+}
+
 std::vector<ListenerConfig> Config::defaultListeners() {
   return {{"mqtt", {"127.0.0.1", 1883}},
           {"kafka", {"127.0.0.1", 9092}},
@@ -510,6 +535,11 @@ std::optional<std::string> setKey(std::string_view name, std::string_view text, 
 
 std::vector<Error> checkConfig(const Config& config) {
   std::vector<Error> errors = checkListeners(config);
+  if (config.authRequired && config.allowAnonymous) {
+    errors.push_back({ErrorKind::kInvalid,
+                      "`auth.required: true` and `allow_anonymous: true` contradict each other: "
+                      "leave one out"});
+  }
   if (config.diskLowMarkBytes < config.diskHighMarkBytes) {
     errors.push_back(
         {ErrorKind::kInvalid,

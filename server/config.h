@@ -33,6 +33,9 @@ struct Config {
   std::string dataDirectory = "polylog-data";
   std::vector<ListenerConfig> listeners = defaultListeners();
   bool allowAnonymous = false;
+  bool authRequired = false;
+  bool authDenyByDefault = false;
+  std::vector<std::string> authSuperusers;
   int64_t workers = 0;  ///< 0 = one a core
   LogLevel logLevel = LogLevel::kInfo;
 
@@ -65,6 +68,7 @@ struct Config {
   int64_t kafkaOffsetsRetentionMinutes = 7 * 24 * 60;
   int64_t kafkaTransactionMaxTimeoutMs = 900'000;
   int64_t kafkaTransactionIdExpirationMs = 604'800'000;
+  int64_t kafkaReauthenticationMs = 0;
 
   int64_t segmentBytes = 64 << 20;
   int64_t cacheBytes = 64 << 20;
@@ -75,6 +79,9 @@ struct Config {
 
   std::vector<std::string> ruleTexts;
   mapping::Rules rules;
+
+  /// Whether clients of a listener there may be nobody.
+  bool anonymousAt(const HostPort& address) const;
 
   static std::vector<ListenerConfig> defaultListeners();
 };

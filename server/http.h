@@ -26,12 +26,15 @@ class Reply {
 
   void send(int status, const std::string& body, const char* contentType);
   void json(int status, const std::string& body) { send(status, body, "application/json"); }
+  /// What is sent next says that a login is needed (401).
+  void challenge();
   /// {"error": text} with the status that suits the kind.
   void error(const Error& error);
 
  private:
   evhttp_request* request_;
   std::shared_ptr<const bool> open_;
+  bool challenged_ = false;
 };
 
 struct Call {

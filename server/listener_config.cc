@@ -104,12 +104,12 @@ void checkAdvertised(const ListenerConfig& listener, const Config& config,
 }
 
 void checkOne(const ListenerConfig& listener, const Config& config, std::vector<Error>& errors) {
-  if (!isLoopback(listener.address) && !config.allowAnonymous &&
-      !asksForCertificates(listener, config)) {
+  if (!config.authRequired && !mayBeAnonymous(listener, config)) {
     errors.push_back(
         {ErrorKind::kInvalid,
-         fmt::format("listener {} is open to other machines and there is no authentication yet: "
-                     "listen on 127.0.0.1, ask clients for certificates (over TLS, with "
+         fmt::format("listener {} is open to other machines without authentication: set "
+                     "`auth.required: true` and create users (docs/security.md), listen on "
+                     "127.0.0.1, ask clients for certificates (over TLS, with "
                      "`tls.client_certificates: required`), or set `allow_anonymous: true` if "
                      "everybody who reaches it may read and write everything",
                      nameOf(listener))});
@@ -175,6 +175,11 @@ Config configFor(const ListenerConfig& listener, const Config& config) {
 bool asksForCertificates(const ListenerConfig& listener, const Config& config) {
   return listenerKind(listener.protocol)->tls &&
          configFor(listener, config).tls.clients == TlsOptions::Clients::kRequired;
+}
+
+bool mayBeAnonymous(const ListenerConfig& listener, const Config& config) {
+  return !config.authRequired &&
+         (config.anonymousAt(listener.address) || asksForCertificates(listener, config));
 }
 
 std::vector<Error> checkListeners(const Config& config) {

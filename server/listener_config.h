@@ -34,6 +34,8 @@ Config configFor(const ListenerConfig& listener, const Config& config);
 
 /// Whether who connects there has proved who it is.
 bool asksForCertificates(const ListenerConfig& listener, const Config& config);
+/// Whether clients of the listener need not log in.
+bool mayBeAnonymous(const ListenerConfig& listener, const Config& config);
 
 /// checkConfig()'s part about listeners.
 std::vector<Error> checkListeners(const Config& config);

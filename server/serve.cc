@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -34,6 +35,8 @@ namespace {
 /// How long clients may take to end what they began, and how long all of the end may take.
 constexpr int64_t kDrainMicros = 20'000'000;
 constexpr std::chrono::seconds kShutDownLimit{30};
+/// At most, to check passwords: they come in storms, and compete with the workers for cores.
+constexpr unsigned kLoginThreads = 4;
 
 /// As many descriptors as the machine grants: one a connection and one a segment.
 void raiseDescriptorLimit() {
@@ -78,6 +81,9 @@ router::RouterOptions routerOptions(const Config& config) {
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
   options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
   options.transactionalIdExpiryMillis = config.kafkaTransactionIdExpirationMs;
+  options.access.denyByDefault = config.authDenyByDefault;
+  options.access.superusers = config.authSuperusers;
+  options.access.threads = std::clamp(std::thread::hardware_concurrency(), 1U, kLoginThreads);
   options.filterOf = mapping::filterFromBindingKey;
   options.routingKeyOf = mapping::appendRoutingKey;
   if (!config.rules.empty()) {
@@ -109,21 +115,24 @@ kafka::BrokerFacts kafkaFacts(const Config& config) {
   return facts;
 }
 
-/// `config`: with the listener's own values. `proven`: its clients show certificates.
-SessionFactory sessionFactory(std::string_view protocol, const Config& config, bool proven,
-                              Broker& broker) {
+/// `config`: with the listener's own values. `anonymous`: its clients need not log in.
+SessionFactory sessionFactory(std::string_view protocol, const Config& config, bool anonymous,
+                              router::Router& broker) {
   if (protocol == "mqtt") {
     mqtt::MqttOptions options;
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
     options.maxInflight = static_cast<uint16_t>(config.mqttMaxInflight);
     options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
     options.rules = config.rules;
+    options.authenticator = &broker.authenticator();
+    options.allowAnonymous = anonymous;
     return mqtt::makeSessionFactory(broker, options);
   }
   if (protocol == "amqp") {
     amqp::AmqpOptions options;
     options.version = kVersion;
-    options.remoteLogins = config.allowAnonymous || proven;
+    options.authenticator = &broker.authenticator();
+    options.allowAnonymous = anonymous;
     options.rules = config.rules;
     return amqp::makeSessionFactory(broker, options);
   }
@@ -131,6 +140,10 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.advertised = config.kafkaAdvertised;
   options.facts = kafkaFacts(config);
   options.maxTransactionTimeoutMs = static_cast<int32_t>(config.kafkaTransactionMaxTimeoutMs);
+  options.authenticator = &broker.authenticator();
+  options.allowAnonymous = anonymous;
+  options.reauthenticationMs = config.kafkaReauthenticationMs;
+  options.access = &broker.access();
   return kafka::makeSessionFactory(broker, options);
 }
 
@@ -208,6 +221,11 @@ Result<> Server::start() {
   router_ = std::move(*router);
   startThreads();
   router_->start();
+  if (config_.authRequired && !router_->access().anyUsers()) {
+    logWarning(
+        "auth.required is set and there are no users: nobody can log in until one is made "
+        "on this machine with `polylog user create NAME`");
+  }
   return openListeners();
 }
 
@@ -222,8 +240,9 @@ Result<> Server::openListeners() {
   budget->maxOpen = static_cast<size_t>(config_.maxConnections);
   for (const ListenerConfig& wanted : config_.listeners) {
     if (wanted.protocol == "admin") {
-      auto admin = AdminServer::open(wanted.address, *workers_[0], *router_,
-                                     [this] { return ready_.load(); });
+      AdminSecurity security{&router_->authenticator(), &router_->access(), config_.allowAnonymous};
+      auto admin = AdminServer::open(
+          wanted.address, *workers_[0], *router_, [this] { return ready_.load(); }, security);
       if (!admin) return std::unexpected(admin.error());
       admins_.push_back(std::move(*admin));
       addresses_.push_back("admin=" + toText(admins_.back()->bound()));
@@ -232,7 +251,7 @@ Result<> Server::openListeners() {
     const Config own = configFor(wanted, config_);
     auto opened = openListener(wanted, own,
                                sessionFactory(listenerKind(wanted.protocol)->protocol, own,
-                                              asksForCertificates(wanted, config_), *router_),
+                                              mayBeAnonymous(wanted, config_), *router_),
                                workers, budget);
     if (!opened) return std::unexpected(opened.error());
     addresses_.push_back(opened->name);

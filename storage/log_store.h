@@ -84,6 +84,8 @@ enum class StateTable : uint8_t {
   kQueue = 15,
   kQueueAck = 16,  ///< of queues: acknowledged out of order
   kTransaction = 17,
+  kUser = 24,
+  kAccessRule = 25,
 };
 
 /// A put, or a delete when `value` is nullopt.
@@ -311,8 +313,8 @@ class LogStore {
   /// How often a write failed and was taken back, with all that had been sequenced behind it.
   /// Counted before anybody hears of it.
   virtual uint64_t failures() const = 0;
-  /// Waits until the entry at `position` is durable and applied. `failures`: failures() before it was
-  /// appended. kIo if a write has failed since, kShutdown. Not on a worker.
+  /// Waits until the entry at `position` is durable and applied. `failures`: failures() before it
+  /// was appended. kIo if a write has failed since, kShutdown. Not on a worker.
   virtual Result<> waitDurable(Position position, uint64_t failures) = 0;
 
   /// State as of the last commit applied. At start-up: everything durable.

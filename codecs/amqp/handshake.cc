@@ -32,11 +32,6 @@ const std::string* textOf(const Table& table, std::string_view name) {
   return value == nullptr ? nullptr : std::get_if<std::string>(&value->is);
 }
 
-struct Credentials {
-  std::string user;
-  std::string password;
-};
-
 /// RFC 4616 without an authorization identity, as RabbitMQ has it: NUL, user, NUL, password.
 std::optional<Credentials> plain(BytesView response) {
   if (!response.starts_with('\0')) return std::nullopt;
@@ -45,7 +40,7 @@ std::optional<Credentials> plain(BytesView response) {
   if (end == BytesView::npos) return std::nullopt;
   const BytesView password = response.substr(end + 1);
   if (password.find('\0') != BytesView::npos) return std::nullopt;
-  return Credentials{std::string(response.substr(0, end)), std::string(password)};
+  return Credentials{std::string(response.substr(0, end)), std::string(password), false};
 }
 
 /// A table's octets with LOGIN and PASSWORD.
@@ -55,7 +50,7 @@ std::optional<Credentials> amqPlain(BytesView response) {
   const std::string* user = textOf(*table, "LOGIN");
   const std::string* password = textOf(*table, "PASSWORD");
   if (user == nullptr || password == nullptr) return std::nullopt;
-  return Credentials{*user, *password};
+  return Credentials{*user, *password, false};
 }
 
 bool fromHere(const std::string& peer) {
@@ -108,34 +103,35 @@ std::expected<ClientFacts, Fault> clientFacts(const ConnectionStartOk& method) {
   return out;
 }
 
-std::expected<std::string, LoginFailure> login(const ConnectionStartOk& method,
-                                               const AmqpOptions& options,
-                                               const std::string& peer) {
+std::expected<Credentials, Fault> credentialsOf(const ConnectionStartOk& method) {
   std::optional<Credentials> who;
   if (method.mechanism == "PLAIN") {
     who = plain(method.response);
   } else if (method.mechanism == "AMQPLAIN") {
     who = amqPlain(method.response);
   } else {
-    Fault unknown = fault(ReplyCode::kCommandInvalid,
-                          fmt::format("unknown authentication mechanism '{}'", method.mechanism));
-    return std::unexpected(LoginFailure{unknown, false, unknown.text});
+    return std::unexpected(
+        fault(ReplyCode::kCommandInvalid,
+              fmt::format("unknown authentication mechanism '{}'", method.mechanism)));
   }
   if (!who) {
     // The response may hold a password: it is not repeated.
-    Fault malformed =
-        fault(ReplyCode::kSyntaxError, fmt::format("malformed {} response", method.mechanism));
-    return std::unexpected(LoginFailure{malformed, false, malformed.text});
+    return std::unexpected(
+        fault(ReplyCode::kSyntaxError, fmt::format("malformed {} response", method.mechanism)));
   }
-  if (options.remoteLogins || fromHere(peer)) return who->user;
-  return std::unexpected(LoginFailure{
-      fault(ReplyCode::kAccessRefused,
-            fmt::format("Login was refused using authentication mechanism {}. For details see the "
-                        "broker logfile.",
-                        method.mechanism)),
-      true,
-      fmt::format("{} login refused: user '{}' can only connect via localhost", method.mechanism,
-                  who->user)});
+  who->conventional = who->user == "guest" && who->password == "guest";
+  return *std::move(who);
+}
+
+bool admittedWithoutPassword(const AmqpOptions& options, const std::string& peer) {
+  return options.remoteLogins || fromHere(peer);
+}
+
+Fault loginRefused(BytesView mechanism) {
+  return fault(ReplyCode::kAccessRefused,
+               fmt::format("Login was refused using authentication mechanism {}. For details see "
+                           "the broker logfile.",
+                           mechanism));
 }
 
 Outcome checkTuning(const ConnectionTuneOk& method) {

@@ -10,7 +10,7 @@
 #include "codecs/amqp/errors.h"
 #include "codecs/amqp/methods.h"
 #include "codecs/amqp/options.h"
-#include "core/model/principal.h"
+#include "core/model/authentication.h"
 
 namespace polylog::amqp {
 
@@ -28,15 +28,12 @@ struct ClientFacts {
 };
 std::expected<ClientFacts, Fault> clientFacts(const ConnectionStartOk& method);
 
-/// Who logs in. `refused` is set where the login is well-formed and not admitted: then the fault is
-/// for clients with ClientFacts::failureClose only.
-struct LoginFailure {
-  Fault fault;
-  bool refused = false;
-  std::string why;  ///< for the log
-};
-std::expected<std::string, LoginFailure> login(const ConnectionStartOk& method,
-                                               const AmqpOptions& options, const std::string& peer);
+/// Who wants to log in. Faults are of malformed answers.
+std::expected<Credentials, Fault> credentialsOf(const ConnectionStartOk& method);
+/// Whether that is admitted where there are no passwords.
+bool admittedWithoutPassword(const AmqpOptions& options, const std::string& peer);
+/// For clients with ClientFacts::failureClose; others find the connection closed.
+Fault loginRefused(BytesView mechanism);
 
 /// What the client chose of what connection.tune offered.
 Outcome checkTuning(const ConnectionTuneOk& method);

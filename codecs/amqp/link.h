@@ -40,6 +40,7 @@ struct Link {
 
   // Settled by the handshake.
   PrincipalRef principal;
+  std::string loginName;                ///< as the client says it
   std::unique_ptr<QueueClient> client;  ///< null before it is open and after the end
   uint32_t frameMax = kFrameMin;
   uint16_t channelMax = kChannelMax;

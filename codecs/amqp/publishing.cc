@@ -134,10 +134,10 @@ Outcome Publishing::check(Parsed& parsed) const {
   if (properties.replyTo == kReplyToQueue) {
     return fault(ReplyCode::kPreconditionFailed, "fast reply consumer does not exist");
   }
-  if (properties.userId && *properties.userId != link_.principal->user) {
+  if (properties.userId && *properties.userId != link_.loginName) {
     return fault(ReplyCode::kPreconditionFailed,
                  fmt::format("user_id property set to '{}' but authenticated user was '{}'",
-                             *properties.userId, link_.principal->user));
+                             *properties.userId, link_.loginName));
   }
   if (properties.expiration) {
     const auto expiration = parseExpiration(*properties.expiration);

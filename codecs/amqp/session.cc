@@ -170,32 +170,62 @@ Outcome Session::unexpectedMethod() const {
 }
 
 Outcome Session::on(const ConnectionStartOk& method) {
-  if (state_ != State::kStarting) return unexpectedMethod();
+  if (state_ != State::kStarting || loggingIn_) return unexpectedMethod();
   auto facts = clientFacts(method);
   if (!facts) return std::move(facts.error());
-  auto user = login(method, *link_.options, link_.transport.peer());
-  if (!user) {
-    const LoginFailure& failure = user.error();
-    if (!failure.refused) return failure.fault;
-    logWarning(fmt::format("amqp {}: {}", link_.transport.peer(), shown(failure.why)));
-    if (facts->failureClose) {
-      end(failure.fault);
-    } else {
-      leave(failure.why);
-    }
-    return {};
-  }
+  auto credentials = credentialsOf(method);
+  if (!credentials) return std::move(credentials.error());
   link_.cancelNotify = facts->cancelNotify;
   link_.blockedNotify = facts->blockedNotify;
-  login_ = std::move(*user);
+  failureClose_ = facts->failureClose;
   connectionName_ = std::move(facts->connectionName);
+  link_.loginName = credentials->user;
+  Fault refusal = loginRefused(method.mechanism);
+  Authenticator* authenticator = link_.options->authenticator;
+  if (authenticator == nullptr) {
+    if (!admittedWithoutPassword(*link_.options, link_.transport.peer())) {
+      logWarning(fmt::format("amqp {}: login of '{}' refused: not from this machine",
+                             link_.transport.peer(), shown(link_.loginName)));
+      refuseLogin(refusal);
+      return {};
+    }
+    offerTuning();
+    return {};
+  }
+  loggingIn_ = true;  // nothing is read meanwhile
+  const LoginPoint point{Protocol::kAmqp, link_.transport.peer(), link_.options->allowAnonymous};
+  authenticator->admit(point, std::move(*credentials),
+                       [this, guard = std::weak_ptr(link_.alive),
+                        refusal = std::move(refusal)](Result<LoginRef> login) {
+                         if (guard.expired() || state_ != State::kStarting) return;
+                         loggingIn_ = false;
+                         if (login) {
+                           login_ = std::move(*login);
+                           offerTuning();
+                         } else {
+                           refuseLogin(refusal);
+                         }
+                         link_.flush();
+                         considerReading();
+                       });
+  return {};
+}
+
+void Session::refuseLogin(const Fault& refusal) {
+  if (failureClose_) {
+    end(refusal);
+  } else {
+    leave("login refused");
+  }
+}
+
+void Session::offerTuning() {
   state_ = State::kTuning;
   ConnectionTune tune;
   tune.channelMax = kChannelMax;
   tune.frameMax = kFrameMax;
   tune.heartbeat = kHeartbeatSeconds;
   link_.encodeMethod(0, tune);
-  return {};
 }
 
 Outcome Session::on(const ConnectionTuneOk& method) {
@@ -214,7 +244,15 @@ Outcome Session::on(const ConnectionOpen& method) {
     return fault(ReplyCode::kNotAllowed, fmt::format("vhost {} not found", method.virtualHost));
   }
   auto principal = std::make_shared<Principal>();
-  principal->user = std::move(login_);
+  principal->user = login_ ? login_->user() : link_.loginName;
+  if (login_) {
+    principal->revoked = login_->revoked();
+    login_->onRevoked([this, guard = std::weak_ptr(link_.alive)] {
+      if (guard.expired()) return;
+      end(fault(ReplyCode::kConnectionForced,
+                fmt::format("user '{}' was deleted", link_.loginName)));
+    });
+  }
   principal->clientId = std::move(connectionName_);
   principal->peer = link_.transport.peer();
   principal->protocol = Protocol::kAmqp;
@@ -359,7 +397,7 @@ void Session::end(const Fault& fault) {
   publishing_.flush();  // what came before the fault was in order
   const std::string text = replyText(fault);
   if (logEnabled(LogLevel::kInfo)) {
-    const std::string& user = link_.principal ? link_.principal->user : login_;
+    const std::string& user = link_.loginName;
     logInfo(fmt::format("amqp {} user '{}': {}", link_.transport.peer(), shown(user), shown(text)));
   }
   if (state_ == State::kHeader) return leave(text);
@@ -420,7 +458,8 @@ void Session::onClosed(std::string_view) {
 /// beyond their limit.
 bool Session::full() const {
   if (state_ == State::kClosing) return false;
-  return blocked_ || publishing_.saturated() || link_.unreadAnswers > kMaxUnreadAnswers;
+  return blocked_ || loggingIn_ || publishing_.saturated() ||
+         link_.unreadAnswers > kMaxUnreadAnswers;
 }
 
 /// Reading goes on unless too much waits, or the next frame's channel does.

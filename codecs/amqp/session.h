@@ -69,6 +69,8 @@ class Session final : public ProtocolSession {
   Outcome on(const ConnectionClose&);
   Outcome on(const ConnectionUpdateSecret&);
   Outcome unexpectedMethod() const;
+  void refuseLogin(const Fault& refusal);
+  void offerTuning();
   void whileClosing(const Frame& frame);
 
   // Other channels.
@@ -102,7 +104,9 @@ class Session final : public ProtocolSession {
   bool closeAnswered_ = false;
   std::unique_ptr<WaitHandle> blocked_;  ///< until there is space on the disk
   size_t wanted_ = 0;
-  std::string login_;
+  LoginRef login_;
+  bool loggingIn_ = false;     ///< its password is being checked
+  bool failureClose_ = false;  ///< the client takes connection.close as the answer to that
   std::string connectionName_;
 
   int64_t lastInput_ = 0;         ///< monotonic microseconds

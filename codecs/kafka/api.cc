@@ -50,6 +50,8 @@ constexpr Api kApis[] = {
     served<wire::SyncGroupRequest, handleSyncGroup>(),
     served<wire::DescribeGroupsRequest, handleDescribeGroups>(),
     served<wire::ListGroupsRequest, handleListGroups>(),
+    served<wire::SaslHandshakeRequest, handleSaslHandshake>(
+        "PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"),
     served<wire::ApiVersionsRequest, handleApiVersions>(
         "a later version is answered in version 0 with error 35 and the range there is"),
     served<wire::CreateTopicsRequest, handleCreateTopics>("one replica a partition"),
@@ -68,12 +70,18 @@ constexpr Api kApis[] = {
         "aborting only, for administrators"),
     served<wire::TxnOffsetCommitRequest, handleTxnOffsetCommit>(
         "5 belongs to transactions of version 2"),
+    served<wire::DescribeAclsRequest, handleDescribeAcls>(
+        "rules about queues, exchanges, sessions and with filters aren't shown"),
+    served<wire::CreateAclsRequest, handleCreateAcls>(),
+    served<wire::DeleteAclsRequest, handleDeleteAcls>(),
     served<wire::DescribeConfigsRequest, handleDescribeConfigs>(
         "topics and the broker; resources of other types are refused with INVALID_REQUEST"),
     served<wire::AlterConfigsRequest, handleAlterConfigs>(
         "topics; the broker's configuration is read-only (INVALID_CONFIG)"),
     served<wire::DescribeLogDirsRequest, handleDescribeLogDirs>(
         "the data directory holds every partition"),
+    served<wire::SaslAuthenticateRequest, handleSaslAuthenticate>(
+        "re-authentication as the same user"),
     served<wire::CreatePartitionsRequest, handleCreatePartitions>("one replica a partition"),
     served<wire::DeleteGroupsRequest, handleDeleteGroups>(),
     served<wire::ElectLeadersRequest, handleElectLeaders>(
@@ -86,9 +94,11 @@ constexpr Api kApis[] = {
     served<wire::ListPartitionReassignmentsRequest, handleListPartitionReassignments>(
         "always none"),
     served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
+    served<wire::DescribeUserScramCredentialsRequest, handleDescribeUserScramCredentials>(),
+    served<wire::AlterUserScramCredentialsRequest, handleAlterUserScramCredentials>(
+        "4,096 to 16,384 iterations"),
     served<wire::DescribeClusterRequest, handleDescribeCluster>(),
-    served<wire::DescribeProducersRequest, handleDescribeProducers>(
-        "the time is the broker's"),
+    served<wire::DescribeProducersRequest, handleDescribeProducers>("the time is the broker's"),
     served<wire::DescribeTransactionsRequest, handleDescribeTransactions>(),
     served<wire::ListTransactionsRequest, handleListTransactions>(),
     served<wire::ListConfigResourcesRequest, handleListConfigResources>(

@@ -20,6 +20,7 @@
 namespace polylog::kafka {
 
 struct Api;
+class Sasl;
 class Session;
 class Call;
 using CallRef = std::shared_ptr<Call>;
@@ -70,6 +71,8 @@ class Call : public std::enable_shared_from_this<Call> {
   Transport& transport() const;
   /// Where this client is told to find the broker. Only while open().
   HostPort advertised() const;
+  /// Only while open().
+  Sasl& sasl() const;
 
   /// Encodes the response in the request's version.
   template <class Response>
@@ -89,6 +92,9 @@ class Call : public std::enable_shared_from_this<Call> {
   void answerNothing();
   /// Closes the connection. `why` goes to the log.
   void abort(std::string_view why);
+
+  /// The answer to come is the connection's last.
+  void lastAnswer();
 
   void setWork(std::shared_ptr<Work> work) { work_ = std::move(work); }
   /// For the Work that was started: onTimer() after `micros`, once; replaces an earlier one.

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "core/model/access.h"
+#include "core/model/authentication.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
@@ -39,6 +41,15 @@ struct KafkaOptions {
   BrokerFacts facts{};
   /// Kafka's transaction.max.timeout.ms.
   int32_t maxTransactionTimeoutMs = 900'000;
+  /// Null: nobody can log in, and everybody is anonymous.
+  Authenticator* authenticator = nullptr;
+  /// With an authenticator: clients that don't log in are served too.
+  bool allowAnonymous = true;
+  /// `kafka.reauthentication_ms`, Kafka's connections.max.reauth.ms: how long a login holds; 0 =
+  /// for as long as the connection.
+  int64_t reauthenticationMs = 0;
+  /// Null: users and rules can't be seen nor changed.
+  AccessControl* access = nullptr;
 };
 
 }  // namespace polylog::kafka

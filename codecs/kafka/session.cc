@@ -17,6 +17,10 @@ Transport& Call::transport() const {
   return session_->transport_;
 }
 
+Sasl& Call::sasl() const {
+  return session_->sasl_;
+}
+
 HostPort Call::advertised() const {
   const HostPort& local = session_->transport_.local();
   if (!options().advertised) return local;
@@ -58,6 +62,10 @@ void Call::abort(std::string_view why) {
   if (open()) session_->close(why);
 }
 
+void Call::lastAnswer() {
+  if (open()) session_->refused_ = true;
+}
+
 void Call::startTimer(int64_t micros) {
   if (open()) session_->startTimer(micros);
 }
@@ -65,7 +73,12 @@ void Call::startTimer(int64_t micros) {
 // ---- Session
 
 Session::Session(Transport& transport, std::shared_ptr<const Services> services)
-    : transport_(transport), services_(std::move(services)) {
+    : transport_(transport), services_(std::move(services)), sasl_(*services_, transport) {
+  sasl_.onLogin = [this] {
+    principal_ = nullptr;
+    greet();
+  };
+  sasl_.onRevoked = [this] { close("the user was deleted"); };
   int64_t largest = std::clamp<int64_t>(services_->broker.maxRecordBytes(), 0, INT32_MAX / 2);
   maxRequest_ = static_cast<size_t>(largest) + kRequestOverhead;
 }
@@ -76,7 +89,7 @@ Session::~Session() {
 
 bool Session::mustWait() const {
   return calls_.size() >= kMaxWaitingRequests || waitingBytes_ >= kMaxWaitingBytes ||
-         transport_.congested() || shuttingDown_;
+         transport_.congested() || shuttingDown_ || sasl_.busy();
 }
 
 size_t Session::onBytes(const SharedBytes& input) {
@@ -105,7 +118,40 @@ size_t Session::onBytes(const SharedBytes& input) {
   return used;
 }
 
+/// Before it has logged in, and once that no longer holds, a client may ask what there is and log
+/// in.
+bool Session::mayAsk(const RequestHeader& header) {
+  if (header.apiKey == kApiVersionsKey || header.apiKey == kSaslHandshakeKey ||
+      header.apiKey == kSaslAuthenticateKey) {
+    return true;
+  }
+  if (sasl_.mayAsk(transport_.dispatcher().clock().monotonicMicros())) return true;
+  close(sasl_.mustLogIn() ? "a request before authentication" : "the login is too old");
+  return false;
+}
+
+/// A token without a request around it, and the answer likewise.
+bool Session::acceptToken(const SharedBytes& token) {
+  sasl_.step(token.view(), [this](const Result<Sasl::Step>& step) {
+    if (!step) return close("authentication failed");
+    wire::Encoder out;
+    out.u32(static_cast<uint32_t>(step->data.size()));
+    out.bytes(step->data);
+    transport_.send(out.view());
+    advance();
+  });
+  return !closing_;
+}
+
+/// What a connection may do is no longer held to the handshake's limits.
+void Session::greet() {
+  if (greeted_ || closing_ || sasl_.mustLogIn()) return;
+  greeted_ = true;
+  transport_.handshakeDone();
+}
+
 bool Session::accept(SharedBytes frame) {
+  if (sasl_.raw()) return acceptToken(frame);
   RequestHeader header;
   if (!decodeRequestHeader(frame.view(), header)) {
     close("malformed request header");
@@ -116,6 +162,7 @@ bool Session::accept(SharedBytes frame) {
     close("unknown API key " + std::to_string(header.apiKey));
     return false;
   }
+  if (!mayAsk(header)) return false;
   if (!api->supports(header.version) && !refuseVersion(header, *api)) return false;
   if (api->supports(header.version) && api->flexible(header.version) && !skipHeaderTags(header)) {
     close("malformed request header");
@@ -138,10 +185,7 @@ bool Session::accept(SharedBytes frame) {
           std::to_string(header.version));
     return false;
   }
-  if (!greeted_ && !closing_) {
-    greeted_ = true;
-    transport_.handshakeDone();
-  }
+  greet();
   if (call->work_ != nullptr && !call->ended_) advance();
   return !closing_;
 }
@@ -157,8 +201,13 @@ bool Session::refuseVersion(const RequestHeader& header, const Api& api) {
 const PrincipalRef& Session::principalFor(BytesView clientId) {
   // Clients name themselves in every request; it is the same name but for a few odd clients.
   if (principal_ == nullptr || principal_->clientId != clientId) {
-    principal_ = std::make_shared<const Principal>(Principal{
+    auto made = std::make_shared<Principal>(Principal{
         {}, std::string(clientId), transport_.peer(), Protocol::kKafka, transport_.identity()});
+    if (sasl_.login()) {
+      made->user = sasl_.login()->user();
+      made->revoked = sasl_.login()->revoked();
+    }
+    principal_ = std::move(made);
   }
   return principal_;
 }
@@ -176,6 +225,7 @@ void Session::advance() {
   }
   advancing_ = false;
   if (closing_) return;
+  if (refused_ && calls_.empty()) return close("authentication failed");
   if (shuttingDown_ && calls_.empty()) return close("the broker is stopping");
   if (paused_ && !mustWait()) {
     paused_ = false;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "codecs/kafka/call.h"
+#include "codecs/kafka/sasl.h"
 #include "core/event/dispatcher.h"
 #include "core/net/transport.h"
 
@@ -32,6 +33,10 @@ class Session final : public ProtocolSession {
   friend class Call;
 
   bool mustWait() const;
+  /// False: the connection is to be closed, since this may not be asked (yet).
+  bool mayAsk(const RequestHeader& header);
+  bool acceptToken(const SharedBytes& token);
+  void greet();
   /// Handles one frame (without its length). False if the connection is to be closed.
   bool accept(SharedBytes frame);
   bool refuseVersion(const RequestHeader& header, const Api& api);
@@ -47,6 +52,7 @@ class Session final : public ProtocolSession {
 
   Transport& transport_;
   std::shared_ptr<const Services> services_;
+  Sasl sasl_;
   PrincipalRef principal_;
   std::deque<CallRef> calls_;  ///< in the order of requests
   size_t waitingBytes_ = 0;
@@ -56,6 +62,7 @@ class Session final : public ProtocolSession {
   bool greeted_ = false;
   bool paused_ = false;
   bool closing_ = false;
+  bool refused_ = false;  ///< closes once everything is answered
   bool advancing_ = false;
   bool shuttingDown_ = false;
 };

@@ -26,7 +26,8 @@ constexpr uint32_t bit(PacketType type) {
 // Table 2-1, "direction of flow".
 constexpr uint32_t kBothWays = bit(PacketType::kPublish) | bit(PacketType::kPuback) |
                                bit(PacketType::kPubrec) | bit(PacketType::kPubrel) |
-                               bit(PacketType::kPubcomp) | bit(PacketType::kDisconnect);
+                               bit(PacketType::kPubcomp) | bit(PacketType::kDisconnect) |
+                               bit(PacketType::kAuth);
 constexpr uint32_t kToServer = kBothWays | bit(PacketType::kConnect) | bit(PacketType::kSubscribe) |
                                bit(PacketType::kUnsubscribe) | bit(PacketType::kPingreq);
 constexpr uint32_t kToClient = kBothWays | bit(PacketType::kConnack) | bit(PacketType::kSuback) |
@@ -252,18 +253,17 @@ MaybeFault decodeSuback(BytesView body, Version version, SubackPacket& packet) {
   return std::nullopt;
 }
 
-MaybeFault decodeDisconnect(BytesView body, Version version, DisconnectPacket& packet) {
+/// DISCONNECT and AUTH: a reason code and properties, both of which may be left out.
+MaybeFault decodeReason(BytesView body, Version version, PacketType type, ReasonCode& code,
+                        Properties& properties) {
   ByteReader reader(body);
   if (version == Version::k5 && reader.remaining() > 0) {
-    packet.code = static_cast<ReasonCode>(reader.u8());
+    code = static_cast<ReasonCode>(reader.u8());
     if (reader.remaining() > 0) {
-      if (auto fault =
-              readProperties(reader, scopeOf(PacketType::kDisconnect), packet.properties)) {
-        return fault;
-      }
+      if (auto fault = readProperties(reader, scopeOf(type), properties)) return fault;
     }
   }
-  if (!reader.complete()) return malformed("DISCONNECT of a wrong length");
+  if (!reader.complete()) return malformed("a packet of a wrong length");
   return std::nullopt;
 }
 
@@ -321,7 +321,9 @@ std::optional<Fault> Decoder::checkHeader(PacketType type, uint8_t flags, size_t
     return protocolError("the first packet is not CONNECT");
   }
   if (static_cast<uint8_t>(type) == 0) return malformed("packet type 0");
-  if (type == PacketType::kAuth) return protocolError("AUTH without an authentication method");
+  if (type == PacketType::kAuth && version_ != Version::k5) {
+    return protocolError("AUTH in MQTT 3.1.1");
+  }
   const uint32_t allowed = side_ == Side::kServer ? kToServer : kToClient;
   if ((allowed & bit(type)) == 0) return protocolError("packet of the other direction");
   if (version_ && type == PacketType::kConnect) return protocolError("second CONNECT");
@@ -369,13 +371,16 @@ Decoded Decoder::decodeBody(PacketType type, uint8_t flags, BytesView body, size
                       [&](SubackPacket& packet) { return decodeSuback(body, version, packet); });
     case PacketType::kDisconnect:
       return decodeAs(DisconnectPacket{}, total, [&](DisconnectPacket& packet) {
-        return decodeDisconnect(body, version, packet);
+        return decodeReason(body, version, PacketType::kDisconnect, packet.code, packet.properties);
       });
     case PacketType::kPingreq:
     case PacketType::kPingresp:
       if (!body.empty()) return malformed("ping with a body");
       return DecodedPacket{PingPacket{type}, total};
-    case PacketType::kAuth: break;
+    case PacketType::kAuth:
+      return decodeAs(AuthPacket{}, total, [&](AuthPacket& packet) {
+        return decodeReason(body, version, PacketType::kAuth, packet.code, packet.properties);
+      });
   }
   return malformed("packet type");
 }

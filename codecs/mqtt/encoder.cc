@@ -128,15 +128,22 @@ struct Writer {
       header(out, PacketType::kDisconnect, 0, 0);
       return;
     }
-    const bool brief = packet.properties.empty();
-    if (brief && packet.code == ReasonCode::kSuccess) {
-      header(out, PacketType::kDisconnect, 0, 0);
+    reason(PacketType::kDisconnect, packet.code, packet.properties);
+  }
+
+  void operator()(const AuthPacket& packet) const {
+    reason(PacketType::kAuth, packet.code, packet.properties);
+  }
+
+  void reason(PacketType type, ReasonCode code, const Properties& properties) const {
+    const bool brief = properties.empty();
+    if (brief && code == ReasonCode::kSuccess) {
+      header(out, type, 0, 0);
       return;
     }
-    header(out, PacketType::kDisconnect, 0,
-           1 + (brief ? 0 : blockSize(version, packet.properties)));
-    out.u8(static_cast<uint8_t>(packet.code));
-    if (!brief) block(out, version, packet.properties);
+    header(out, type, 0, 1 + (brief ? 0 : blockSize(version, properties)));
+    out.u8(static_cast<uint8_t>(code));
+    if (!brief) block(out, version, properties);
   }
 };
 

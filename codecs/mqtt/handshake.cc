@@ -70,6 +70,36 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
 
 }  // namespace
 
+std::optional<scram::Hash> scramMethod(BytesView name) {
+  for (scram::Hash hash : {scram::Hash::kSha256, scram::Hash::kSha512}) {
+    if (name == scram::mechanismName(hash)) return hash;
+  }
+  return std::nullopt;
+}
+
+Refusal loginRefused(Version version, const Error& error, bool userGiven) {
+  switch (error.kind) {
+    case ErrorKind::kUnauthorized:
+      if (!userGiven) break;
+      return {ReasonCode::kBadCredentials, Code311::kBadCredentials, version, true,
+              "bad user name or password"};
+    case ErrorKind::kBusy:
+      return {ReasonCode::kServerBusy, Code311::kServerUnavailable, version, true,
+              "too many logins at once"};
+    case ErrorKind::kInvalid:
+      return {ReasonCode::kProtocolError, std::nullopt, version, true, "malformed SCRAM message"};
+    default: break;
+  }
+  return {ReasonCode::kNotAuthorized, Code311::kNotAuthorized, version, true, "not authorized"};
+}
+
+void Admission::identify(const Login& login) {
+  auto known = std::make_shared<Principal>(*principal);
+  known->user = login.user();
+  known->revoked = login.revoked();
+  principal = std::move(known);
+}
+
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
                                         const std::string& peer, PeerIdentityRef certificate) {
   if (!packet.readable()) return std::unexpected(wrongVersion(packet));
@@ -77,11 +107,13 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   const bool v5 = version == Version::k5;
   const Properties& properties = packet.properties;
 
-  if (properties.has(PropertyId::kAuthenticationMethod)) {
+  const auto methodName = properties.text(PropertyId::kAuthenticationMethod);
+  const auto method = methodName ? scramMethod(*methodName) : std::nullopt;
+  if (methodName && (!method || options.authenticator == nullptr)) {
     return refuse(version, ReasonCode::kBadAuthenticationMethod, std::nullopt,
                   "authentication method not supported");
   }
-  if (properties.has(PropertyId::kAuthenticationData)) {
+  if (!methodName && properties.has(PropertyId::kAuthenticationData)) {
     return refuse(version, ReasonCode::kProtocolError, std::nullopt,
                   "authentication data without a method");
   }
@@ -92,6 +124,10 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
 
   Admission admission;
   admission.version = version;
+  admission.method = method;
+  admission.methodData = properties.text(PropertyId::kAuthenticationData).value_or(BytesView());
+  admission.credentials.user = packet.username.value_or(BytesView());
+  admission.credentials.password = packet.password.value_or(BytesView());
   admission.assignedId = packet.clientId.empty();
   admission.session.clientId = admission.assignedId ? "auto-" + randomHex(*options.random, 16)
                                                     : std::string(packet.clientId);
@@ -118,7 +154,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
     admission.will = std::move(*will);
   }
   auto principal = std::make_shared<Principal>();
-  if (packet.username) principal->user = std::string(*packet.username);
+  if (options.authenticator == nullptr) principal->user = admission.credentials.user;
   principal->clientId = admission.session.clientId;
   principal->peer = peer;
   principal->protocol = Protocol::kMqtt;
@@ -143,6 +179,10 @@ ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
     out.add(PropertyId::kServerKeepAlive, admission.keepAliveSeconds);
   }
   out.add(PropertyId::kReceiveMaximum, options.receiveMaximum);
+  if (admission.method) {
+    out.add(PropertyId::kAuthenticationMethod, scram::mechanismName(*admission.method));
+    out.add(PropertyId::kAuthenticationData, BytesView(admission.methodAnswer));
+  }
   if (options.maxQos < 2) out.add(PropertyId::kMaximumQos, options.maxQos);
   if (!options.retainAvailable) out.add(PropertyId::kRetainAvailable, 0);
   out.add(PropertyId::kMaximumPacketSize, static_cast<uint32_t>(options.maxPacketBytes));

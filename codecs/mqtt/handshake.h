@@ -10,6 +10,7 @@
 
 #include "codecs/mqtt/options.h"
 #include "codecs/mqtt/packet.h"
+#include "core/model/authentication.h"
 #include "core/model/principal.h"
 
 namespace polylog::mqtt {
@@ -26,6 +27,16 @@ struct Admission {
   bool keepAliveImposed = false;
   uint16_t receiveMaximum = 65535;
   uint32_t maximumPacketSize = 0xFFFFFFFF;
+
+  Credentials credentials;
+  /// Enhanced authentication (4.12): its method and the client's first data.
+  std::optional<scram::Hash> method;
+  std::string methodData;
+  /// The server's last data, for CONNACK.
+  std::string methodAnswer;
+
+  /// Who it has proved to be.
+  void identify(const Login& login);
 };
 
 /// Why a CONNECT is turned away, in the words of both versions.
@@ -37,6 +48,11 @@ struct Refusal {
   bool answer = true;
   const char* why = "";
 };
+
+/// The hash of an authentication method; nothing for what is not offered.
+std::optional<scram::Hash> scramMethod(BytesView name);
+/// What a login that failed comes to.
+Refusal loginRefused(Version version, const Error& error, bool userGiven);
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
                                         const std::string& peer, PeerIdentityRef certificate);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/base/clock.h"
+#include "core/model/authentication.h"
 #include "core/model/subscriber_session.h"
 #include "mapping/rules.h"
 
@@ -26,6 +27,10 @@ struct MqttOptions {
   uint8_t maxQos = 2;
   bool retainAvailable = true;
   mapping::Rules rules;
+  /// Null: everybody is let in, under the name that they give.
+  Authenticator* authenticator = nullptr;
+  /// With an authenticator: clients without a user name are let in too.
+  bool allowAnonymous = true;
   /// For client ids that the broker assigns.
   Random* random = &systemRandom();
 };

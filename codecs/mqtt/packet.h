@@ -16,7 +16,7 @@ namespace polylog::mqtt {
 /// The protocol level on the wire.
 enum class Version : uint8_t { k311 = 4, k5 = 5 };
 
-/// Section 2.1.2. 15 (AUTH) is known to the decoder by number only: no method is supported.
+/// Section 2.1.2.
 enum class PacketType : uint8_t {
   kConnect = 1,
   kConnack = 2,
@@ -43,6 +43,8 @@ enum class ReasonCode : uint8_t {
   kDisconnectWithWill = 0x04,
   kNoMatchingSubscribers = 0x10,
   kNoSubscriptionExisted = 0x11,
+  kContinueAuthentication = 0x18,
+  kReAuthenticate = 0x19,
   kUnspecifiedError = 0x80,
   kMalformedPacket = 0x81,
   kProtocolError = 0x82,
@@ -173,7 +175,14 @@ struct DisconnectPacket {
   Properties properties;
 };
 
-using Packet = std::variant<PublishPacket, AckPacket, PingPacket, ConnectPacket, ConnackPacket,
-                            SubscribePacket, UnsubscribePacket, SubackPacket, DisconnectPacket>;
+/// 5.0 only.
+struct AuthPacket {
+  ReasonCode code = ReasonCode::kSuccess;
+  Properties properties;
+};
+
+using Packet =
+    std::variant<PublishPacket, AckPacket, PingPacket, ConnectPacket, ConnackPacket,
+                 SubscribePacket, UnsubscribePacket, SubackPacket, DisconnectPacket, AuthPacket>;
 
 }  // namespace polylog::mqtt

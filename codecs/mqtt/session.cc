@@ -35,7 +35,8 @@ Session::Session(Transport& transport, Broker& broker, std::shared_ptr<const Mqt
       decoder_(Side::kServer, link_.options->maxPacketBytes),
       inbound_(link_),
       outbound_(link_),
-      subscriptions_(link_) {
+      subscriptions_(link_),
+      authentication_(*link_.options) {
   link_.end = [this](const Fault& fault) { end(fault); };
   link_.progressed = [this] {
     if (inInput_) return;
@@ -81,6 +82,13 @@ size_t Session::onBytes(const SharedBytes& input) {
 }
 
 std::optional<Fault> Session::handle(Packet& packet) {
+  if (state_ == State::kAuthenticating && !std::holds_alternative<AuthPacket>(packet)) {
+    if (std::holds_alternative<DisconnectPacket>(packet)) {
+      leave("disconnected while authenticating");
+      return std::nullopt;
+    }
+    return Fault{ReasonCode::kProtocolError, "a packet before authentication is through"};
+  }
   if (const auto* publish = std::get_if<PublishPacket>(&packet)) return inbound_.publish(*publish);
   if (const auto* ack = std::get_if<AckPacket>(&packet)) {
     if (ack->type == PacketType::kPubrel) return inbound_.release(*ack);
@@ -94,6 +102,7 @@ std::optional<Fault> Session::handle(Packet& packet) {
   if (const auto* connect = std::get_if<ConnectPacket>(&packet)) return handleConnect(*connect);
   // The rest takes effect after the publishes in front of it.
   inbound_.flush();
+  if (const auto* auth = std::get_if<AuthPacket>(&packet)) return handleAuth(*auth);
   if (state_ != State::kOpen) return std::nullopt;
   if (const auto* subscribe = std::get_if<SubscribePacket>(&packet)) {
     return subscriptions_.subscribe(*subscribe, inbound_.holds(subscribe->packetId));
@@ -114,7 +123,6 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
     turnAway(admission.error());
     return std::nullopt;
   }
-  link_.transport.handshakeDone();
   link_.version = admission->version;
   link_.principal = admission->principal;
   link_.clientMaxPacket = admission->maximumPacketSize;
@@ -122,8 +130,90 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   link_.publisherHash = mapping::partitionHash(std::nullopt, admission->session.clientId);
   decoder_.use(admission->version);
   expiryWasZero_ = admission->session.expirySeconds == 0;
-  state_ = State::kOpening;
+  admit(std::move(*admission));
+  return std::nullopt;
+}
 
+// ---- who it is
+
+LoginPoint Session::loginPoint() const {
+  return {Protocol::kMqtt, link_.transport.peer(), link_.options->allowAnonymous};
+}
+
+void Session::admit(Admission admission) {
+  Authenticator* authenticator = link_.options->authenticator;
+  if (authenticator == nullptr) return proceed(std::move(admission));
+  if (admission.method) return beginMethod(std::move(admission));
+  if (admission.credentials.user.empty() && link_.options->allowAnonymous) {
+    return proceed(std::move(admission));
+  }
+  state_ = State::kOpening;
+  Credentials credentials = admission.credentials;
+  authenticator->admit(loginPoint(), std::move(credentials),
+                       [this, guard = link_.guard(),
+                        admission = std::move(admission)](Result<LoginRef> login) mutable {
+                         if (guard.expired() || state_ != State::kOpening) return;
+                         loggedIn(std::move(admission), std::move(login));
+                       });
+}
+
+void Session::loggedIn(Admission admission, Result<LoginRef> login) {
+  if (!login) {
+    return turnAway(
+        loginRefused(admission.version, login.error(), !admission.credentials.user.empty()));
+  }
+  authentication_.hold(std::move(*login));
+  admission.credentials = {};
+  proceed(std::move(admission));
+}
+
+void Session::beginMethod(Admission admission) {
+  auto step = authentication_.begin(loginPoint(), admission);
+  if (!step) return turnAway(loginRefused(admission.version, step.error(), true));
+  state_ = State::kAuthenticating;
+  admission_ = std::make_unique<Admission>(std::move(admission));
+  link_.answerPacket(authentication_.packet(*step));
+}
+
+std::optional<Fault> Session::handleAuth(const AuthPacket& packet) {
+  auto step = authentication_.onAuth(loginPoint(), packet, state_ == State::kOpen);
+  if (state_ == State::kAuthenticating) {
+    auto admission = std::move(*std::exchange(admission_, nullptr));
+    if (!step) {
+      const Fault& fault = step.error();
+      turnAway(Refusal{fault.code, std::nullopt, Version::k5, true, fault.what});
+      return std::nullopt;
+    }
+    admission.methodAnswer = std::move(step->data);
+    proceed(std::move(admission));
+    return std::nullopt;
+  }
+  if (!step) return step.error();
+  if (step->done) watchLogin();
+  link_.answerPacket(authentication_.packet(*step));
+  return std::nullopt;
+}
+
+/// A user that is deleted is cut off.
+void Session::watchLogin() {
+  authentication_.login()->onRevoked([this, guard = link_.guard()] {
+    if (guard.expired()) return;
+    end(Fault{ReasonCode::kNotAuthorized, "the user was deleted"});
+  });
+}
+
+/// Opens the session for who it has turned out to be.
+void Session::proceed(Admission admitted) {
+  if (authentication_.login()) {
+    admitted.identify(*authentication_.login());
+    watchLogin();
+  }
+  link_.principal = admitted.principal;
+  link_.transport.handshakeDone();
+  state_ = State::kOpening;
+  considerReading();
+
+  auto admission = std::make_optional(std::move(admitted));
   relay_ = std::make_shared<Relay>(this);
   SubscriberOptions options = admission->session;
   link_.broker.openSession(
@@ -136,7 +226,6 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
           (*result)->detach();  // nobody is left to have it
         }
       });
-  return std::nullopt;
 }
 
 void Session::turnAway(const Refusal& refused) {

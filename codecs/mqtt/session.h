@@ -12,6 +12,7 @@
 #include <memory>
 #include <string_view>
 
+#include "codecs/mqtt/authentication.h"
 #include "codecs/mqtt/decoder.h"
 #include "codecs/mqtt/handshake.h"
 #include "codecs/mqtt/inbound.h"
@@ -37,7 +38,8 @@ class Session final : public ProtocolSession {
  private:
   enum class State : uint8_t {
     kAwaitingConnect,
-    kOpening,  ///< the broker opens the session; nothing is read meanwhile
+    kAuthenticating,  ///< AUTH packets go to and fro, nothing else
+    kOpening,         ///< the broker opens the session; nothing is read meanwhile
     kOpen,
     kEnded,  ///< closing or closed; nothing is read or sent any more
   };
@@ -46,6 +48,13 @@ class Session final : public ProtocolSession {
   std::optional<Fault> handle(Packet& packet);
   std::optional<Fault> handleConnect(const ConnectPacket& packet);
   std::optional<Fault> handleDisconnect(const DisconnectPacket& packet);
+  void admit(Admission admission);
+  void loggedIn(Admission admission, Result<LoginRef> login);
+  void beginMethod(Admission admission);
+  std::optional<Fault> handleAuth(const AuthPacket& packet);
+  void watchLogin();
+  void proceed(Admission admission);
+  LoginPoint loginPoint() const;
   void turnAway(const Refusal& refusal);
   void opened(Admission admission, Result<std::shared_ptr<SubscriberSession>> result);
   void takenOver(bool byOperator);
@@ -63,6 +72,8 @@ class Session final : public ProtocolSession {
   InboundPublishes inbound_;
   OutboundDeliveries outbound_;
   Subscriptions subscriptions_;
+  Authentication authentication_;
+  std::unique_ptr<Admission> admission_;  ///< while AUTH packets go to and fro
   std::shared_ptr<Relay> relay_;
 
   State state_ = State::kAwaitingConnect;

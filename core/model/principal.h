@@ -1,6 +1,7 @@
 // Who asks. Every Broker call carries one; the router's authorization point judges by it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -10,12 +11,17 @@
 namespace polylog {
 
 struct Principal {
-  std::string user;      ///< empty = anonymous
+  std::string user;      ///< as it has proved to be; empty = anonymous
   std::string clientId;  ///< as the client names itself
   std::string peer;      ///< "127.0.0.1:50123"
   Protocol protocol = Protocol::kInternal;
   /// What a TLS client certificate has proved; null without one.
   PeerIdentityRef certificate = nullptr;
+  /// Turns true when the user is deleted; null for those who are nobody's user.
+  std::shared_ptr<const std::atomic<bool>> revoked = nullptr;
+  bool trusted = false;  ///< the broker's own: no rule applies
+
+  bool isRevoked() const { return revoked != nullptr && revoked->load(std::memory_order_relaxed); }
 };
 
 /// One a connection, made at its handshake, shared by all its calls.

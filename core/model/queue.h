@@ -16,15 +16,13 @@
 #include <variant>
 #include <vector>
 
+#include "core/base/done.h"
 #include "core/base/error.h"
 #include "core/base/strong.h"
 #include "core/model/delivery.h"
 #include "core/model/exchange.h"
 
 namespace polylog {
-
-template <class T>
-using Done = std::move_only_function<void(T)>;
 
 enum class QueueKind : uint8_t { kClassic = 1, kStream = 2 };
 

@@ -211,7 +211,7 @@ std::vector<Bad> badPackets() {
   crowdedFrame.bytes(crowded.view());
   return {
       {"type 0", k5, bytes({0x00, 0}), kMalformed},
-      {"AUTH", k5, bytes({0xF0, 0}), kProtocol},
+      {"AUTH in 3.1.1", k3, bytes({0xF0, 0}), kProtocol},
       {"first is not CONNECT", {}, bytes({0xC0, 0}), kProtocol},
       {"http", {}, "GET / HTTP/1.1\r\n", kProtocol},
       {"a client's CONNACK", k5, bytes({0x20, 3, 0, 0, 0}), kProtocol},

@@ -56,6 +56,27 @@ TEST_F(QueueTest, CompetingConsumersTakeTurns) {
   EXPECT_THAT(three.texts, ElementsAre("2", "5", "8"));
 }
 
+TEST_F(QueueTest, ARightThatIsTakenAwayEndsTheConsumer) {
+  begin();
+  declare("q");
+  TestConsumer& consumer = consume("q");
+  sendTo("q", numbers(0, 2));
+  EXPECT_EQ(consumer.texts, numbers(0, 2));
+  auto trusted = std::make_shared<Principal>();
+  trusted->trusted = true;
+  AccessRule rule{false, "ANONYMOUS",     "*", ResourceKind::kQueue, PatternKind::kLiteral,
+                  "q",   Operation::kRead};
+  on(0, [&] {
+    router_->access().addRules(trusted, {rule}, [](const Result<std::vector<Result<>>>&) {});
+  });
+  settle();
+  sendTo("q", numbers(2, 4));
+  EXPECT_EQ(consumer.texts, numbers(0, 2));
+  EXPECT_TRUE(consumer.cancelled);
+  EXPECT_EQ(ready("q"), 2);
+  EXPECT_EQ(info("q")->consumers, 0);
+}
+
 TEST_F(QueueTest, PrefetchHoldsBackAndTheOthersGoOn) {
   begin();
   declare("q");

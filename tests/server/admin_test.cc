@@ -62,7 +62,8 @@ class AdminTest : public testing::Test {
     thread_ = std::thread([this] { worker_.run(); });
     router_->start();
     auto admin =
-        AdminServer::open({"127.0.0.1", 0}, worker_, *router_, [this] { return ready_.load(); });
+        AdminServer::open({"127.0.0.1", 0}, worker_, *router_, [this] { return ready_.load(); },
+                          {&router_->authenticator(), &router_->access(), false});
     ASSERT_TRUE(admin.has_value()) << admin.error().text;
     admin_ = std::move(*admin);
     client_ = std::make_unique<AdminClient>("http://" + toText(admin_->bound()));
@@ -323,6 +324,47 @@ TEST_F(AdminTest, anUnreachableBrokerIsNamed) {
   EXPECT_TRUE(has(answer.error().text, "http://127.0.0.1:1")) << answer.error().text;
   AdminClient file("file:///etc/hostname");
   EXPECT_FALSE(file.request("GET", "").has_value());
+}
+
+std::string basic(const std::string& credentials) {
+  return "GET /api/topics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic " +
+         base64(credentials) + "\r\n\r\n";
+}
+
+TEST_F(AdminTest, usersMakeTheListenerAskWhoIsThere) {
+  post("/api/users/root", R"({"password":"secret"})");
+  EXPECT_TRUE(has(errorOf("GET", "/api/topics"), "401"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/users/eve", R"({"password":"x"})"), "log in"));
+  EXPECT_EQ(client_->request("GET", "/healthz").value_or(""), "ok\n");
+  EXPECT_TRUE(client_->request("GET", "/metrics").has_value()) << "from this machine";
+  std::string refused = raw(basic("root:guess"));
+  EXPECT_TRUE(has(refused, "401")) << refused;
+  EXPECT_TRUE(has(refused, "WWW-Authenticate: Basic")) << refused;
+  EXPECT_TRUE(has(raw(basic("root:secret")), "200 OK"));
+  EXPECT_TRUE(has(raw(basic(":secret")), "401"));
+  EXPECT_TRUE(has(raw("GET /api/topics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                      "Authorization: Basic !!!\r\n\r\n"),
+                  "401"));
+}
+
+TEST_F(AdminTest, usersAndRules) {
+  EXPECT_TRUE(has(errorOf("POST", "/api/acls?permission=allow&user=ann&operation=juggle&name=t"),
+                  "juggle"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/acls?permission=allow&operation=read&name=t"), "user"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/acls?permission=allow&user=ann&colour=red"), "colour"));
+  post("/api/acls?permission=deny&user=ann&operation=read&name=a%2F%23&pattern=filter");
+  Answer rules = get("/api/acls")["acls"];
+  EXPECT_EQ(rules[size_t{0}]["user"].text(), "ann");
+  EXPECT_EQ(rules[size_t{0}]["name"].text(), "a/#");
+  EXPECT_EQ(rules[size_t{0}]["pattern"].text(), "filter");
+  EXPECT_EQ(rules[size_t{0}]["permission"].text(), "deny");
+  EXPECT_TRUE(has(errorOf("DELETE", "/api/acls?permission=deny&user=ann&operation=read&name=b"),
+                  "404"));
+  const char* same = "/api/acls?permission=deny&user=ann&operation=read&name=a%2F%23&pattern=filter";
+  EXPECT_TRUE(client_->request("DELETE", same).has_value());
+  EXPECT_TRUE(has(errorOf("POST", "/api/users/ann"), "password"));
+  EXPECT_TRUE(has(errorOf("DELETE", "/api/users/ann"), "404"));
+  post("/api/users/ann", R"({"password":"secret"})");
 }
 
 }  // namespace

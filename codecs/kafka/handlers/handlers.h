@@ -47,9 +47,18 @@ struct WriteTxnMarkersRequest;
 struct TxnOffsetCommitRequest;
 struct DescribeTransactionsRequest;
 struct ListTransactionsRequest;
+struct SaslHandshakeRequest;
+struct SaslAuthenticateRequest;
+struct DescribeAclsRequest;
+struct CreateAclsRequest;
+struct DeleteAclsRequest;
+struct DescribeUserScramCredentialsRequest;
+struct AlterUserScramCredentialsRequest;
 }  // namespace wire
 
 inline constexpr int16_t kApiVersionsKey = 18;
+inline constexpr int16_t kSaslHandshakeKey = 17;
+inline constexpr int16_t kSaslAuthenticateKey = 36;
 
 void handleProduce(const CallRef& call, wire::ProduceRequest&& request);
 void handleFetch(const CallRef& call, wire::FetchRequest&& request);
@@ -95,6 +104,15 @@ void handleWriteTxnMarkers(const CallRef& call, wire::WriteTxnMarkersRequest&& r
 void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& request);
 void handleDescribeTransactions(const CallRef& call, wire::DescribeTransactionsRequest&& request);
 void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request);
+void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request);
+void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request);
+void handleDescribeAcls(const CallRef& call, wire::DescribeAclsRequest&& request);
+void handleCreateAcls(const CallRef& call, wire::CreateAclsRequest&& request);
+void handleDeleteAcls(const CallRef& call, wire::DeleteAclsRequest&& request);
+void handleDescribeUserScramCredentials(const CallRef& call,
+                                        wire::DescribeUserScramCredentialsRequest&& request);
+void handleAlterUserScramCredentials(const CallRef& call,
+                                     wire::AlterUserScramCredentialsRequest&& request);
 
 /// Answers an ApiVersions request of a version that we don't have: error 35 in a version 0 body.
 void answerUnsupportedApiVersions(const CallRef& call);

@@ -133,6 +133,13 @@ void want(const InquiryRef& inquiry, size_t at, bool mayCreate) {
   }
   wanted.topic = call.broker().findTopic(call.principal(), *name);
   if (wanted.topic != nullptr) return;
+  // Whether there is one is not for those to know who may not see it.
+  const AccessControl* access = call.options().access;
+  if (access != nullptr &&
+      !access->permits(call.principal(), Operation::kDescribe, ResourceKind::kTopic, *name)) {
+    wanted.errorCode = code(Code::kTopicAuthorizationFailed);
+    return;
+  }
   if (mayCreate) return create(inquiry, at, std::move(*name));
   wanted.errorCode = code(Code::kUnknownTopicOrPartition);
 }

@@ -1,0 +1,43 @@
+// SaslHandshake and SaslAuthenticate: who the client is.
+#include "codecs/kafka/sasl.h"
+
+#include "codecs/kafka/errors.h"
+#include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/wire/sasl_authenticate.h"
+#include "codecs/kafka/wire/sasl_handshake.h"
+
+namespace polylog::kafka {
+
+void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request) {
+  wire::SaslHandshakeResponse response;
+  if (call->options().authenticator != nullptr) {
+    response.mechanisms.assign(std::begin(kSaslMechanisms), std::end(kSaslMechanisms));
+  }
+  if (!call->sasl().choose(request.mechanism, call->version() == 0)) {
+    response.errorCode = code(Code::kUnsupportedSaslMechanism);
+  }
+  call->answer(response);
+}
+
+void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request) {
+  if (!call->sasl().chosen()) {
+    wire::SaslAuthenticateResponse response;
+    response.errorCode = code(Code::kIllegalSaslState);
+    response.errorMessage = "SaslAuthenticate request received without a SaslHandshake before it";
+    return call->answer(response);
+  }
+  call->sasl().step(request.authBytes, [call](const Result<Sasl::Step>& step) {
+    wire::SaslAuthenticateResponse response;
+    if (!step) {
+      response.errorCode = code(Code::kSaslAuthenticationFailed);
+      response.errorMessage = step.error().text;
+      call->lastAnswer();
+      return call->answer(response);
+    }
+    response.authBytes = step->data;
+    if (step->done) response.sessionLifetimeMs = call->sasl().lifetimeMs();
+    call->answer(response);
+  });
+}
+
+}  // namespace polylog::kafka

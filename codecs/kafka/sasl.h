@@ -1,0 +1,69 @@
+// Who the client of one Kafka connection is: the SASL mechanism that it chose, the conversation,
+// the login that came of it and how long that holds (KIP-368). On the connection's thread only;
+// owned by its session.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "codecs/kafka/call.h"
+#include "core/model/authentication.h"
+
+namespace polylog::kafka {
+
+/// In the order in which SaslHandshake names them.
+inline constexpr BytesView kSaslMechanisms[] = {"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"};
+
+class Sasl {
+ public:
+  Sasl(const Services& services, Transport& transport)
+      : options_(services.options), transport_(transport) {}
+
+  /// False: not offered.
+  bool choose(BytesView mechanism, bool rawTokens);
+  bool chosen() const { return !mechanism_.empty(); }
+  /// Tokens come as frames of their own (SaslHandshake version 0).
+  bool raw() const { return raw_; }
+  /// A step is on its way: nothing is read meanwhile.
+  bool busy() const { return busy_; }
+
+  struct Step {
+    std::string data;   ///< for the client
+    bool done = false;  ///< logged in
+  };
+  /// `then` runs once, now or later; not after the session is gone. An error's text is for the
+  /// client, the connection ends with it.
+  void step(BytesView token, std::function<void(Result<Step>)> then);
+
+  /// Whether requests may be served now.
+  bool mayAsk(int64_t nowMicros) const;
+  /// Whether it must log in before the handshake's limits are lifted.
+  bool mustLogIn() const;
+  int64_t lifetimeMs() const { return options_.reauthenticationMs; }
+  const LoginRef& login() const { return login_; }
+  /// Told when the login is another, or is revoked.
+  std::function<void()> onLogin;
+  std::function<void()> onRevoked;
+
+ private:
+  LoginPoint point() const;
+  void plain(BytesView token, std::function<void(Result<Step>)> then);
+  Result<Step> scram(BytesView token);
+  Result<> admitted(LoginRef login);
+
+  const KafkaOptions& options_;
+  Transport& transport_;
+  std::string mechanism_;  ///< of the conversation under way
+  std::string first_;      ///< of the first login
+  bool raw_ = false;
+  bool busy_ = false;
+  std::unique_ptr<ScramLogin> scram_;
+  LoginRef login_;
+  int64_t expiresAt_ = INT64_MAX;  ///< monotonic microseconds
+  std::shared_ptr<char> alive_ = std::make_shared<char>();
+};
+
+}  // namespace polylog::kafka

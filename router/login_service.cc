@@ -1,0 +1,341 @@
+#include "router/login_service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/log.h"
+#include "core/base/scram_exchange.h"
+#include "router/access_rules.h"
+
+namespace polylog::router {
+namespace {
+
+enum Outcome : uint8_t { kAdmitted, kRefused, kThrottled };
+constexpr scram::Hash kHashes[] = {scram::Hash::kSha256, scram::Hash::kSha512};
+
+std::string hostOf(const std::string& peer) {
+  return peer.substr(0, peer.rfind(':'));
+}
+
+/// A client's name in a log line, without what could pretend to be another line.
+std::string shown(BytesView name) {
+  std::string out;
+  for (char c : name.substr(0, 64)) {
+    auto octet = static_cast<unsigned char>(c);
+    out += octet < 0x20 || octet == 0x7f ? fmt::format("\\x{:02x}", octet) : std::string(1, c);
+  }
+  return out;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- logins
+
+class LoginService::LoginImpl final : public Login, public std::enable_shared_from_this<LoginImpl> {
+ public:
+  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Worker& worker)
+      : registry_(std::move(registry)), user_(std::move(user)), worker_(worker) {
+    if (user_.empty()) return;
+    revoked_ = std::make_shared<std::atomic<bool>>(false);
+    std::lock_guard hold(registry_->lock);
+    registry_->logins[user_].insert(this);
+  }
+  ~LoginImpl() override {
+    if (user_.empty()) return;
+    std::lock_guard hold(registry_->lock);
+    auto found = registry_->logins.find(user_);
+    found->second.erase(this);
+    if (found->second.empty()) registry_->logins.erase(found);
+  }
+  const std::string& user() const override { return user_; }
+  std::shared_ptr<const std::atomic<bool>> revoked() const override { return revoked_; }
+  void onRevoked(Task task) override {
+    task_ = std::move(task);
+    if (revoked_ && revoked_->load()) tell();
+  }
+  /// Any thread, the registry's lock held.
+  void revoke() {
+    revoked_->store(true);
+    if (auto self = weak_from_this().lock()) tell(std::move(self));
+  }
+
+ private:
+  void tell() { tell(shared_from_this()); }
+  void tell(std::shared_ptr<LoginImpl> self) {
+    worker_.post([weak = std::weak_ptr(self)] {
+      auto alive = weak.lock();
+      if (!alive || !alive->task_) return;
+      Task task = std::exchange(alive->task_, nullptr);
+      task();
+    });
+    // The last reference must not go here, with the registry's lock held.
+    if (self.use_count() == 1) worker_.post([self = std::move(self)] {});
+  }
+
+  std::shared_ptr<Registry> registry_;
+  const std::string user_;
+  Worker& worker_;
+  std::shared_ptr<std::atomic<bool>> revoked_;
+  Task task_;
+};
+
+LoginService::LoginService(Core& core, const AccessStore& users)
+    : core_(core), users_(users), key_(scram::randomOctets(core.random, 32)) {
+  constexpr Protocol kProtocols[] = {Protocol::kInternal, Protocol::kMqtt, Protocol::kKafka,
+                                     Protocol::kAmqp, Protocol::kRocketMq};
+  constexpr const char* kResults[] = {"admitted", "refused", "throttled"};
+  for (Protocol protocol : kProtocols) {
+    for (size_t i = 0; i < 3; ++i) {
+      outcomes_[static_cast<size_t>(protocol)][i] = &counter(
+          "polylog_logins_total", "Logins of clients that said who they are",
+          fmt::format("protocol=\"{}\",result=\"{}\"", protocolName(protocol), kResults[i]));
+    }
+  }
+}
+
+LoginService::~LoginService() {
+  stop();
+}
+
+void LoginService::stop() {
+  std::vector<std::thread> threads;
+  {
+    std::lock_guard hold(lock_);
+    stopping_ = true;
+    jobs_.clear();
+    threads.swap(threads_);
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads) thread.join();
+}
+
+LoginRef LoginService::admitted(const LoginPoint& point, const UserRef& user,
+                                const std::string& name) {
+  auto login = std::make_shared<LoginImpl>(registry_, name, core_.here());
+  if (user) {
+    outcomes_[static_cast<size_t>(point.protocol)][kAdmitted]->add();
+    // Deleted since it was looked up: revoke() may have come before it was registered.
+    if (users_.user(name) == nullptr) {
+      std::lock_guard hold(registry_->lock);
+      login->revoke();
+    }
+  }
+  return login;
+}
+
+Error LoginService::refused(const LoginPoint& point, const std::string& user, const char* why) {
+  const int64_t now = core_.clock.monotonicMicros();
+  bool throttled = why == nullptr;
+  outcomes_[static_cast<size_t>(point.protocol)][throttled ? kThrottled : kRefused]->add();
+  if (!throttled) throttle_.failed(hostOf(point.peer), user, now);
+  int64_t others = 0;
+  {
+    std::lock_guard hold(lock_);
+    if (loggedAt_ != INT64_MIN && now - loggedAt_ < kLogEveryMicros) {
+      ++unlogged_;
+      return {ErrorKind::kUnauthorized, "the login was refused"};
+    }
+    loggedAt_ = now;
+    others = std::exchange(unlogged_, 0);
+  }
+  logWarning(fmt::format(
+      "{} {}: login of '{}' refused: {}{}", protocolName(point.protocol), point.peer, shown(user),
+      throttled ? "too many failed before" : why,
+      others > 0 ? fmt::format(" (and {} refused since the last told)", others) : std::string()));
+  return {ErrorKind::kUnauthorized, "the login was refused"};
+}
+
+// ---------------------------------------------------------------- passwords
+
+std::string LoginService::tagOf(const std::string& password) const {
+  return scram::hmac(scram::Hash::kSha256, key_, password);
+}
+
+/// Slow, unless it was proved before.
+bool LoginService::proves(const User& user, const std::string& password) const {
+  std::string tag = tagOf(password);
+  if (scram::sameOctets(user.provedBy(), tag)) return true;
+  const auto& credentials = user.state.credentials;
+  if (credentials.empty() || !scram::matches(credentials.front(), password)) return false;
+  user.prove(std::move(tag));
+  return true;
+}
+
+void LoginService::admit(const LoginPoint& point, Credentials credentials,
+                         Done<Result<LoginRef>> done) {
+  Worker& worker = core_.here();
+  auto answer = [&](Result<LoginRef> result) {
+    worker.later([done = std::move(done), result = std::move(result)]() mutable {
+      done(std::move(result));
+    });
+  };
+  UserRef user = users_.user(credentials.user);
+  bool nobody = credentials.user.empty() || !users_.anyUsers() ||
+                (credentials.conventional && user == nullptr);
+  if (nobody && point.allowAnonymous) return answer(admitted(point, nullptr, {}));
+  if (credentials.user.empty()) return answer(std::unexpected(refused(point, {}, "no user given")));
+  if (!throttle_.admits(hostOf(point.peer), credentials.user, core_.clock.monotonicMicros())) {
+    return answer(std::unexpected(refused(point, credentials.user, nullptr)));
+  }
+  if (user && scram::sameOctets(user->provedBy(), tagOf(credentials.password))) {
+    return answer(admitted(point, user, credentials.user));
+  }
+  struct Attempt {
+    LoginPoint point;
+    Credentials credentials;
+    UserRef user;
+    Done<Result<LoginRef>> done;
+    bool right = false;
+  };
+  auto attempt =
+      std::make_shared<Attempt>(point, std::move(credentials), std::move(user), std::move(done));
+  auto job = [this, attempt] {
+    const std::string& password = attempt->credentials.password;
+    if (attempt->user) {
+      attempt->right = proves(*attempt->user, password);
+    } else {
+      // As long as for a user that is there.
+      (void)scram::matches(nobodysCredential(attempt->credentials.user, kHashes[0]), password);
+    }
+  };
+  auto after = [this, attempt] {
+    const std::string& name = attempt->credentials.user;
+    // The password may have been changed meanwhile.
+    bool stands = attempt->right && users_.user(name) == attempt->user;
+    if (stands) return attempt->done(admitted(attempt->point, attempt->user, name));
+    attempt->done(std::unexpected(
+        refused(attempt->point, name, attempt->user ? "wrong password" : "no such user")));
+  };
+  if (slowly(job, after)) return;
+  done = std::move(attempt->done);
+  answer(fail(ErrorKind::kBusy, "too many logins wait for their password to be checked"));
+}
+
+Result<LoginRef> LoginService::admitIdentified(const LoginPoint& point, const std::string& name) {
+  UserRef user = users_.user(name);
+  if (!user) return std::unexpected(refused(point, name, "no such user"));
+  return admitted(point, user, name);
+}
+
+void LoginService::derive(std::string password, Done<Result<std::vector<scram::Credential>>> done) {
+  struct Derivation {
+    std::string password;
+    Done<Result<std::vector<scram::Credential>>> done;
+    std::vector<scram::Credential> made;
+  };
+  auto derivation = std::make_shared<Derivation>(std::move(password), std::move(done));
+  auto job = [this, derivation] {
+    for (scram::Hash hash : kHashes) {
+      derivation->made.push_back(
+          scram::derive(hash, derivation->password, core_.options.access.iterations, core_.random));
+    }
+  };
+  if (slowly(job, [derivation] { derivation->done(std::move(derivation->made)); })) return;
+  core_.here().later([derivation] {
+    derivation->done(fail(ErrorKind::kBusy, "too many logins wait; try again"));
+  });
+}
+
+bool LoginService::slowly(Task job, Task after) {
+  Worker& worker = core_.here();
+  const size_t threads = core_.options.access.threads;
+  if (threads == 0) {
+    worker.later([job = std::move(job), after = std::move(after)]() mutable {
+      job();
+      after();
+    });
+    return true;
+  }
+  std::lock_guard hold(lock_);
+  if (stopping_) return true;  // nobody is answered any more
+  if (jobs_.size() >= kMaxWaiting) return false;
+  jobs_.push_back({std::move(job), &worker, std::move(after)});
+  if (threads_.size() < std::min(threads, jobs_.size())) threads_.emplace_back([this] { work(); });
+  wake_.notify_one();
+  return true;
+}
+
+void LoginService::work() {
+  std::unique_lock hold(lock_);
+  while (true) {
+    wake_.wait(hold, [this] { return stopping_ || !jobs_.empty(); });
+    if (stopping_) return;
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    hold.unlock();
+    job.task();
+    job.worker->post(std::move(job.after));
+    hold.lock();
+  }
+}
+
+void LoginService::revoke(const std::string& user) {
+  std::lock_guard hold(registry_->lock);
+  auto found = registry_->logins.find(user);
+  if (found == registry_->logins.end()) return;
+  for (LoginImpl* login : found->second) login->revoke();
+}
+
+// ---------------------------------------------------------------- SCRAM
+
+/// Looks like a user's, always the same for one name, and nobody has its password.
+scram::Credential LoginService::nobodysCredential(const std::string& user, scram::Hash hash) const {
+  scram::Credential out;
+  out.hash = hash;
+  out.iterations = core_.options.access.iterations;
+  out.salt = scram::hmac(hash, key_, "salt" + user).substr(0, scram::kSaltBytes);
+  out.storedKey = scram::hmac(hash, key_, "stored" + user);
+  out.serverKey = scram::hmac(hash, key_, "server" + user);
+  return out;
+}
+
+class ScramLoginImpl final : public ScramLogin {
+ public:
+  ScramLoginImpl(LoginService& service, LoginPoint point, scram::Hash hash)
+      : service_(service), point_(std::move(point)), exchange_(hash, service.core_.random) {}
+
+  Result<std::string> begin(BytesView clientFirst) override {
+    if (auto ok = exchange_.begin(clientFirst); !ok) return std::unexpected(ok.error());
+    user_ = service_.users_.user(exchange_.user());
+    credential_ = service_.nobodysCredential(exchange_.user(), exchange_.hash());
+    if (user_) {
+      for (const scram::Credential& each : user_->state.credentials) {
+        if (each.hash == exchange_.hash()) credential_ = each;
+      }
+    }
+    return exchange_.challenge(credential_);
+  }
+  const std::string& user() const override { return exchange_.user(); }
+
+  Result<Finished> finish(BytesView clientFinal) override {
+    const std::string& name = exchange_.user();
+    const int64_t now = service_.core_.clock.monotonicMicros();
+    if (!service_.throttle_.admits(hostOf(point_.peer), name, now)) {
+      return std::unexpected(service_.refused(point_, name, nullptr));
+    }
+    auto answer = exchange_.finish(clientFinal);
+    if (!answer && answer.error().kind == ErrorKind::kInvalid) {
+      return std::unexpected(answer.error());
+    }
+    if (!answer || user_ == nullptr || service_.users_.user(name) != user_) {
+      return std::unexpected(
+          service_.refused(point_, name, user_ ? "wrong password" : "no such user"));
+    }
+    return Finished{std::move(*answer), service_.admitted(point_, user_, name)};
+  }
+
+ private:
+  LoginService& service_;
+  LoginPoint point_;
+  scram::ServerExchange exchange_;
+  UserRef user_;
+  scram::Credential credential_;
+};
+
+std::unique_ptr<ScramLogin> LoginService::scram(const LoginPoint& point, scram::Hash hash) {
+  return std::make_unique<ScramLoginImpl>(*this, point, hash);
+}
+
+}  // namespace polylog::router

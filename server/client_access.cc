@@ -1,0 +1,162 @@
+// `polylog user ...` and `polylog acl ...`. Passwords come from a file, the terminal or a pipe,
+// never from the command line, which others can see.
+#include <fmt/format.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <optional>
+
+#include "server/access_words.h"
+#include "server/admin_client.h"
+#include "server/client_common.h"
+#include "server/json.h"
+
+namespace polylog::server {
+namespace {
+
+/// The terminal shows nothing of what is typed while this lives.
+class Unseen {
+ public:
+  Unseen() : active_(tcgetattr(STDIN_FILENO, &before_) == 0) {
+    if (!active_) return;
+    termios quiet = before_;
+    quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+  }
+  ~Unseen() {
+    if (!active_) return;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+    std::fputc('\n', stderr);
+  }
+  Unseen(const Unseen&) = delete;
+  Unseen& operator=(const Unseen&) = delete;
+
+ private:
+  termios before_{};
+  bool active_;
+};
+
+std::optional<std::string> firstLine(std::istream& in) {
+  std::string line;
+  if (!std::getline(in, line) || line.empty()) return std::nullopt;
+  if (line.ends_with('\r')) line.pop_back();
+  return line;
+}
+
+Result<std::string> readPassword(const std::string& file) {
+  std::optional<std::string> line;
+  if (!file.empty()) {
+    std::ifstream in(file);
+    line = firstLine(in);
+  } else if (isatty(STDIN_FILENO) != 0) {
+    std::fputs("Password: ", stderr);
+    Unseen unseen;
+    line = firstLine(std::cin);
+  } else {
+    line = firstLine(std::cin);
+  }
+  if (line) return *line;
+  return fail(ErrorKind::kInvalid,
+              file.empty() ? "no password given: type it, pipe it in or use --password-file"
+                           : "no password in " + file);
+}
+
+void addPasswordVerb(CLI::App* user, const CommonRef& common, const char* verb, const char* help,
+                     const char* suffix) {
+  auto file = std::make_shared<std::string>();
+  CLI::App* command = user->add_subcommand(verb, help);
+  addCommon(command, common, false);
+  command->add_option("NAME", common->name)->required();
+  command->add_option("--password-file", *file, "Its first line is the password");
+  command->callback([=] {
+    auto password = readPassword(*file);
+    if (!password) return common->report(password.error());
+    Json body;
+    body.object([&] { body.field("password", *password); });
+    change(common, "POST", "/api/users/" + encoded(common->name) + suffix, body.text());
+  });
+}
+
+void addUser(CLI::App& app, const CommonRef& common) {
+  CLI::App* user = app.add_subcommand("user", "Who may log in");
+  user->require_subcommand(1);
+  addPasswordVerb(user, common, "create", "Create a user; the password is asked for", "");
+  addPasswordVerb(user, common, "passwd", "Give a user another password", "/password");
+  CLI::App* list = user->add_subcommand("list", "All of them");
+  addCommon(list, common);
+  list->callback([=] { show(common, "/api/users", "users", {"name", "credentials"}); });
+  CLI::App* remove = user->add_subcommand("delete", "Delete a user; its connections are closed");
+  addCommon(remove, common, false);
+  remove->add_option("NAME", common->name)->required();
+  remove->callback([=] { change(common, "DELETE", "/api/users/" + encoded(common->name)); });
+}
+
+/// A rule's parts as options; the query that names it.
+struct RuleArguments {
+  std::string permission;
+  std::string user;
+  std::string host = "*";
+  std::string operation = "all";
+  std::string resource = "topic";
+  std::string pattern = "literal";
+  std::string name;
+
+  std::string query() const {
+    std::string out = fmt::format(
+        "?permission={}&user={}&host={}&operation={}&resource={}&pattern={}", encoded(permission),
+        encoded(user), encoded(host), encoded(operation), encoded(resource), encoded(pattern));
+    if (!name.empty()) out += "&name=" + encoded(name);
+    return out;
+  }
+};
+
+void addRuleVerb(CLI::App* acl, const CommonRef& common, const char* verb, const char* help,
+                 const char* method) {
+  auto arguments = std::make_shared<RuleArguments>();
+  CLI::App* command = acl->add_subcommand(verb, help);
+  addCommon(command, common, false);
+  command->add_option("PERMISSION", arguments->permission, "allow or deny")
+      ->required()
+      ->check(CLI::IsMember({"allow", "deny"}));
+  command->add_option("USER", arguments->user, "A user, * for everybody, ANONYMOUS for nobody")
+      ->required();
+  command->add_option("OPERATION", arguments->operation, "What it may do or not")
+      ->required()
+      ->check(CLI::IsMember(operationNames()));
+  command->add_option("NAME", arguments->name, "Of the topic, group, ...; * = every one");
+  command->add_option("--resource", arguments->resource, "What the name is of")
+      ->capture_default_str()
+      ->check(CLI::IsMember(resourceNames()));
+  command->add_option("--pattern", arguments->pattern, "How the name is meant")
+      ->capture_default_str()
+      ->check(CLI::IsMember(patternNames()));
+  command->add_option("--host", arguments->host, "From which IP address; * = any")
+      ->capture_default_str();
+  command->callback([=] { change(common, method, "/api/acls" + arguments->query()); });
+}
+
+void addAcl(CLI::App& app, const CommonRef& common) {
+  CLI::App* acl = app.add_subcommand("acl", "Who may do what");
+  acl->require_subcommand(1);
+  CLI::App* list = acl->add_subcommand("list", "All rules");
+  addCommon(list, common);
+  list->callback([=] {
+    show(common, "/api/acls", "acls",
+         {"permission", "user", "host", "operation", "resource", "pattern", "name"});
+  });
+  addRuleVerb(acl, common, "create", "Make a rule", "POST");
+  addRuleVerb(acl, common, "delete", "Take a rule back", "DELETE");
+}
+
+}  // namespace
+
+void addAccessCommands(CLI::App& app, const CommonRef& common) {
+  addUser(app, common);
+  addAcl(app, common);
+}
+
+}  // namespace polylog::server

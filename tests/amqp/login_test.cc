@@ -1,0 +1,95 @@
+// Logins where there are users.
+#include <gtest/gtest.h>
+
+#include "tests/amqp/harness.h"
+#include "tests/support/fake_authenticator.h"
+
+namespace polylog::amqp {
+namespace {
+
+using namespace polylog::amqp::test;
+using polylog::test::FakeAuthenticator;
+
+struct Guarded : World {
+  Guarded() {
+    users.passwords["ann"] = "secret";
+    options.authenticator = &users;
+    options.allowAnonymous = false;
+  }
+  FakeAuthenticator users{dispatcher};
+};
+
+struct Guest : Client {
+  explicit Guest(World& itsWorld, const std::string& user, const std::string& password)
+      : Client(itsWorld) {
+    response = std::string(1, '\0') + user + std::string(1, '\0') + password;
+    clientProperties =
+        tableOf({{"capabilities", Value{Table{{"authentication_failure_close", Value{true}}}}}});
+    feed(kProtocolHeader);
+    next<ConnectionStart>(0);
+    send(startOk(), 0);
+    run();
+  }
+  void expectRefused() {
+    expectConnectionClosed(
+        ReplyCode::kAccessRefused,
+        "Login was refused using authentication mechanism PLAIN. For details see "
+        "the broker logfile.");
+  }
+};
+
+TEST(Login, TheRightPasswordAndNoOther) {
+  Guarded world;
+  Guest ann(world, "ann", "secret");
+  ann.next<ConnectionTune>(0);
+  Guest(world, "ann", "wrong").expectRefused();
+  Guest(world, "bob", "secret").expectRefused();
+  Guest(world, "guest", "guest").expectRefused();
+}
+
+TEST(Login, GuestIsNobodyWhereNobodyMayCome) {
+  Guarded world;
+  world.options.allowAnonymous = true;
+  Guest guest(world, "guest", "guest");
+  guest.next<ConnectionTune>(0);
+  ConnectionOpen open;
+  open.virtualHost = "/";
+  guest.feed(methodFrame(0, guest.tuneOk()) + methodFrame(0, open));
+  guest.run();
+  guest.next<ConnectionOpenOk>(0);
+  EXPECT_EQ(world.broker.queueClient->user, "");
+}
+
+TEST(Login, NothingIsReadMeanwhile) {
+  Guarded world;
+  Client client(world);
+  client.response = std::string("\0ann\0secret", 11);
+  client.feed(kProtocolHeader);
+  client.next<ConnectionStart>(0);
+  ConnectionOpen open;
+  open.virtualHost = "/";
+  client.feed(methodFrame(0, client.startOk()) + methodFrame(0, client.tuneOk()) +
+              methodFrame(0, open));
+  EXPECT_TRUE(client.transport.paused);
+  client.run();
+  client.next<ConnectionTune>(0);
+  client.next<ConnectionOpenOk>(0);
+  EXPECT_EQ(world.broker.queueClient->user, "ann");
+}
+
+TEST(Login, ADeletedUserIsCutOff) {
+  Guarded world;
+  Guest ann(world, "ann", "secret");
+  ann.next<ConnectionTune>(0);
+  ConnectionOpen open;
+  open.virtualHost = "/";
+  ann.feed(methodFrame(0, ann.tuneOk()) + methodFrame(0, open));
+  ann.run();
+  ann.next<ConnectionOpenOk>(0);
+  world.users.logins.back().lock()->revoke();
+  ann.run();
+  ann.expectConnectionClosed(ReplyCode::kConnectionForced, "user 'ann' was deleted");
+}
+
+}  // namespace
+}  // namespace polylog::amqp

@@ -1,0 +1,209 @@
+// CONNECT with a user and a password, and AUTH (MQTT 5, 4.12).
+#include <gtest/gtest.h>
+
+#include "tests/mqtt/harness.h"
+#include "tests/support/fake_authenticator.h"
+#include "tests/support/scram_client.h"
+
+namespace polylog::mqtt {
+namespace {
+
+using namespace polylog::mqtt::test;
+using polylog::test::FakeAuthenticator;
+using polylog::test::ScramClient;
+
+struct Guarded : World {
+  Guarded() {
+    users.passwords["ann"] = "secret";
+    options.authenticator = &users;
+    options.allowAnonymous = false;
+  }
+  FakeAuthenticator users{dispatcher};
+};
+
+ConnectPacket connectAs(std::optional<BytesView> user, std::optional<BytesView> password) {
+  ConnectPacket packet;
+  packet.clientId = "c1";
+  packet.username = user;
+  packet.password = password;
+  return packet;
+}
+
+constexpr Version k5 = Version::k5, k3 = Version::k311;
+
+TEST(Authentication, TheRightPasswordAndNoOther) {
+  for (Version version : {k3, k5}) {
+    const bool five = version == k5;
+    auto codeOf = [&](std::optional<BytesView> user, std::optional<BytesView> password) {
+      Guarded world;
+      Client client(world, version);
+      auto answer = client.connect(connectAs(user, password));
+      EXPECT_EQ(client.transport.closed, answer.code != 0);
+      EXPECT_EQ(client.transport.handshakeIsDone, answer.code == 0);
+      EXPECT_EQ(world.broker.sessions.contains("c1"), answer.code == 0);
+      return answer.code;
+    };
+    EXPECT_EQ(codeOf("ann", "secret"), 0);
+    EXPECT_EQ(codeOf("ann", "wrong"), five ? 0x86 : 4);
+    EXPECT_EQ(codeOf("ann", std::nullopt), five ? 0x86 : 4);
+    EXPECT_EQ(codeOf("bob", "secret"), five ? 0x86 : 4);
+    EXPECT_EQ(codeOf(std::nullopt, std::nullopt), five ? 0x87 : 5);
+  }
+}
+
+TEST(Authentication, WhatFollowsConnectWaitsForThePassword) {
+  Guarded world;
+  Client client(world);
+  client.feed(client.encoded(connectAs("ann", "secret")) +
+              client.encoded(publishOf("a", "1", 1, 7)));
+  EXPECT_TRUE(client.transport.paused);
+  EXPECT_FALSE(client.input.empty());
+  client.run();
+  auto packets = client.packets();
+  ASSERT_EQ(packets.size(), 2U);
+  EXPECT_TRUE(std::holds_alternative<ConnackPacket>(packets[0]));
+  EXPECT_TRUE(std::holds_alternative<AckPacket>(packets[1]));
+}
+
+TEST(Authentication, NobodyWhereNobodyMayCome) {
+  Guarded world;
+  world.options.allowAnonymous = true;
+  Client client(world);
+  EXPECT_EQ(client.connect(connectAs(std::nullopt, std::nullopt)).code, 0);
+}
+
+TEST(Authentication, TooManyAtOnceIsToldAsSuch) {
+  Guarded world;
+  world.users.busy = true;
+  Client five(world);
+  EXPECT_EQ(five.connect(connectAs("ann", "secret")).code, 0x89);
+  Client three(world, k3);
+  EXPECT_EQ(three.connect(connectAs("ann", "secret")).code, 3);
+}
+
+TEST(Authentication, AClientThatGoesMeanwhileIsNotMissed) {
+  Guarded world;
+  Client client(world);
+  client.send(connectAs("ann", "secret"));
+  client.drop("gone");
+  world.dispatcher.runAll();
+  EXPECT_FALSE(world.broker.sessions.contains("c1"));
+}
+
+TEST(Authentication, ADeletedUserIsDisconnected) {
+  Guarded world;
+  Client client(world);
+  EXPECT_EQ(client.connect(connectAs("ann", "secret")).code, 0);
+  world.users.logins.back().lock()->revoke();
+  client.run();
+  client.expectClosed(ReasonCode::kNotAuthorized);
+}
+
+/// A client that speaks SCRAM in AUTH packets.
+struct Enhanced {
+  explicit Enhanced(Guarded& world, std::string password = "secret")
+      : client(world), scram{"ann", std::move(password)} {}
+
+  std::string begin() {
+    ConnectPacket packet;
+    packet.clientId = "c1";
+    first = scram.first();
+    packet.properties.add(PropertyId::kAuthenticationMethod, "SCRAM-SHA-256");
+    packet.properties.add(PropertyId::kAuthenticationData, BytesView(first));
+    client.sendAndRun(packet);
+    return challenge();
+  }
+  std::string challenge() {
+    auto auth = client.next<AuthPacket>();
+    EXPECT_EQ(auth.code, ReasonCode::kContinueAuthentication);
+    EXPECT_EQ(auth.properties.text(PropertyId::kAuthenticationMethod), "SCRAM-SHA-256");
+    return std::string(auth.properties.text(PropertyId::kAuthenticationData).value_or(""));
+  }
+  void auth(ReasonCode code, const std::string& data, BytesView method = "SCRAM-SHA-256") {
+    AuthPacket packet;
+    packet.code = code;
+    packet.properties.add(PropertyId::kAuthenticationMethod, method);
+    packet.properties.add(PropertyId::kAuthenticationData, BytesView(data));
+    client.sendAndRun(packet);
+  }
+  ConnackPacket connect() {
+    auth(ReasonCode::kContinueAuthentication, scram.last(begin()));
+    return client.next<ConnackPacket>();
+  }
+
+  Client client;
+  ScramClient scram;
+  std::string first;
+};
+
+TEST(Authentication, ScramInAuthPackets) {
+  Guarded world;
+  Enhanced one(world);
+  const std::string challenge = one.begin();
+  EXPECT_FALSE(one.client.transport.handshakeIsDone);
+  one.auth(ReasonCode::kContinueAuthentication, one.scram.last(challenge));
+  auto connack = one.client.next<ConnackPacket>();
+  EXPECT_EQ(connack.code, 0);
+  EXPECT_EQ(connack.properties.text(PropertyId::kAuthenticationMethod), "SCRAM-SHA-256");
+  EXPECT_EQ(connack.properties.text(PropertyId::kAuthenticationData), one.scram.serverSignature);
+  EXPECT_TRUE(one.client.transport.handshakeIsDone);
+}
+
+TEST(Authentication, ScramRefused) {
+  Guarded world;
+  Enhanced wrong(world, "wrong");
+  EXPECT_EQ(wrong.connect().code, 0x87);
+  EXPECT_TRUE(wrong.client.transport.closed);
+
+  Enhanced malformed(world);
+  malformed.begin();
+  malformed.auth(ReasonCode::kContinueAuthentication, "nonsense");
+  EXPECT_EQ(malformed.client.next<ConnackPacket>().code, 0x82);
+
+  Enhanced impatient(world);
+  impatient.begin();
+  impatient.client.sendAndRun(publishOf("a", "1"));
+  EXPECT_TRUE(impatient.client.transport.closed);
+  EXPECT_FALSE(world.broker.sessions.contains("c1"));
+
+  Enhanced other(world);
+  other.begin();
+  other.auth(ReasonCode::kContinueAuthentication, "x", "SCRAM-SHA-512");
+  EXPECT_EQ(other.client.next<ConnackPacket>().code, 0x82);
+}
+
+TEST(Authentication, AuthenticatesAnewWhileItIsConnected) {
+  Guarded world;
+  Enhanced one(world);
+  ASSERT_EQ(one.connect().code, 0);
+  one.auth(ReasonCode::kReAuthenticate, one.scram.first());
+  one.auth(ReasonCode::kContinueAuthentication, one.scram.last(one.challenge()));
+  auto done = one.client.next<AuthPacket>();
+  EXPECT_EQ(done.code, ReasonCode::kSuccess);
+  EXPECT_EQ(done.properties.text(PropertyId::kAuthenticationData), one.scram.serverSignature);
+  EXPECT_FALSE(one.client.transport.closed);
+
+  one.scram.password = "wrong";
+  one.auth(ReasonCode::kReAuthenticate, one.scram.first());
+  one.auth(ReasonCode::kContinueAuthentication, one.scram.last(one.challenge()));
+  one.client.expectClosed(ReasonCode::kNotAuthorized);
+}
+
+TEST(Authentication, NotAsAnotherUserNorWithoutAMethod) {
+  Guarded world;
+  world.users.passwords["bob"] = "secret";
+  Enhanced one(world);
+  ASSERT_EQ(one.connect().code, 0);
+  one.scram.user = "bob";
+  one.auth(ReasonCode::kReAuthenticate, one.scram.first());
+  one.auth(ReasonCode::kContinueAuthentication, one.scram.last(one.challenge()));
+  one.client.expectClosed(ReasonCode::kNotAuthorized);
+
+  Enhanced plain(world);
+  EXPECT_EQ(plain.client.connect(connectAs("ann", "secret")).code, 0);
+  plain.auth(ReasonCode::kReAuthenticate, plain.scram.first());
+  plain.client.expectClosed(ReasonCode::kProtocolError);
+}
+
+}  // namespace
+}  // namespace polylog::mqtt
