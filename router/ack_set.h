@@ -73,6 +73,15 @@ class AckSet {
       journal(number, std::optional<std::string>(chunk.octets()));
     }
   }
+  /// Another set's takeChanged() has given that chunk of this one.
+  void journaledElsewhere(int64_t number) {
+    auto at = chunks_.find(number);
+    if (at != chunks_.end()) {
+      at->second.journaled = true;
+    } else if (number * kChunkBits < floor_) {
+      over_.push_back(number);
+    }
+  }
   /// What takeChanged() gave did not reach the journal.
   void allChanged() {
     over_.insert(over_.end(), taken_.begin(), taken_.end());

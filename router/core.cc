@@ -23,6 +23,7 @@
 #include "router/queue_registry.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
+#include "router/share_table.h"
 #include "router/space_waits.h"
 #include "router/subscription_trie.h"
 #include "router/transaction_coordinator.h"
@@ -48,6 +49,8 @@ void WorkerSink::completed(std::vector<std::move_only_function<void()>> tasks) {
 
 RouterMetrics::RouterMetrics()
     : sessions(gauge("polylog_sessions", "Subscriber sessions, connected or not")),
+      sessionsConnected(
+          gauge("polylog_sessions_connected", "Subscriber sessions that are connected")),
       subscriptions(gauge("polylog_subscriptions", "Subscriptions in force")),
       topics(gauge("polylog_topics", "Topics")),
       groups(gauge("polylog_groups", "Consumer groups")),

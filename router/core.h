@@ -34,6 +34,7 @@ class Publisher;
 class QueueRegistry;
 class RetainedStore;
 class SessionRegistry;
+class ShareTable;
 class SpaceWaits;
 class SubscriptionTrie;
 class TransactionCoordinator;
@@ -94,6 +95,7 @@ struct RouterMetrics {
   Metric& dropped(DropReason r) { return *dropped_[static_cast<size_t>(r)]; }
 
   Metric& sessions;
+  Metric& sessionsConnected;
   Metric& subscriptions;
   Metric& topics;
   Metric& groups;
@@ -148,6 +150,7 @@ struct Core {
   std::unique_ptr<LiveFanout> fanout;
   std::unique_ptr<Publisher> publisher;
   std::unique_ptr<SpaceWaits> space;
+  std::unique_ptr<ShareTable> shares;
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;

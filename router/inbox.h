@@ -48,6 +48,7 @@ class Inbox {
 
   void acknowledge(int64_t id);
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
+  bool has(int64_t id) const { return !state_.acknowledged.contains(id); }
   int64_t acknowledgedUpTo() const { return state_.acknowledged.floor(); }
   int64_t waiting() const;
   /// Drops the oldest beyond `most`. Returns how many were dropped.

@@ -105,6 +105,8 @@ void Matcher::addBound(const Address& address, const std::vector<BindingEnd>& bo
       return;
     }
     BoundQueue& added = out.queues.emplace_back();
+    added.shared = queue && queue->spec().kind == QueueKind::kShared;
+    (added.shared ? out.anyShared : out.anyBound) = true;
     added.queue = std::move(queue);
     added.stream = stream;
     added.since = since;

@@ -31,10 +31,11 @@ struct Recipient {
   Protocol tagsOrigin = Protocol::kInternal;
 };
 
-/// A queue or stream that a binding of amq.topic leads to.
+/// A queue or stream that a binding of amq.topic leads to, or a shared subscription's queue.
 struct BoundQueue {
   std::shared_ptr<Queue> queue;  ///< or
   std::string stream;
+  bool shared = false;  ///< a shared subscription's
   Position since;
   // Worker-local memory of AddressTags, as in Recipient.
   uint32_t tag = 0;
@@ -47,6 +48,8 @@ struct MatchResult {
   std::vector<BoundQueue> queues;  ///< each once
   Position latestSince;
   bool anyInbox = false;    ///< a session with an inbox wants more than at most once
+  bool anyShared = false;   ///< of the queues, one is a shared subscription's
+  bool anyBound = false;    ///< and one is not
   bool severalIds = false;  ///< a recipient has more than one subscription identifier
 };
 

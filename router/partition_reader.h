@@ -38,6 +38,9 @@ class PartitionReader {
 
   RoutedRecordRef record() const { return recordOf(block_, index_); }
   size_t bytes() const { return sizeOf(block_->records[index_].record); }
+  storage::BatchPlace place() const { return ahead_.front().place; }
+  /// Of the record in its batch, as a target says it.
+  uint32_t index() const { return static_cast<uint32_t>(block_->deltaOf(index_)); }
   uint32_t attributes() const { return ahead_.front().attributes; }
   uint32_t subscriptionId() const { return subscriptionId_; }
   int64_t logStart() const { return logStart_; }

@@ -111,6 +111,7 @@ struct Publisher::Call {
   int64_t now = 0;
   bool routeAgain = false;
   std::vector<std::pair<std::string, std::optional<SharedBytes>>> retained;
+  std::span<const storage::StateChange> with;  ///< of the entry, too
 };
 
 }  // namespace polylog::router

@@ -83,7 +83,10 @@ void Publisher::addRecord(Call& call, Prepared& prepared, bool keepOrder) {
   group->members.push_back(static_cast<uint32_t>(&prepared - scratch.prepared.data()));
   bool ownTime = prepared.topic && prepared.topic->config.logAppendTime;
   bool ownKey = sameText(prepared.key, in.record.key);
-  if (!prepared.needsHeader && ownKey && in.record.timestampMs >= 0 && !ownTime) {
+  bool namesPublisher = core_.options.sharedDispatch == SharedDispatch::kHashClient &&
+                        prepared.match != nullptr && prepared.match->anyShared;
+  if (!prepared.needsHeader && !namesPublisher && ownKey && in.record.timestampMs >= 0 &&
+      !ownTime) {
     return group->builder.add(in.record);
   }
   Record& record = scratch.record;
@@ -93,6 +96,7 @@ void Publisher::addRecord(Call& call, Prepared& prepared, bool keepOrder) {
   record.guarantee = in.record.guarantee;
   record.retain = in.record.retain;
   record.headers.assign(in.record.headers.begin(), in.record.headers.end());
+  if (namesPublisher) record.headers.push_back({kPublisherHeader, call.principal->clientId});
   if (prepared.needsHeader) {
     scratch.text.clear();
     appendAddressText(in.address, scratch.text);
@@ -126,6 +130,7 @@ Result<> Publisher::buildRequest(Call& call, storage::AppendRequest& request) {
   request.durability = synced    ? storage::Durability::kSynced
                        : written ? storage::Durability::kWritten
                                  : storage::Durability::kUnwaited;
+  request.state.assign(call.with.begin(), call.with.end());
   if (!call.anyStored) return {};
   if (needsPending) begin(call, request);
   if (Result<> added = addTargets(call, request); !added) return added;
@@ -201,9 +206,10 @@ Result<> Publisher::addQueueTargets(Call& call, Prepared& prepared, storage::App
   std::span<const std::shared_ptr<Queue>> routed;
   if (prepared.route) routed = prepared.route->queues;
   for (const auto& queue : routed) add(queue->partition(), 0);
-  if (prepared.match == nullptr || prepared.onlySubscribers) return {};
+  if (prepared.match == nullptr) return {};
   Protocol origin = call.principal->protocol;
   for (BoundQueue& bound : prepared.match->queues) {
+    if (prepared.onlySubscribers && !bound.shared) continue;
     if (!bound.queue) {
       bool there = prepared.route && holds(prepared.route->streams, bound.stream);
       if (!there) addStreamTarget(call, prepared, bound, part);

@@ -41,7 +41,8 @@ void Publisher::prepare(Call& call) {
 bool Publisher::leadsToQueues(const Prepared& prepared) {
   if (!prepared.stored) return false;
   if (prepared.route && !prepared.route->queues.empty()) return true;
-  return prepared.match != nullptr && !prepared.onlySubscribers && !prepared.match->queues.empty();
+  if (prepared.match == nullptr) return false;
+  return prepared.match->anyShared || (!prepared.onlySubscribers && prepared.match->anyBound);
 }
 
 /// What the whole call has to know of it.
@@ -51,8 +52,13 @@ void Publisher::settlePrepared(Call& call, Prepared& prepared) {
   if (call.outcome) {
     bool toStreams =
         prepared.onlySubscribers || (prepared.route && !prepared.route->streams.empty());
-    bool subscribed = !prepared.in->route && match != nullptr && !match->recipients.empty();
-    if (toQueues || toStreams || subscribed) call.outcome->results[prepared.result].matched = true;
+    bool routed = prepared.stored && prepared.route && !prepared.route->queues.empty();
+    bool bound =
+        prepared.stored && match != nullptr && !prepared.onlySubscribers && match->anyBound;
+    bool subscribed =
+        !prepared.in->route && match != nullptr && (match->anyShared || !match->recipients.empty());
+    if (routed || bound || toStreams || subscribed)
+      call.outcome->results[prepared.result].matched = true;
   }
   if (!prepared.stored) return;
   call.anyStored = true;
@@ -176,7 +182,9 @@ bool Publisher::prepareOne(Call& call, size_t index, Prepared& out) {
   out.key = in.record.key;
   out.stored = !in.ephemeral;
   if (auto denied = whereDenied(call, in)) return refuse(call, out, notPermitted(*denied));
-  if (in.address.topic.starts_with('$')) {
+  bool own = call.principal->protocol == Protocol::kInternal && in.ephemeral &&
+             in.address.topic == kSystemTopic;
+  if (in.address.topic.starts_with('$') && !own) {
     return refuse(call, out,
                   {ErrorKind::kInvalid, "names that begin with '$' are the broker's own"});
   }

@@ -7,6 +7,7 @@
 #include "router/address_tags.h"
 #include "router/live_fanout.h"
 #include "router/publish_call.h"
+#include "router/queue.h"
 #include "router/retained_store.h"
 #include "router/session.h"
 
@@ -26,7 +27,8 @@ Publisher::Publisher(Core& core) : core_(core), matcher_(core) {
 Publisher::~Publisher() = default;
 
 void Publisher::publish(const PrincipalRef& principal, const std::shared_ptr<Session>& self,
-                        std::span<const Publish> records, Done<std::vector<PublishResult>> done) {
+                        std::span<const Publish> records, Done<std::vector<PublishResult>> done,
+                        std::vector<storage::StateChange> with) {
   Worker& worker = core_.here();
   std::shared_ptr<Outcome> outcome;
   if (done) {
@@ -56,7 +58,8 @@ void Publisher::publish(const PrincipalRef& principal, const std::shared_ptr<Ses
               false,
               core_.clock.wallMillis(),
               false,
-              {}};
+              {},
+              with};
     publishChunk(call);
     core_.metrics.recordsIn(principal->protocol).add(static_cast<int64_t>(at - from));
     core_.metrics.bytesIn(principal->protocol).add(static_cast<int64_t>(bytes));
@@ -148,7 +151,8 @@ void Publisher::deliverLive(Call& call, const storage::Appended& appended) {
     }
     bool wanted = std::any_of(group.members.begin(), group.members.end(), [&](uint32_t member) {
       const MatchResult* match = scratch.prepared[member].match;
-      return match != nullptr && !match->recipients.empty();
+      return match != nullptr &&
+             (!match->recipients.empty() || (match->anyShared && !group.stored));
     });
     if (!wanted) continue;
     Result<RoutedBlockRef> block = openBlock(group.batch, std::move(source), core_.options);
@@ -161,6 +165,7 @@ void Publisher::deliverLive(Call& call, const storage::Appended& appended) {
   for (Prepared& prepared : scratch.prepared) {
     const RoutedBlockRef& block = scratch.groups[prepared.group].block;
     if (!block || prepared.match == nullptr) continue;
+    if (!prepared.stored) offerShared(*prepared.match, block, prepared.index);
     for (const Recipient& known : prepared.match->recipients) {
       if (!known.session->connected()) continue;
       const Recipient* recipient = effective(call, *prepared.match, known, scratch.narrowed);
@@ -184,6 +189,14 @@ void Publisher::deliverLive(Call& call, const storage::Appended& appended) {
     }
   }
   core_.fanout->flush(call.worker);
+}
+
+/// What is stored nowhere, to shared subscriptions.
+void Publisher::offerShared(const MatchResult& match, const RoutedBlockRef& block, size_t index) {
+  if (!match.anyShared) return;
+  for (const BoundQueue& bound : match.queues) {
+    if (bound.shared) bound.queue->offer({recordOf(block, index)});
+  }
 }
 
 void Publisher::failChunk(Call& call, const Error& error) {

@@ -25,9 +25,11 @@ class Publisher {
   explicit Publisher(Core& core);
   ~Publisher();
 
-  /// As Broker::publish(). `self`: the publisher's session, or null.
+  /// As Broker::publish(). `self`: the publisher's session, or null. `with`: state changes of the
+  /// same entry as the records, which are not many.
   void publish(const PrincipalRef& principal, const std::shared_ptr<Session>& self,
-               std::span<const Publish> records, Done<std::vector<PublishResult>> done);
+               std::span<const Publish> records, Done<std::vector<PublishResult>> done,
+               std::vector<storage::StateChange> with = {});
 
   Matcher& matcher() { return matcher_; }
 
@@ -63,6 +65,7 @@ class Publisher {
                            storage::MessagesPart& part);
   void addRetained(Call& call, storage::AppendRequest& request);
   void afterAppend(Call& call, const storage::Appended& appended);
+  static void offerShared(const MatchResult& match, const RoutedBlockRef& block, size_t index);
   void deliverLive(Call& call, const storage::Appended& appended);
   void failChunk(Call& call, const Error& error);
   void completed(Pending& pending, const Result<storage::Appended>& result);

@@ -115,8 +115,10 @@ bool Queue::removeConsumer(const ConsumerRef& consumer) {
   consumer->gone = true;
   std::erase(consumers_, consumer);
   std::erase(ready_, consumer);
+  if (sticky_ == consumer) sticky_ = nullptr;
   consumerCount_ = static_cast<int64_t>(consumers_.size());
   if (consumers_.empty()) unwatch();
+  if (spec_.kind == QueueKind::kShared) pumpSoon();  // whose turn it was may have been its own
   return consumers_.empty() && !ended_;
 }
 
@@ -147,6 +149,8 @@ void Queue::end() {
   retry_ = nullptr;
   for (const ConsumerRef& consumer : std::exchange(consumers_, {})) cancel(consumer);
   ready_.clear();
+  sticky_ = nullptr;
+  toMove_.clear();
   returned_.clear();
   again_.clear();
   consumerCount_ = 0;
@@ -195,26 +199,40 @@ void Queue::pump() {
   while (!ended_ && !ready_.empty() && left > 0) {
     Next next;
     if (!findNext(next)) break;
-    ConsumerRef consumer = std::move(ready_.front());
-    ready_.pop_front();
+    RoutedRecordRef record = next.reader->record();
+    auto turn = whoseTurn(*record);
+    if (turn == ready_.end()) break;  // until that one has room
+    ConsumerRef consumer = std::move(*turn);
+    ready_.erase(turn);
     if (!mayRead(*consumer)) {
       cancel(consumer);
       continue;
     }
-    auto octets = static_cast<int64_t>(next.reader->bytes());
-    if (!consumer->tryTake(octets)) {
-      // Asked once more, since room may have been made before the flag could be seen.
-      consumer->blocked = true;
-      if (!consumer->tryTake(octets)) continue;
-      consumer->blocked = false;
+    if (!reserve(consumer, static_cast<int64_t>(next.reader->bytes()))) continue;
+    if (movesTo(*consumer, record->record)) {
+      const PartitionReader& reader = *next.reader;
+      toMove_.push_back({consumer, {}, reader.place(), reader.index(), reader.attributes()});
+      toMove_.back().delivery = take(next);
+    } else {
+      if (consumer->batch.empty()) given.push_back(consumer);
+      consumer->batch.push_back(take(next));
     }
-    if (consumer->batch.empty()) given.push_back(consumer);
-    consumer->batch.push_back(take(next));
     ready_.push_back(std::move(consumer));
     --left;
   }
   for (const ConsumerRef& consumer : given) hand(consumer);
+  move();
   if (left == 0) pumpSoon();
+}
+
+/// False: it has no room, and says when it has.
+bool Queue::reserve(const ConsumerRef& consumer, int64_t octets) {
+  if (consumer->tryTake(octets)) return true;
+  // Asked once more, since room may have been made before the flag could be seen.
+  consumer->blocked = true;
+  if (!consumer->tryTake(octets)) return false;
+  consumer->blocked = false;
+  return true;
 }
 
 /// The next that waits, its record loaded. False: none, or the disk does not give it now; the queue
@@ -259,12 +277,16 @@ bool Queue::findNext(Next& next) {
       case PartitionReader::Found::kFailed:
         logError(
             fmt::format("queue '{}' can't be read: {}", spec_.name, next.reader->error().text));
-        if (core_.stopping.load()) return false;
-        if (!retry_) retry_ = home_.dispatcher.makeTimer([this] { pump(); });
-        retry_->start(kRetryMicros);
+        retrySoon();
         return false;
     }
   }
+}
+
+void Queue::retrySoon() {
+  if (core_.stopping.load() || ended_) return;
+  if (!retry_) retry_ = home_.dispatcher.makeTimer([this] { pump(); });
+  retry_->start(kRetryMicros);
 }
 
 PartitionReader::Found Queue::look(Next& next) {
@@ -302,8 +324,10 @@ QueueDelivery Queue::take(const Next& next) {
   }
   ++out_;
   if (next.redelivered && next.id >= sentEnd_) again_.insert(next.id);
-  core_.metrics.recordsOut(Protocol::kAmqp).add();
-  core_.metrics.bytesOut(Protocol::kAmqp).add(delivery.octets);
+  if (spec_.kind != QueueKind::kShared) {  // whose members count what they take
+    core_.metrics.recordsOut(Protocol::kAmqp).add();
+    core_.metrics.bytesOut(Protocol::kAmqp).add(delivery.octets);
+  }
   return delivery;
 }
 
@@ -414,9 +438,11 @@ void Queue::journaled(bool ok) {
     acks_.allChanged();
     journaledFloor_ = 0;
     dirty_ = true;  // with the next acknowledgement, or when the router stops
+    if (!toMove_.empty()) retrySoon();
     return;
   }
-  if (dirty_ && !ended_) journal();
+  move();
+  if (dirty_ && !journalOnItsWay_ && !ended_) journal();
 }
 
 void Queue::restoreFloor(int64_t logStart) {

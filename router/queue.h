@@ -30,6 +30,15 @@
 
 namespace polylog::router {
 
+/// A shared subscription's member whose exactly-once deliveries go to its inbox.
+struct MoveTerms {
+  PartitionId inbox;
+  uint32_t subscriptionId = 0;
+  bool retainAsPublished = false;
+  /// Which ids they have there. On the client's worker.
+  std::function<void(std::span<const int64_t>)> moved;
+};
+
 /// A consumer's half that its queue knows. Deliveries are in flight from the moment that they are
 /// taken until the client says that they are sent.
 struct Consumer {
@@ -44,6 +53,7 @@ struct Consumer {
         listener(itsListener) {}
 
   bool tryTake(int64_t octets);
+  int64_t inFlight() const { return channelWindow ? channelWindow->used() : flight.count(); }
   /// What was taken and never handed over. On the client's worker.
   void giveBack(std::span<const QueueDelivery> deliveries);
 
@@ -55,6 +65,7 @@ struct Consumer {
   const DeliveryFlightRef connectionFlight;
   const std::function<void()> returned;
   PrincipalRef reader;  ///< whose right to read is asked at each delivery; null: nobody's
+  std::optional<MoveTerms> moves;  ///< fixed once the queue knows it
 
   // Both workers'.
   DeliveryFlight flight{512, 1 << 20};
@@ -87,6 +98,9 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   void resume(const ConsumerRef& consumer);
   /// Deliveries that a consumer which is over never got.
   void giveBack(std::vector<QueueDelivery> deliveries);
+  /// A record that is stored nowhere, of a shared subscription: to a member that is ready, or
+  /// nobody.
+  void offer(std::vector<RoutedRecordRef> records);
 
   // ---- on the home worker
   Result<> addConsumer(const ConsumerRef& consumer);
@@ -125,8 +139,26 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
 
   bool mayRead(const Consumer& consumer) const;
   void cancel(const ConsumerRef& consumer);
+  /// Exactly once, on its way to a member's inbox.
+  struct Move {
+    ConsumerRef consumer;
+    QueueDelivery delivery;
+    storage::BatchPlace place;
+    uint32_t index = 0;  ///< of the record in its batch
+    uint32_t attributes = 0;
+  };
+  using Moves = std::vector<Move>;
+
   void pumpSoon();
+  void retrySoon();
   void pump();
+  std::deque<ConsumerRef>::iterator whoseTurn(const RoutedRecord& record);
+  std::deque<ConsumerRef>::iterator turnOf(const ConsumerRef& consumer);
+  bool reserve(const ConsumerRef& consumer, int64_t octets);
+  bool movesTo(const Consumer& consumer, const Record& record) const;
+  void move();
+  Result<> addMove(const Move& move, storage::AppendRequest& request, std::vector<uint32_t>& fresh);
+  void moved(const Moves& moves, const Result<storage::Appended>& result);
   bool findNext(Next& next);
   PartitionReader::Found look(Next& next);
   void skip(const Next& next, int64_t end, const char* why);
@@ -160,6 +192,8 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   std::set<int64_t> again_;           ///< out, and delivered before in this run
   std::vector<ConsumerRef> consumers_;
   std::deque<ConsumerRef> ready_;  ///< whose turn it is
+  ConsumerRef sticky_;             ///< who gets all, if that is how records are divided
+  Moves toMove_;
   std::unique_ptr<PartitionReader> reader_;
   std::unique_ptr<PartitionReader> returnedReader_;
   std::unique_ptr<Timer> retry_;

@@ -86,6 +86,12 @@ QueueInfo describe(Core& core, const Stream& stream, const std::string& name) {
   return info;
 }
 
+/// Shared subscriptions' queues are nobody's to see.
+std::shared_ptr<Queue> findClassic(Core& core, const std::string& name) {
+  std::shared_ptr<Queue> queue = core.queues->find(name);
+  return queue && queue->spec().kind == QueueKind::kShared ? nullptr : queue;
+}
+
 class ClassicConsumer final : public QueueConsumer {
  public:
   ClassicConsumer(Core& core, std::shared_ptr<Queue> queue, ConsumerRef consumer)
@@ -204,7 +210,7 @@ class QueueClientImpl final : public QueueClient {
   }
   /// The destructive queue of that name, if this client may touch it; null if there is none.
   Result<std::shared_ptr<Queue>> mine(const std::string& name) const {
-    std::shared_ptr<Queue> queue = core_.queues->find(name);
+    std::shared_ptr<Queue> queue = findClassic(core_, name);
     if (queue && queue->owner() != 0 && queue->owner() != id_) {
       return fail(ErrorKind::kLocked, "queue '" + name + "' is exclusive to another connection");
     }
@@ -256,7 +262,7 @@ QueueClientImpl::~QueueClientImpl() {
 }
 
 std::optional<QueueInfo> QueueClientImpl::findQueue(const std::string& name) {
-  if (auto queue = core_.queues->find(name)) {
+  if (auto queue = findClassic(core_, name)) {
     QueueInfo info = queue->info();
     info.exclusiveToOther = queue->owner() != 0 && queue->owner() != id_;
     return info;
@@ -370,6 +376,7 @@ void QueueClientImpl::purgeQueue(const std::string& name, Done<Result<int64_t>> 
 std::vector<QueueInfo> QueueClientImpl::queues() {
   std::vector<QueueInfo> all;
   for (const auto& queue : core_.queues->all()) {
+    if (queue->spec().kind == QueueKind::kShared) continue;
     QueueInfo info = queue->info();
     info.exclusiveToOther = queue->owner() != 0 && queue->owner() != id_;
     all.push_back(std::move(info));

@@ -26,6 +26,7 @@ class QueueRegistry {
   Result<> load(LeaderEpoch epoch);
   void stop(Worker& worker);
 
+  /// Shared subscriptions' queues, too.
   std::shared_ptr<Queue> find(BytesView name) const;
   std::vector<std::shared_ptr<Queue>> all() const;
 

@@ -1,6 +1,7 @@
 #include "router/router.h"
 
 #include <atomic>
+#include <map>
 #include <utility>
 
 #include "router/access_store.h"
@@ -21,6 +22,7 @@
 #include "router/queue_registry.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
+#include "router/share_table.h"
 #include "router/space_waits.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
@@ -65,6 +67,7 @@ class RouterImpl final : public Router {
     core_.fanout = std::make_unique<LiveFanout>(core_);
     core_.publisher = std::make_unique<Publisher>(core_);
     core_.space = std::make_unique<SpaceWaits>(core_);
+    core_.shares = std::make_unique<ShareTable>(core_);
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
     core_.groups = std::make_unique<GroupCoordinator>(core_);
@@ -229,6 +232,13 @@ class RouterImpl final : public Router {
     }
     core_.sessions->remove(clientId, std::move(done));
   }
+
+  std::vector<SharedGroupInfo> sharedGroups(const PrincipalRef& principal) override {
+    if (!groupPermits(principal, Operation::kDescribe, {})) return {};
+    return core_.shares->list();
+  }
+
+  void publishSystem(std::vector<std::pair<std::string, std::string>> values) override;
 
   // ---- exchanges and queues
   std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) override {
@@ -420,6 +430,7 @@ class RouterImpl final : public Router {
   LogAccess logs_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
+  std::map<std::string, std::string> system_;  ///< what publishSystem() has said
 };
 
 Result<> RouterImpl::load() {
@@ -445,10 +456,11 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.catalogue->load(); !ok) return ok;
   if (auto ok = core_.tags->load(); !ok) return ok;
   if (auto ok = core_.retained->load(); !ok) return ok;
+  if (auto ok = core_.queues->load(leaderEpoch_); !ok) return ok;
+  core_.shares->load();
   if (auto ok = core_.sessions->load(); !ok) return ok;
   if (auto ok = core_.groups->load(); !ok) return ok;
   if (auto ok = core_.transactions->load(); !ok) return ok;
-  if (auto ok = core_.queues->load(leaderEpoch_); !ok) return ok;
   if (auto ok = core_.exchanges->load(); !ok) return ok;
   request.state.push_back(
       {StateTable::kMeta, kLeaderEpoch, encodeNumber(static_cast<uint64_t>(epoch))});
@@ -467,6 +479,7 @@ void RouterImpl::start() {
     worker->post([this, &worker = *worker] {
       core_.sessions->start(worker);
       core_.groups->start(worker);
+      if (worker.index == 0) core_.shares->prune();
       if (worker.index == 0) core_.feed->start(worker);
       if (worker.index == 0) core_.transactions->start(worker);
     });
@@ -494,6 +507,33 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
       if (--gather->left == 0) gather->stopped();
     });
   }
+}
+
+/// Retained in memory alone; a publish that is stored nowhere brings a new value to who is there.
+void RouterImpl::publishSystem(std::vector<std::pair<std::string, std::string>> values) {
+  static const std::shared_ptr<Session> kNobody;
+  static const PrincipalRef kBroker = std::make_shared<const Principal>();
+  std::vector<Publish> records;
+  for (const auto& [name, text] : values) {
+    std::string& known = system_[name];
+    if (known == text) continue;
+    known = text;
+    Publish& publish = records.emplace_back();
+    publish.topic = kSystemTopic;
+    publish.address = {kSystemTopic, BytesView(name)};
+    publish.ephemeral = true;
+    Record& record = publish.record;
+    record.key = name;
+    record.value = text;
+    record.guarantee = DeliveryGuarantee::kAtMostOnce;
+    record.timestampMs = core_.clock.wallMillis();
+    record.retain = true;
+    std::string address;
+    appendAddressText(publish.address, address);
+    RetainedStore::Change change(*core_.retained);
+    change.apply(address, SharedBytes::own(RetainedStore::encode(Protocol::kInternal, record)));
+  }
+  if (!records.empty()) core_.publisher->publish(kBroker, kNobody, records, nullptr);
 }
 
 void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& name,

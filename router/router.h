@@ -13,7 +13,8 @@
 //
 // Locks. No lock is held while a callback of anybody else's runs. Where two are held, it is in this
 // order; those on one line are never held together:
-//   0. TransactionCoordinator's map, then a transaction's lock (held over append())
+//   0. TransactionCoordinator's map, then a transaction's lock (held over append());
+//      ShareTable's lock                               (held over declaring a queue)
 //   1. Catalogue's and QueueRegistry's creation locks   (held over append())
 //   2. ExchangeTable's lock                             (held over append())
 //   3. IdAllocator's lock, RetainedStore's lock         (held over append())
@@ -41,6 +42,17 @@
 #include "storage/log_store.h"
 
 namespace polylog::router {
+
+/// Which member of a shared subscription gets a record. A sticky or hashed choice is kept to: while
+/// that member has no room, what comes behind waits.
+enum class SharedDispatch : uint8_t {
+  kRoundRobin,
+  kRandom,
+  kSticky,      ///< one gets all, as long as it is there
+  kHashClient,  ///< by the publisher's client id
+  kHashTopic,   ///< by the address as published
+  kLeastInFlight,
+};
 
 struct RouterOptions {
   // ---- topics
@@ -72,6 +84,8 @@ struct RouterOptions {
   /// Live deliveries on their way to one other worker; beyond it new ones are dropped, counted.
   int64_t crossingRecords = 500'000;
   int64_t crossingBytes = 64 << 20;
+
+  SharedDispatch sharedDispatch = SharedDispatch::kRoundRobin;
 
   // ---- routing of produced batches
   size_t routingBacklogBatches = 20'000;

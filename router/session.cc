@@ -3,17 +3,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/log.h"
 #include "router/batch_cache.h"
 #include "router/publisher.h"
 #include "router/session_registry.h"
+#include "router/share_table.h"
+#include "router/shared_lane.h"
 
 namespace polylog::router {
 namespace {
 
 constexpr int64_t kMicros = 1'000'000;
 constexpr int64_t kRetryMicros = kMicros;
-/// Canonical name of the property "expiry" (docs/mapping.md).
-constexpr BytesView kExpiryHeader = "expiry";
 
 }  // namespace
 
@@ -21,6 +22,8 @@ Session::Session(Core& core, std::string clientId, uint32_t worker)
     : core_(core), clientId_(std::move(clientId)), worker_(worker) {}
 
 Session::~Session() = default;
+Session::Aside::Aside() = default;
+Session::Aside::~Aside() = default;
 
 // ---------------------------------------------------------------- any thread
 
@@ -99,6 +102,15 @@ void Session::restoreEnd() {
 }
 
 void Session::restoreSubscription(const SubscriptionState& state) {
+  const Subscription& subscription = state.subscription;
+  if (!subscription.share.empty()) {
+    // Without its queue it has none before the client comes back: not worth refusing to start.
+    if (auto joined = sharedLane().add(subscription, state.since); !joined) {
+      logWarning(joined.error().text);
+    }
+    core_.metrics.subscriptions.add(1);
+    return;
+  }
   TrieEntry entry{this,
                   nextNumber_++,
                   state.subscription.id,
@@ -111,29 +123,35 @@ void Session::restoreSubscription(const SubscriptionState& state) {
 }
 
 std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal,
-                                                   uint32_t expirySeconds,
+                                                   SubscriberOptions& options,
                                                    SubscriberListener* listener, bool resumed) {
   live_ = std::make_unique<Live>();
   live_->listener = listener;
+  live_->window = options.window;
   live_->attachment = std::make_shared<Attachment>(shared_from_this(), resumed);
   live_->principal = principal;
   ++attachments_;
   user_ = principal->user;
-  expirySeconds_ = expirySeconds;
+  expirySeconds_ = options.expirySeconds;
   disconnectedWallMs_ = -1;
   if (aside_.written()) aside_.write().willAt = -1;
+  adoptWill(std::move(options.will), principal);
   phase_ = Phase::kAttached;
   connected_.store(true, std::memory_order_relaxed);
+  core_.metrics.sessionsConnected.add(1);
   if (inbox_) {
     inbox_->rewind();
     watch(inbox_->partition(), inbox_->cursor());
   }
+  if (aside_->shared) aside_->shared->attach(live_->window);
   return live_->attachment;
 }
 
 void Session::dropAttachment() {
   connected_.store(false, std::memory_order_relaxed);
   if (!live_) return;
+  core_.metrics.sessionsConnected.add(-1);
+  if (aside_->shared) aside_->shared->detach();
   if (live_->watching) core_.store.unwatch(live_->watchedPartition, live_->watchId);
   live_->attachment->invalidate();
   live_ = nullptr;
@@ -147,8 +165,9 @@ void Session::dropAttachment() {
 
 void Session::abandon() {
   dropAttachment();
+  size_t count = subscriptions_.size() + (aside_->shared ? aside_->shared->size() : 0);
   aside_.reset();
-  core_.metrics.subscriptions.add(-static_cast<int64_t>(subscriptions_.size()));
+  core_.metrics.subscriptions.add(-static_cast<int64_t>(count));
 }
 
 bool Session::resumable(int64_t nowMonotonic) const {
@@ -167,6 +186,13 @@ void Session::end(std::vector<storage::StateChange>& state) {
     state.push_back({StateTable::kSession, clientId_, std::nullopt});
     state.push_back(storage::partitionDeleted(id));
     state.push_back({StateTable::kInbox, inboxKey(id), std::nullopt});
+    if (aside_->willJournaled) state.push_back({StateTable::kWill, inboxKey(id), std::nullopt});
+    if (aside_->shared) {
+      aside_->shared->forEach([&](const Subscription& shared) {
+        state.push_back(
+            {StateTable::kSubscription, subscriptionKey(id, shared.text), std::nullopt});
+      });
+    }
     subscriptions_.forEach([&](const std::string& text, auto) {
       state.push_back({StateTable::kSubscription, subscriptionKey(id, text), std::nullopt});
     });
@@ -176,6 +202,10 @@ void Session::end(std::vector<storage::StateChange>& state) {
   }
   subscriptions_.clear();
   if (!aside_.written()) return;
+  if (aside_->shared) {
+    core_.metrics.subscriptions.add(-static_cast<int64_t>(aside_->shared->size()));
+    aside_.write().shared = nullptr;
+  }
   aside_.write().held.clear();
   aside_.write().walks.clear();
 }
@@ -183,6 +213,21 @@ void Session::end(std::vector<storage::StateChange>& state) {
 void Session::drop(SubscriptionTrie::Place place) {
   core_.trie->remove(place);
   core_.metrics.subscriptions.add(-1);
+}
+
+/// The share knows of it until what this returns goes.
+std::shared_ptr<ShareMembership> Session::dropShared(const std::string& text) {
+  core_.metrics.subscriptions.add(-1);
+  return aside_.write().shared->remove(text);
+}
+
+SharedLane& Session::sharedLane() {
+  auto& shared = aside_.write().shared;
+  if (!shared) {
+    shared = std::make_unique<SharedLane>(core_, *this);
+    if (live_) shared->attach(live_->window);
+  }
+  return *shared;
 }
 
 SessionState Session::state() const {
@@ -241,45 +286,6 @@ void Session::onDeadline(int64_t nowMonotonic) {
   tidy();
 }
 
-void Session::setWill(std::optional<Will> will) {
-  if (!will && !aside_->will) return;
-  aside_.write().will = will ? std::make_unique<Will>(std::move(*will)) : nullptr;
-  aside_.write().willBy = will ? live_->principal : nullptr;
-}
-
-void Session::publishWill() {
-  if (!aside_->will) return;
-  Aside& aside = aside_.write();
-  aside.willAt = -1;
-  Will will = std::move(*std::exchange(aside.will, nullptr));
-  PrincipalRef by = std::exchange(aside.willBy, nullptr);
-  std::string expiry;
-  Publish publish;
-  Record& record = publish.record;
-  if (will.key) record.key = *will.key;
-  if (will.value) record.value = *will.value;
-  for (const auto& [name, value] : will.headers) {
-    record.headers.push_back({name, value ? std::optional<BytesView>(*value) : std::nullopt});
-  }
-  if (will.expirySeconds) {
-    expiry = std::to_string(core_.clock.wallMillis() + int64_t{*will.expirySeconds} * 1000);
-    record.headers.push_back({kExpiryHeader, BytesView(expiry)});
-  }
-  record.guarantee = will.guarantee;
-  record.retain = will.retain;
-  publish.topic = will.topic;
-  publish.address = {will.topic, record.key};
-  publish.partitionHash = will.partitionHash;
-  core_.publisher->publish(by, nullptr, {&publish, 1}, nullptr);
-}
-
-void Session::connectionReplaced(bool resumes) {
-  if (!resumes || !aside_->will || aside_->will->delaySeconds == 0) return publishWill();
-  aside_.write().will = nullptr;
-  aside_.write().willBy = nullptr;
-  aside_.write().willAt = -1;
-}
-
 SessionInfo Session::describe() const {
   SessionInfo info;
   info.clientId = clientId_;
@@ -297,6 +303,11 @@ SessionInfo Session::describe() const {
   subscriptions_.forEach([&info](const std::string& text, SubscriptionTrie::Place place) {
     info.subscriptions.push_back({text, place->entry.guarantee});
   });
+  if (aside_->shared) {
+    aside_->shared->forEach([&info](const Subscription& shared) {
+      info.subscriptions.push_back({shared.text, shared.guarantee});
+    });
+  }
   return info;
 }
 
@@ -349,9 +360,9 @@ size_t Session::withoutDenied(size_t from, std::vector<Delivery>& out) {
   return count;
 }
 
-size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
+size_t Session::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) {
   size_t before = out.size();
-  size_t taken = takeSome(max, idLimit, out);
+  size_t taken = takeSome(max, limits, out);
   bool judged = core_.authorizer.restricts() || live_->principal->isRevoked();
   if (judged && taken > 0 && withoutDenied(before, out) > 0 && taken == max) {
     // There may be more, which the client would ask for only if it had got as many as it wanted.
@@ -368,15 +379,19 @@ size_t Session::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
   return taken;
 }
 
-size_t Session::takeSome(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
+size_t Session::takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out) {
   size_t before = out.size();
-  // They take turns, so that neither starves the other.
-  live_->plainFirst = !live_->plainFirst;
-  if (live_->plainFirst) takePlain(max, out);
-  size_t left = max - (out.size() - before);
-  if (left > 0) takeAcknowledged(left, idLimit, out);
-  left = max - (out.size() - before);
-  if (!live_->plainFirst && left > 0) takePlain(left, out);
+  // They take turns, so that none starves the others.
+  live_->turn = static_cast<uint8_t>((live_->turn + 1) % 3);
+  for (unsigned i = 0; i < 3 && out.size() - before < max; ++i) {
+    size_t left = max - (out.size() - before);
+    switch ((live_->turn + i) % 3) {
+      case 0: takePlain(left, out); break;
+      case 1: takeAcknowledged(left, limits.own, out); break;
+      default:
+        if (aside_->shared) aside_->shared->take(left, limits.shared, out);
+    }
+  }
   size_t taken = out.size() - before;
   if (taken < max) live_->hungry = true;
   if (aside_->walkPaused) {
@@ -469,17 +484,28 @@ void Session::watch(PartitionId partition, Offset offset) {
 }
 
 void Session::acknowledge(int64_t id) {
+  const auto& shared = aside_->shared;
+  if (id >= kSharedIds) return shared ? shared->acknowledge(id) : void();
+  if (inbox_ && shared) shared->inboxAcknowledged(id);
   if (inbox_) return inbox_->acknowledge(id);
   if (id >= 0 && id < live_->nextId) live_->done.add(id);
 }
 
 void Session::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
-  if (inbox_) return inbox_->accept(id, std::move(done));
+  if (id >= kSharedIds && aside_->shared) {
+    aside_->shared->accept(id);
+  } else if (inbox_) {
+    return inbox_->accept(id, std::move(done));
+  }
   home().later([done = std::move(done)]() mutable { done({}); });
 }
 
 int64_t Session::acknowledgedUpTo() const {
   return inbox_ ? inbox_->acknowledgedUpTo() : live_->done.floor();
+}
+
+int64_t Session::sharedAcknowledgedUpTo() const {
+  return aside_->shared ? aside_->shared->acknowledgedUpTo() : kSharedIds;
 }
 
 // ---------------------------------------------------------------- exactly-once publishes of its

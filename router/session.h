@@ -34,6 +34,9 @@
 namespace polylog::router {
 
 class Attachment;
+class SharedLane;
+
+class ShareMembership;
 
 class Session final : public std::enable_shared_from_this<Session> {
  public:
@@ -63,9 +66,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   void restoreEnd();
   void restoreSubscription(const SubscriptionState& state);
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
+  /// After restore(): due as if the connection had been lost when it was last known of.
+  void restoreWill(Will will);
   void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }
 
-  std::shared_ptr<SubscriberSession> attach(const PrincipalRef& principal, uint32_t expirySeconds,
+  std::shared_ptr<SubscriberSession> attach(const PrincipalRef& principal,
+                                            SubscriberOptions& options,
                                             SubscriberListener* listener, bool resumed);
   /// Ends the attachment without telling anybody; the will is left alone.
   void dropAttachment();
@@ -80,6 +86,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Something falls due: a delayed will, the expiry, a read to be tried again.
   void onDeadline(int64_t nowMonotonic);
   void publishWill();
+  /// The will of the connection to come, durable with `request`; for a session with an inbox.
+  void journalWill(const std::optional<Will>& will, storage::AppendRequest& request);
   /// The will of a connection that was replaced: sent unless the session goes on and it has a
   /// delay.
   void connectionReplaced(bool resumes);
@@ -111,10 +119,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   void subscribe(std::vector<Subscription> subscriptions, SubscriberSession::SubscribeDone done);
   void unsubscribe(std::vector<std::string> filters,
                    std::move_only_function<void(Result<std::vector<bool>>)> done);
-  size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out);
+  size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out);
   void acknowledge(int64_t id);
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
   int64_t acknowledgedUpTo() const;
+  int64_t sharedAcknowledgedUpTo() const;
+  bool inboxHas(int64_t id) const { return inbox_ && inbox_->has(id); }
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done);
   void setWill(std::optional<Will> will);
   void setExpiry(uint32_t seconds);
@@ -140,7 +150,8 @@ class Session final : public std::enable_shared_from_this<Session> {
     PrincipalRef principal;
     std::shared_ptr<Attachment> attachment;
     bool hungry = true;      ///< the client waits to be told
-    bool plainFirst = true;  ///< whose turn it is in take()
+    uint8_t turn = 0;        ///< whose it is in take()
+    int64_t window = 0;
     LiveQueue plain;         ///< at most once
     LiveQueue acknowledged;  ///< the others, of a session without an inbox
     int64_t nextId = 0;
@@ -167,8 +178,13 @@ class Session final : public std::enable_shared_from_this<Session> {
   struct RetainedPiece;
   /// What few sessions have, and fewer still while they sleep.
   struct Aside {
+    Aside();
+    ~Aside();
+
     std::unique_ptr<Will> will;
-    PrincipalRef willBy;
+    PrincipalRef willBy;                 ///< null: of a connection before the start
+    bool willJournaled = false;          ///< one may stand in the journal
+    std::unique_ptr<SharedLane> shared;  ///< its shared subscriptions
     int64_t willAt = -1;
     int64_t retryAt = -1;
     int64_t dropped = 0;
@@ -179,8 +195,8 @@ class Session final : public std::enable_shared_from_this<Session> {
     bool walkPaused = false;  ///< until the client has taken something
 
     bool idle() const {
-      return !will && retryAt < 0 && dropped == 0 && held.empty() && waiting.empty() &&
-             walks.empty() && !walking;
+      return !will && !willJournaled && !shared && retryAt < 0 && dropped == 0 && held.empty() &&
+             waiting.empty() && walks.empty() && !walking;
     }
   };
 
@@ -189,6 +205,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     if (!live_ && aside_.written() && aside_->idle()) aside_.reset();
   }
   Result<DeliveryGuarantee> addOne(const Subscription& subscription, SubscribeCall& call);
+  Result<DeliveryGuarantee> addShared(const Subscription& subscription, SubscribeCall& call);
   void appendSubscriptions(const std::shared_ptr<SubscribeCall>& call);
   void subscribed(SubscribeCall& call, const Result<storage::Appended>& result);
   void startRetained(std::list<RetainedWalk> walks);
@@ -201,11 +218,14 @@ class Session final : public std::enable_shared_from_this<Session> {
   void appendPiece(const std::shared_ptr<RetainedPiece>& piece);
   Result<LiveItem> openRetained(const RetainedWalk& walk, BytesView text,
                                 const SharedBytes& value) const;
-  size_t takeSome(size_t max, int64_t idLimit, std::vector<Delivery>& out);
+  size_t takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out);
   size_t withoutDenied(size_t from, std::vector<Delivery>& out);
   LiveQueue& queueFor(DeliveryGuarantee guarantee);
   bool hasRoomFor(const LiveItem& item);
   void drop(SubscriptionTrie::Place place);
+  SharedLane& sharedLane();
+  std::shared_ptr<ShareMembership> dropShared(const std::string& text);
+  void adoptWill(std::optional<Will> will, const PrincipalRef& by);
   void reloadSubscriptions();
   size_t takePlain(size_t max, std::vector<Delivery>& out);
   size_t takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delivery>& out);
@@ -246,10 +266,11 @@ class Attachment final : public SubscriberSession {
   void subscribe(std::vector<Subscription> subscriptions, SubscribeDone done) override;
   void unsubscribe(std::vector<std::string> filters,
                    std::move_only_function<void(Result<std::vector<bool>>)> done) override;
-  size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out) override;
+  size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out) override;
   void acknowledge(int64_t id) override;
   void accept(int64_t id, std::move_only_function<void(Result<>)> done) override;
   int64_t acknowledgedUpTo() const override;
+  int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
   void setWill(std::optional<Will> will) override;
   void setExpiry(uint32_t seconds) override;

@@ -8,6 +8,7 @@
 #include "router/access_store.h"
 #include "router/id_allocator.h"
 #include "router/state_codec.h"
+#include "router/will_codec.h"
 
 namespace polylog::router {
 namespace {
@@ -101,6 +102,13 @@ Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {
     if (!state) result = std::unexpected(state.error());
     Session* session = sessionOf(StateTable::kInbox, key);
     if (session && state) session->restoreInbox(std::move(*state));
+    return result.has_value();
+  });
+  core_.store.scanState(StateTable::kWill, "", [&](BytesView key, BytesView value) {
+    auto will = decodeWill(value);
+    if (!will) result = std::unexpected(will.error());
+    Session* session = sessionOf(StateTable::kWill, key);
+    if (session && will) session->restoreWill(std::move(*will));
     return result.has_value();
   });
   core_.store.scanState(StateTable::kHeldPublish, "", [&](BytesView key, BytesView) {
@@ -250,6 +258,7 @@ void SessionRegistry::create(SessionRef fresh, OpeningRef opening) {
     request.state.push_back(storage::partitionConfigured(*inbox, {}));
     request.state.push_back(
         {storage::StateTable::kSession, fresh->clientId(), encodeSession(fresh->state())});
+    fresh->journalWill(opening->options.will, request);
   }
   if (request.state.empty()) {
     worker.later([this, fresh, opening] { created(fresh, opening, storage::Appended{}); });
@@ -295,6 +304,7 @@ void SessionRegistry::resume(SessionRef session, OpeningRef opening) {
   if (!opening->stateBefore) opening->stateBefore = session->state();
   storage::AppendRequest request;
   session->resumeWith(opening->options.expirySeconds, opening->principal->user, request);
+  session->journalWill(opening->options.will, request);
   request.durability = storage::Durability::kSynced;
   request.sink = &opening->worker->sink;
   request.done = [this, session, opening](const Result<storage::Appended>& appended) {
@@ -326,8 +336,7 @@ void SessionRegistry::resumed(const SessionRef& session, const OpeningRef& openi
 }
 
 void SessionRegistry::attach(const SessionRef& session, Opening& opening, bool resumed) {
-  auto attachment =
-      session->attach(opening.principal, opening.options.expirySeconds, opening.listener, resumed);
+  auto attachment = session->attach(opening.principal, opening.options, opening.listener, resumed);
   opening.done(std::move(attachment));
   wakeWaiting(*session);
 }

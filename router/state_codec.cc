@@ -157,7 +157,8 @@ std::string encodeSubscription(const SubscriptionState& state) {
   ByteWriter out = begun();
   out.u8(static_cast<uint8_t>(subscription.guarantee));
   out.u8(static_cast<uint8_t>((subscription.noLocal ? 1 : 0) |
-                              (subscription.retainAsPublished ? 2 : 0)));
+                              (subscription.retainAsPublished ? 2 : 0) |
+                              (subscription.share.empty() ? 0 : 4)));
   out.u32(subscription.id);
   out.u64(state.since.value());
   out.varuint(subscription.filter.levels.size());
@@ -165,6 +166,7 @@ std::string encodeSubscription(const SubscriptionState& state) {
     out.u8(static_cast<uint8_t>(level.kind));
     if (level.kind == FilterLevel::Kind::kLiteral) putText(out, level.text);
   }
+  if (!subscription.share.empty()) putText(out, subscription.share);
   return out.take();
 }
 
@@ -189,6 +191,7 @@ Result<SubscriptionState> decodeSubscription(BytesView key, BytesView value) {
     if (level.kind == FilterLevel::Kind::kLiteral) level.text = getText(in);
     subscription.filter.levels.push_back(std::move(level));
   }
+  if ((flags & 4U) != 0) subscription.share = getText(in);
   if (!name.ok() || !in.complete() || levels == 0) return unreadable("subscription", name.rest());
   return state;
 }
@@ -532,7 +535,8 @@ Result<QueueState> decodeQueue(BytesView name, BytesView value) {
   state.spec.exclusive = (flags & 2U) != 0;
   state.spec.autoDelete = (flags & 4U) != 0;
   state.spec.arguments = getTable(in, 0);
-  if (!in.complete() || state.spec.kind != QueueKind::kClassic) return unreadable("queue", name);
+  bool known = state.spec.kind == QueueKind::kClassic || state.spec.kind == QueueKind::kShared;
+  if (!in.complete() || !known) return unreadable("queue", name);
   return state;
 }
 

@@ -10,6 +10,7 @@
 //   kSubscription u64 inbox, filter text
 //   kInbox        u64 inbox
 //   kHeldPublish  u64 inbox, u16 id
+//   kWill         u64 inbox
 //   kRetained     address text
 //   kGroup        group name
 //   kGroupOffset  u16 length and group name, u16 length and topic name, u32 partition

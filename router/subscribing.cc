@@ -12,6 +12,8 @@
 #include "router/live_fanout.h"
 #include "router/retained_store.h"
 #include "router/session.h"
+#include "router/share_table.h"
+#include "router/shared_lane.h"
 
 namespace polylog::router {
 namespace {
@@ -82,11 +84,15 @@ Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, Subs
   if (!core_.authorizer.permitsSome(live_->principal, subscription.filter)) {
     return std::unexpected(notPermitted(resource));
   }
-  SubscriptionTrie::Place* there = subscriptions_.find(subscription.text);
+  bool shared = !subscription.share.empty();
+  SubscriptionTrie::Place* there = shared ? nullptr : subscriptions_.find(subscription.text);
   bool isNew = there == nullptr;
-  if (isNew && subscriptions_.size() >= core_.options.maxSubscriptionsPerSession) {
+  if (shared && aside_->shared) isNew = aside_->shared->find(subscription.text) == nullptr;
+  size_t others = aside_->shared ? aside_->shared->size() : 0;
+  if (isNew && subscriptions_.size() + others >= core_.options.maxSubscriptionsPerSession) {
     return fail(ErrorKind::kBusy, "the session has as many subscriptions as are allowed");
   }
+  if (shared) return addShared(subscription, call);
   TrieEntry entry;
   entry.session = this;
   entry.number = isNew ? nextNumber_++ : (*there)->entry.number;
@@ -119,6 +125,26 @@ Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, Subs
     walk.attachment = attachments_;
   }
   return entry.guarantee;
+}
+
+/// No retained records are sent for it.
+Result<DeliveryGuarantee> Session::addShared(const Subscription& subscription,
+                                             SubscribeCall& call) {
+  SharedLane& lane = sharedLane();
+  bool isNew = lane.find(subscription.text) == nullptr;
+  Subscription wanted = subscription;
+  wanted.guarantee = grantedTo(subscription);
+  if (auto joined = lane.add(wanted, core_.store.durableEnd()); !joined) {
+    if (isNew) lane.remove(subscription.text);
+    return std::unexpected(joined.error());
+  }
+  if (isNew) core_.metrics.subscriptions.add(1);
+  if (persistent()) {
+    call.first.request.state.push_back(
+        {storage::StateTable::kSubscription, subscriptionKey(inbox_->partition(), wanted.text),
+         encodeSubscription({wanted, lane.find(wanted.text)->since})});
+  }
+  return wanted.guarantee;
 }
 
 void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
@@ -350,6 +376,11 @@ bool Session::hasRoomFor(const LiveItem& item) {
 /// After a failed write: what the state table says is what holds.
 void Session::reloadSubscriptions() {
   if (!persistent() || phase_ == Phase::kEnded) return;
+  // The shares that it stays with shall not take it for their last member gone.
+  std::vector<std::shared_ptr<ShareMembership>> kept;
+  if (aside_->shared) {
+    for (const std::string& text : aside_->shared->names()) kept.push_back(dropShared(text));
+  }
   subscriptions_.forEach([this](const std::string&, auto place) { drop(place); });
   subscriptions_.clear();
   core_.store.scanState(storage::StateTable::kSubscription, inboxKey(inbox_->partition()),
@@ -367,6 +398,7 @@ void Session::unsubscribe(std::vector<std::string> filters,
     std::vector<bool> there;
     std::move_only_function<void(Result<std::vector<bool>>)> done;
     uint64_t failuresBefore = 0;
+    std::vector<std::shared_ptr<ShareMembership>> left;  ///< once that is durable
   };
   auto call = std::make_shared<Call>();
   call->done = std::move(done);
@@ -374,10 +406,16 @@ void Session::unsubscribe(std::vector<std::string> filters,
   storage::AppendRequest request;
   for (const std::string& text : filters) {
     SubscriptionTrie::Place* at = subscriptions_.find(text);
-    call->there.push_back(at != nullptr);
-    if (at == nullptr) continue;
-    drop(*at);
-    subscriptions_.erase(text);
+    bool shared = aside_->shared && aside_->shared->find(text) != nullptr;
+    call->there.push_back(at != nullptr || shared);
+    if (shared) {
+      call->left.push_back(dropShared(text));
+    } else if (at != nullptr) {
+      drop(*at);
+      subscriptions_.erase(text);
+    } else {
+      continue;
+    }
     if (!persistent()) continue;
     request.state.push_back({storage::StateTable::kSubscription,
                              subscriptionKey(inbox_->partition(), text), std::nullopt});
@@ -390,7 +428,7 @@ void Session::unsubscribe(std::vector<std::string> filters,
   request.sink = &home().sink;
   auto finish = [self = shared_from_this(), call](const Result<storage::Appended>& result) {
     if (!result || call->failuresBefore != self->core_.writeFailures.load()) {
-      self->onHome([self] { self->reloadSubscriptions(); });
+      self->onHome([self, call] { self->reloadSubscriptions(); });
     }
     if (result) {
       call->done(std::move(call->there));
@@ -419,8 +457,11 @@ void Attachment::unsubscribe(std::vector<std::string> filters,
                              std::move_only_function<void(Result<std::vector<bool>>)> done) {
   if (session_) session_->unsubscribe(std::move(filters), std::move(done));
 }
-size_t Attachment::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
-  return session_ ? session_->take(max, idLimit, out) : 0;
+size_t Attachment::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) {
+  return session_ ? session_->take(max, limits, out) : 0;
+}
+int64_t Attachment::sharedAcknowledgedUpTo() const {
+  return session_ ? session_->sharedAcknowledgedUpTo() : kSharedIds;
 }
 void Attachment::acknowledge(int64_t id) {
   if (session_) session_->acknowledge(id);

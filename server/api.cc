@@ -96,6 +96,52 @@ void describeMember(Json& json, const GroupMemberDescription& member) {
   });
 }
 
+constexpr const char* kSharePrefix = "$share/";
+
+const char* stateOf(const SharedGroupInfo& group) {
+  bool any = std::ranges::any_of(group.members, &SharedGroupInfo::Member::connected);
+  return any ? "Stable" : "Empty";
+}
+
+void listShared(Json& json, const SharedGroupInfo& group) {
+  json.object([&] {
+    json.field("group", group.name);
+    json.field("state", stateOf(group));
+    json.field("protocol_type", "mqtt");
+    json.field("members", static_cast<int64_t>(group.members.size()));
+    json.field("lag", group.lag);
+  });
+}
+
+/// A shared subscription, as a consumer group of one topic filter.
+void describeShared(Json& json, const SharedGroupInfo& group) {
+  json.object([&] {
+    json.field("group", group.name);
+    json.field("state", stateOf(group));
+    json.field("protocol_type", "mqtt");
+    json.field("protocol", "shared");
+    json.name("members");
+    json.array([&] {
+      for (const auto& member : group.members) {
+        json.object([&] {
+          json.field("member_id", member.clientId);
+          json.field("client_id", member.clientId);
+          json.field("connected", member.connected);
+        });
+      }
+    });
+    json.name("offsets");
+    json.array([&] {
+      json.object([&] {
+        size_t from = group.name.find('/', std::char_traits<char>::length(kSharePrefix));
+        json.field("topic", group.name.substr(from + 1));
+        json.field("lag", group.lag);
+        json.field("in_flight", group.inFlight);
+      });
+    });
+  });
+}
+
 /// What one line of the list of topics says of its contents, over all partitions.
 struct Contents {
   int64_t records = 0;
@@ -288,6 +334,11 @@ void Api::handleGroups(Call call) {
   if (one && call.method == "GET") return describeGroup(std::move(call));
   if (one && call.method == "DELETE") {
     std::string group = call.path[2];
+    if (group.starts_with(kSharePrefix)) {
+      return call.reply.error({ErrorKind::kGroupNotEmpty,
+                               "a shared subscription goes with its last member: end their "
+                               "sessions (`polylog session delete`)"});
+    }
     return broker_.deleteGroup(principal_, std::move(group), acknowledged(std::move(call)));
   }
   call.reply.error(
@@ -313,6 +364,7 @@ void Api::listGroups(Call call) {
             json.field("lag", lag);
           });
         }
+        for (const auto& group : broker_.sharedGroups(principal_)) listShared(json, group);
       });
     });
     reply.json(200, json.text());
@@ -322,6 +374,14 @@ void Api::listGroups(Call call) {
 
 void Api::describeGroup(Call call) {
   std::string group = call.path[2];
+  if (group.starts_with(kSharePrefix)) {
+    auto shared = broker_.sharedGroups(principal_);
+    auto found = std::ranges::find(shared, group, &SharedGroupInfo::name);
+    if (found == shared.end()) return call.reply.error(notFound("group", group));
+    Json json;
+    describeShared(json, *found);
+    return call.reply.json(200, json.text());
+  }
   auto done = [this, reply = std::move(call.reply)](Result<GroupDescription> found) mutable {
     if (!found) return reply.error(found.error());
     Json json;

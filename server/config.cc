@@ -315,7 +315,7 @@ std::vector<Key> protocolKeys() {
              "Connections over all listeners; more are closed at once."),
       number("limits.handshake_seconds", &Config::handshakeSeconds, 1, 3600,
              "How long a new connection may take to introduce itself."),
-      number("mqtt.max_inflight", &Config::mqttMaxInflight, 1, 65'534,
+      number("mqtt.max_inflight", &Config::mqttMaxInflight, 1, 49'150,
              "Deliveries at QoS 1 and 2 on their way to one client."),
       number("mqtt.receive_maximum", &Config::mqttReceiveMaximum, 1, 65'535,
              "Publishes at QoS 1 and 2 that one client may have unacknowledged."),
@@ -327,6 +327,19 @@ std::vector<Key> protocolKeys() {
              "counted."),
       number("mqtt.live.max_bytes", &Config::mqttLiveBytes, 65'536, kMaxInt64,
              "Octets held in memory for one slow subscriber; beyond it QoS 0 is dropped, counted."),
+      choice<router::SharedDispatch>(
+          "mqtt.shared_dispatch", &Config::mqttSharedDispatch,
+          {{"round_robin", router::SharedDispatch::kRoundRobin},
+           {"random", router::SharedDispatch::kRandom},
+           {"sticky", router::SharedDispatch::kSticky},
+           {"hash_client", router::SharedDispatch::kHashClient},
+           {"hash_topic", router::SharedDispatch::kHashTopic},
+           {"least_in_flight", router::SharedDispatch::kLeastInFlight}},
+          "Which member of a shared subscription gets a message: in turn; any; one until it "
+          "leaves; "
+          "by the publisher's client id; by the topic name; who has the fewest unacknowledged."),
+      number("mqtt.sys_interval_s", &Config::mqttSysIntervalSeconds, 0, 86'400,
+             "Seconds between updates of the `$SYS` topics; 0 = there are none."),
       {"kafka.advertised", "HOST:PORT", "the address that the client reached",
        "[L] Where Kafka clients are told to find the broker. Port 0 = the one reached.", false,
        assignAdvertised},

@@ -18,6 +18,7 @@
 #include "core/net/transport.h"
 #include "core/net/websocket_upgrade.h"
 #include "mapping/rules.h"
+#include "router/router.h"
 
 namespace polylog::server {
 
@@ -60,6 +61,8 @@ struct Config {
   int64_t mqttMaxKeepAlive = 0;
   int64_t mqttInboxRecords = 100'000;
   int64_t mqttLiveBytes = 16 << 20;
+  router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;
+  int64_t mqttSysIntervalSeconds = 10;
 
   std::optional<HostPort> kafkaAdvertised;
   int64_t kafkaRetentionMs = 604'800'000;

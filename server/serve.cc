@@ -27,6 +27,7 @@
 #include "server/admin.h"
 #include "server/listener_config.h"
 #include "server/listeners.h"
+#include "server/sys_topics.h"
 #include "storage/log_store.h"
 
 namespace polylog::server {
@@ -78,6 +79,7 @@ router::RouterOptions routerOptions(const Config& config) {
   options.maxDecodedBytes = static_cast<size_t>(config.maxMessageBytes) * 4;
   options.inboxRecords = config.mqttInboxRecords;
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
+  options.sharedDispatch = config.mqttSharedDispatch;
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
   options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
   options.transactionalIdExpiryMillis = config.kafkaTransactionIdExpirationMs;
@@ -169,6 +171,7 @@ class Server {
   std::vector<std::unique_ptr<EventDispatcher>> workers_;
   std::unique_ptr<storage::LogStore> store_;
   std::unique_ptr<router::Router> router_;
+  std::unique_ptr<SysTopics> sysTopics_;
   std::vector<std::thread> threads_;
   std::vector<OpenListener> listeners_;
   std::vector<std::unique_ptr<AdminServer>> admins_;
@@ -226,7 +229,14 @@ Result<> Server::start() {
         "auth.required is set and there are no users: nobody can log in until one is made "
         "on this machine with `polylog user create NAME`");
   }
-  return openListeners();
+  if (auto opened = openListeners(); !opened) return opened;
+  // After what it looks up has been registered.
+  if (config_.mqttSysIntervalSeconds > 0) {
+    sysTopics_ =
+        std::make_unique<SysTopics>(*router_, *workers_[0], config_.mqttSysIntervalSeconds);
+    workers_[0]->post([sys = sysTopics_.get()] { sys->start(); });
+  }
+  return {};
 }
 
 void Server::startThreads() {
@@ -289,6 +299,7 @@ void Server::shutDown() {
   for (auto& admin : admins_) admin->stop();
   if (router_ && !threads_.empty()) {
     std::promise<void> stopped;
+    if (sysTopics_) workers_[0]->post([sys = sysTopics_.get()] { sys->stop(); });
     router_->stop([&] { stopped.set_value(); });
     stopped.get_future().wait();
   }
@@ -297,6 +308,7 @@ void Server::shutDown() {
   for (std::thread& thread : threads_) thread.join();
   listeners_.clear();
   admins_.clear();
+  sysTopics_.reset();
   router_.reset();
   workers_.clear();
   store_.reset();

@@ -84,6 +84,7 @@ enum class StateTable : uint8_t {
   kQueue = 15,
   kQueueAck = 16,  ///< of queues: acknowledged out of order
   kTransaction = 17,
+  kWill = 20,
   kUser = 24,
   kAccessRule = 25,
 };

@@ -95,9 +95,9 @@ MaybeFault decodeConnect(BytesView body, ConnectPacket& packet) {
   packet.level = reader.u8();
   if (!reader.ok()) return malformed("CONNECT cut short");
   packet.nameKnown = name == "MQTT" || name == "MQIsdp";
-  if (name != "MQTT" || !packet.readable()) {
-    if (name == "MQIsdp" && packet.readable())
-      packet.level = 3;  // a contradiction, answered as 3.1
+  if (!packet.readable()) return std::nullopt;
+  if (packet.is31() != (name == "MQIsdp")) {
+    packet.level = 0;
     return std::nullopt;
   }
   const Version version = packet.version();
@@ -108,7 +108,8 @@ MaybeFault decodeConnect(BytesView body, ConnectPacket& packet) {
   const bool hasPassword = (flags & 0x40U) != 0;
   packet.cleanStart = (flags & 2U) != 0;
   if (!reader.ok()) return malformed("CONNECT cut short");
-  if ((flags & 1U) != 0) return malformed("reserved CONNECT flag");
+  // 3.1 says nothing of that bit.
+  if ((flags & 1U) != 0 && !packet.is31()) return malformed("reserved CONNECT flag");
   if (!hasWill && (flags & 0x38U) != 0) return malformed("will flags without a will");
   if ((flags >> 3 & 3U) == 3) return malformed("will QoS 3");
   if (version == Version::k311 && hasPassword && !hasUsername) {
@@ -122,6 +123,8 @@ MaybeFault decodeConnect(BytesView body, ConnectPacket& packet) {
   if (hasWill) {
     if (auto fault = decodeWill(reader, version, flags, packet)) return fault;
   }
+  // 3.1: "it is valid for this flag to be set and no username included".
+  if (packet.is31() && reader.ok() && reader.remaining() == 0) return std::nullopt;
   if (hasUsername) packet.username = readText(reader);
   if (hasPassword) packet.password = reader.bytes16();
   if (!reader.complete()) return malformed("CONNECT payload");
@@ -188,7 +191,10 @@ MaybeFault decodeAck(BytesView body, Version version, AckPacket& packet) {
 
 MaybeFault decodeEntryOptions(uint8_t octet, Version version, SubscribeEntry& entry) {
   entry.qos = octet & 3U;
-  if (entry.qos == 3) return malformed("subscription QoS 3");
+  if (entry.qos == 3) {
+    return version == Version::k5 ? protocolError("subscription QoS 3")
+                                  : malformed("subscription QoS 3");
+  }
   if (version == Version::k311) {
     return octet > 2 ? MaybeFault(malformed("reserved subscription bits")) : std::nullopt;
   }
@@ -283,9 +289,10 @@ std::optional<Version> namedVersion(BytesView input) {
   while (at < input.size() && at < 5 && (static_cast<uint8_t>(input[at]) & 0x80U) != 0) ++at;
   if (at + 1 >= input.size()) return std::nullopt;
   ByteReader reader(input.substr(at + 1));
-  if (reader.bytes16() != "MQTT") return std::nullopt;
+  const BytesView name = reader.bytes16();
   const uint8_t level = reader.u8();
-  if (!reader.ok() || (level != 4 && level != 5)) return std::nullopt;
+  if (reader.ok() && name == "MQIsdp" && level == 3) return Version::k311;
+  if (name != "MQTT" || !reader.ok() || (level != 4 && level != 5)) return std::nullopt;
   return static_cast<Version>(level);
 }
 

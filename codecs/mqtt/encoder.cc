@@ -65,8 +65,8 @@ struct Writer {
       flags |= 0x40U;
     }
     header(out, PacketType::kConnect, 0, length);
-    out.bytes16("MQTT");
-    out.u8(static_cast<uint8_t>(version));
+    out.bytes16(packet.is31() ? "MQIsdp" : "MQTT");
+    out.u8(packet.is31() ? uint8_t{3} : static_cast<uint8_t>(version));
     out.u8(static_cast<uint8_t>(flags));
     out.u16(packet.keepAliveSeconds);
     block(out, version, packet.properties);

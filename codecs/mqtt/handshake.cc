@@ -14,7 +14,7 @@ namespace {
 
 using Code311 = ConnectReturnCode;
 
-/// 3.1 and what we don't know are told so in the oldest form that they can read.
+/// What we don't know is told so in the oldest form that it can read.
 Refusal wrongVersion(const ConnectPacket& packet) {
   Refusal refusal{ReasonCode::kUnsupportedVersion, Code311::kUnacceptableVersion, Version::k311,
                   packet.nameKnown, "unacceptable protocol version"};
@@ -46,6 +46,11 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
   Will will;
   will.topic = std::string(address->topic);
   if (address->key) will.key = std::string(*address->key);
+  std::string routed;  // the address may stand in `scratch`
+  const mapping::Route route = options.rules.apply(*address, routed);
+  will.storedTopic = std::string(route.topic);
+  if (route.key) will.storedKey = std::string(*route.key);
+  will.ephemeral = route.ephemeral;
   if (auto value = mapping::valueFromMqtt(fields.payload, fields.retain)) {
     will.value = std::string(*value);
   }
@@ -117,9 +122,10 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
     return refuse(version, ReasonCode::kProtocolError, std::nullopt,
                   "authentication data without a method");
   }
-  if (packet.clientId.empty() && !v5 && !packet.cleanStart) {
+  if (packet.clientId.empty() && !v5 && (packet.is31() || !packet.cleanStart)) {
     return refuse(version, ReasonCode::kClientIdInvalid, Code311::kIdentifierRejected,
-                  "no client identifier for a session that is to be kept");
+                  packet.is31() ? "no client identifier"
+                                : "no client identifier for a session that is to be kept");
   }
 
   Admission admission;
@@ -128,6 +134,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   admission.methodData = properties.text(PropertyId::kAuthenticationData).value_or(BytesView());
   admission.credentials.user = packet.username.value_or(BytesView());
   admission.credentials.password = packet.password.value_or(BytesView());
+  admission.is31 = packet.is31();
   admission.assignedId = packet.clientId.empty();
   admission.session.clientId = admission.assignedId ? "auto-" + randomHex(*options.random, 16)
                                                     : std::string(packet.clientId);
@@ -145,13 +152,14 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   }
   admission.receiveMaximum = static_cast<uint16_t>(
       properties.number(PropertyId::kReceiveMaximum).value_or(admission.receiveMaximum));
+  admission.session.window = std::min(admission.receiveMaximum, options.maxInflight);
   admission.maximumPacketSize =
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
   if (packet.will) {
     auto will = willOf(packet, options, admission.session.clientId);
     if (!will) return std::unexpected(will.error());
-    admission.will = std::move(*will);
+    admission.session.will = std::move(*will);
   }
   auto principal = std::make_shared<Principal>();
   if (options.authenticator == nullptr) principal->user = admission.credentials.user;
@@ -166,7 +174,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
 ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
                          bool sessionPresent) {
   ConnackPacket packet;
-  packet.sessionPresent = sessionPresent;
+  packet.sessionPresent = sessionPresent && !admission.is31;  // 3.1 knows of no such flag
   if (admission.version != Version::k5) return packet;
   Properties& out = packet.properties;
   if (admission.expiryCapped) {
@@ -189,8 +197,8 @@ ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
   if (options.topicAliasMaximum > 0) {
     out.add(PropertyId::kTopicAliasMaximum, options.topicAliasMaximum);
   }
-  // Wildcards and subscription identifiers are available, which is what their absence means.
-  out.add(PropertyId::kSharedAvailable, 0);
+  // Wildcards, subscription identifiers and shared subscriptions are available, which is what their
+  // absence means.
   return packet;
 }
 

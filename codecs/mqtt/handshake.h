@@ -19,8 +19,8 @@ namespace polylog::mqtt {
 struct Admission {
   Version version = Version::k311;
   PrincipalRef principal;
+  bool is31 = false;
   SubscriberOptions session;
-  std::optional<Will> will;
   bool assignedId = false;
   bool expiryCapped = false;      ///< the session expires earlier than the client asked
   uint16_t keepAliveSeconds = 0;  ///< 0 = none

@@ -1,9 +1,10 @@
 // Which deliveries at QoS 1 and 2 are on their way to the client, by delivery id, and what the
-// client still owes for each. Packet identifiers follow from ids (id modulo 65,535, plus one), so
-// nothing has to be looked up: a ring of one octet an id, as wide as the ids in flight span. No
-// I/O.
+// client still owes for each. A sequence of ids has a range of packet identifiers to itself, which
+// follow from the ids (id modulo the range's size), so nothing has to be looked up: a ring of one
+// octet an id, as wide as the ids in flight span. No I/O.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -23,7 +24,11 @@ class InFlight {
     kReleased,   ///< PUBREL sent, PUBCOMP is due
   };
 
-  static uint16_t packetId(int64_t id) { return static_cast<uint16_t>(id % kPacketIds + 1); }
+  InFlight(uint16_t firstPacketId, int64_t packetIds) : first_(firstPacketId), ids_(packetIds) {}
+
+  uint16_t packetId(int64_t id) const { return static_cast<uint16_t>(first_ + id % ids_); }
+  /// Whether a packet identifier is of this range.
+  bool owns(uint16_t packet) const { return packet >= first_ && packet - first_ < ids_; }
 
   bool empty() const { return count_ == 0; }
   /// Octets between the oldest id in flight and the newest.
@@ -32,7 +37,7 @@ class InFlight {
   /// The id below which deliveries may be taken, so that those in flight span at most `window`.
   /// `acknowledgedUpTo`: the session's, for when nothing is in flight.
   int64_t idLimit(int64_t acknowledgedUpTo, int64_t window) const {
-    return (empty() ? acknowledgedUpTo : base_) + window;
+    return (empty() ? acknowledgedUpTo : base_) + std::clamp<int64_t>(window, 0, ids_ - 1);
   }
 
   /// Ids come in rising order.
@@ -44,8 +49,8 @@ class InFlight {
 
   /// The id in flight under a packet identifier.
   std::optional<int64_t> find(uint16_t packet) const {
-    if (empty() || packet == 0) return std::nullopt;
-    const int64_t ahead = (packet - 1 - base_ % kPacketIds + kPacketIds) % kPacketIds;
+    if (empty() || !owns(packet)) return std::nullopt;
+    const int64_t ahead = (packet - first_ - base_ % ids_ + ids_) % ids_;
     if (ahead >= static_cast<int64_t>(count_)) return std::nullopt;
     const int64_t id = base_ + ahead;
     return stage(id) == Stage::kNone ? std::nullopt : std::optional(id);
@@ -81,6 +86,8 @@ class InFlight {
     head_ = 0;
   }
 
+  const uint16_t first_;
+  const int64_t ids_;
   std::vector<Stage> ring_;  ///< a power of two, or empty
   size_t head_ = 0;
   size_t count_ = 0;

@@ -41,7 +41,9 @@ inline constexpr size_t kOutputChunk = 16 * 1024;
 /// Payloads from this size on go out by reference.
 inline constexpr size_t kByReferenceBytes = 2048;
 
-/// Packet identifiers are 1..65535.
-inline constexpr int64_t kPacketIds = 65535;
+/// Packet identifiers are 1..65535: so many for a session's own deliveries, the rest for those from
+/// shared subscriptions, whose ids are another sequence.
+inline constexpr int64_t kOwnPacketIds = 49'151;
+inline constexpr int64_t kSharedPacketIds = 65'535 - kOwnPacketIds;
 
 }  // namespace polylog::mqtt

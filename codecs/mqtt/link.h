@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
+#include "codecs/mqtt/counters.h"
 #include "codecs/mqtt/encoder.h"
 #include "codecs/mqtt/limits.h"
 #include "codecs/mqtt/options.h"
@@ -46,14 +48,16 @@ struct Link {
   /// Octets of answers sent since the transport became congested.
   size_t unreadAnswers = 0;
 
-  /// Where packets are encoded to.
+  /// Where packets are encoded to, and how many since the last flush.
   ByteWriter out;
+  int64_t packetsOut = 0;
 
   std::weak_ptr<char> guard() const { return alive; }
   bool open() const { return session != nullptr; }
 
   /// Hands what has gathered to the transport.
   void flush() {
+    if (packetsOut > 0) counters().packetsSent.add(std::exchange(packetsOut, 0));
     if (out.size() == 0) return;
     transport.send(out.view());
     out.clear();
@@ -63,6 +67,7 @@ struct Link {
   void answer(Encode&& encodeIt) {
     const size_t before = out.size();
     encodeIt(out);
+    ++packetsOut;
     if (transport.congested()) unreadAnswers += out.size() - before;
     if (out.size() >= kOutputChunk) flush();
   }

@@ -18,7 +18,7 @@ struct MqttOptions {
   uint16_t receiveMaximum = 1024;
   /// Topic aliases that a client may use (each keeps a topic name in memory).
   uint16_t topicAliasMaximum = 32;
-  /// Deliveries at QoS 1 and 2 on their way to a client, however many it says it takes (1..65534).
+  /// Deliveries at QoS 1 and 2 on their way to a client, however many it says it takes (1..49150).
   uint16_t maxInflight = 1024;
   /// The longest keep-alive in seconds: clients that ask for more, or none, get this. 0 = any.
   uint16_t maxKeepAliveSeconds = 0;

@@ -38,28 +38,34 @@ void OutboundDeliveries::open() {
   window_ = std::min<int64_t>(link_.clientReceiveMaximum, link_.options->maxInflight);
 }
 
-int64_t OutboundDeliveries::idLimit() const {
-  return inFlight_.idLimit(link_.session->acknowledgedUpTo(), window_);
+/// What is free of the window, for the one lane or the other: together they must not go beyond it.
+TakeLimits OutboundDeliveries::limits() const {
+  const auto own = static_cast<int64_t>(own_.span());
+  const auto shared = static_cast<int64_t>(shared_.span());
+  return {own_.idLimit(link_.session->acknowledgedUpTo(), sharedTurn_ ? own : window_ - shared),
+          shared_.idLimit(link_.session->sharedAcknowledgedUpTo(),
+                          sharedTurn_ ? window_ - own : shared)};
 }
 
 void OutboundDeliveries::pump() {
   if (!link_.open()) return;
   const int64_t nowMs = link_.transport.dispatcher().clock().wallMillis();
-  while (link_.open() && !link_.transport.congested()) {
-    const int64_t limit = idLimit();
-    const size_t count = link_.session->take(kTakeAtOnce, limit, taken_);
+  for (int idle = 0; idle < 2 && link_.open() && !link_.transport.congested();) {
+    sharedTurn_ = !sharedTurn_;
+    const size_t count = link_.session->take(kTakeAtOnce, limits(), taken_);
     for (const Delivery& delivery : taken_) send(delivery, nowMs);
     taken_.clear();  // lets the records go
     link_.flush();
-    // What was dropped made room, and no acknowledgement will say so.
-    if (count < kTakeAtOnce && (!link_.open() || idLimit() == limit)) break;
+    // What was dropped made room, and no acknowledgement will say so: on until nothing comes.
+    idle = count == 0 ? idle + 1 : 0;
   }
 }
 
 void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   if (delivery.accepted) {
-    inFlight_.add(delivery.id, Stage::kReleased);
-    encodeAck(link_.out, link_.version, PacketType::kPubrel, InFlight::packetId(delivery.id));
+    own_.add(delivery.id, Stage::kReleased);
+    encodeAck(link_.out, link_.version, PacketType::kPubrel, own_.packetId(delivery.id));
+    ++link_.packetsOut;
     return;
   }
   topic_.clear();
@@ -74,7 +80,7 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   const uint8_t qos = mapping::qosOf(delivery.guarantee);
   packet_.topic = topic_;
   packet_.qos = qos;
-  packet_.packetId = qos > 0 ? InFlight::packetId(delivery.id) : uint16_t{0};
+  packet_.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
   packet_.retain = delivery.retain;
   packet_.dup = qos > 0 && delivery.redelivered;
   const BytesView payload = mapping::mqttPayload(delivery.record->record);
@@ -84,6 +90,7 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     return drop(delivery);
   }
   encodePublishHead(link_.out, link_.version, packet_, payload.size());
+  ++link_.packetsOut;
   if (payload.size() >= kByReferenceBytes) {
     link_.flush();
     link_.transport.send(SharedBytes(delivery.record->owner.owner(), payload));
@@ -91,7 +98,8 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     link_.out.bytes(payload);
     if (link_.out.size() >= kOutputChunk) link_.flush();
   }
-  if (qos > 0) inFlight_.add(delivery.id, qos == 1 ? Stage::kSentQos1 : Stage::kSentQos2);
+  if (qos == 0) return;
+  laneOf(delivery.id).add(delivery.id, qos == 1 ? Stage::kSentQos1 : Stage::kSentQos2);
 }
 
 /// False when the record has expired.
@@ -121,17 +129,17 @@ void OutboundDeliveries::drop(const Delivery& delivery) {
 }
 
 void OutboundDeliveries::finish(int64_t id) {
-  inFlight_.finish(id);
+  laneOf(id).finish(id);
   link_.session->acknowledge(id);
 }
 
 std::optional<Fault> OutboundDeliveries::onAck(const AckPacket& packet) {
-  const auto id = inFlight_.find(packet.packetId);
+  const auto id = (shared_.owns(packet.packetId) ? shared_ : own_).find(packet.packetId);
   if (packet.type == PacketType::kPubrec) return onPubrec(packet, id);
   // Late answers to an earlier connection's deliveries are of no interest.
   if (!id) return std::nullopt;
   const Stage due = packet.type == PacketType::kPuback ? Stage::kSentQos1 : Stage::kReleased;
-  if (inFlight_.stage(*id) != due) return protocolError("acknowledgement of the wrong kind");
+  if (laneOf(*id).stage(*id) != due) return protocolError("acknowledgement of the wrong kind");
   finish(*id);
   return std::nullopt;
 }
@@ -144,7 +152,7 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
     }
     return std::nullopt;
   }
-  switch (inFlight_.stage(*id)) {
+  switch (laneOf(*id).stage(*id)) {
     case Stage::kSentQos2: break;
     case Stage::kAccepting: return std::nullopt;  // PUBREL follows
     case Stage::kReleased:
@@ -156,7 +164,7 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
     finish(*id);
     return std::nullopt;
   }
-  inFlight_.setStage(*id, Stage::kAccepting);
+  laneOf(*id).setStage(*id, Stage::kAccepting);
   ++link_.waitingRequests;
   link_.session->accept(*id, [this, guard = link_.guard(), id = *id](const Result<>& result) {
     if (!guard.expired()) accepted(id, result);
@@ -166,13 +174,13 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
 
 void OutboundDeliveries::accepted(int64_t id, const Result<>& result) {
   --link_.waitingRequests;
-  if (!link_.open() || inFlight_.stage(id) != Stage::kAccepting) return;
+  if (!link_.open() || laneOf(id).stage(id) != Stage::kAccepting) return;
   if (!result) {
     link_.end(Fault{ReasonCode::kUnspecifiedError, "an acknowledgement could not be stored"});
     return;
   }
-  inFlight_.setStage(id, Stage::kReleased);
-  link_.answerAck(PacketType::kPubrel, InFlight::packetId(id));
+  laneOf(id).setStage(id, Stage::kReleased);
+  link_.answerAck(PacketType::kPubrel, laneOf(id).packetId(id));
   link_.flush();
   link_.progressed();
 }

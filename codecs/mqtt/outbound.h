@@ -27,7 +27,8 @@ class OutboundDeliveries {
   std::optional<Fault> onAck(const AckPacket& packet);
 
  private:
-  int64_t idLimit() const;
+  TakeLimits limits() const;
+  InFlight& laneOf(int64_t id) { return id >= kSharedIds ? shared_ : own_; }
   void send(const Delivery& delivery, int64_t nowMs);
   bool fillProperties(const Delivery& delivery, int64_t nowMs);
   void drop(const Delivery& delivery);
@@ -36,7 +37,9 @@ class OutboundDeliveries {
   void accepted(int64_t id, const Result<>& result);
 
   Link& link_;
-  InFlight inFlight_;
+  InFlight own_{1, kOwnPacketIds};
+  InFlight shared_{kOwnPacketIds + 1, kSharedPacketIds};
+  bool sharedTurn_ = false;  ///< who may use what is left of the window
   int64_t window_ = 1;
 
   // Memory that is used again from delivery to delivery.

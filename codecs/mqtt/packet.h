@@ -97,10 +97,11 @@ struct WillFields {
 };
 
 struct ConnectPacket {
-  /// The level as it came. Anything but 4 and 5 (or a name other than "MQTT") leaves the rest
-  /// empty: it can't be read, only answered.
+  /// The level as it came: 3 (with the name "MQIsdp"), 4 or 5 (with "MQTT"). Anything else leaves
+  /// the rest empty: it can't be read, only answered; 0 stands for a level that the name
+  /// contradicts.
   uint8_t level = 0;
-  bool nameKnown = true;  ///< "MQTT" or 3.1's "MQIsdp"
+  bool nameKnown = true;
   bool cleanStart = true;
   uint16_t keepAliveSeconds = 0;
   Properties properties;
@@ -109,7 +110,9 @@ struct ConnectPacket {
   std::optional<BytesView> username;
   std::optional<BytesView> password;
 
-  bool readable() const { return nameKnown && (level == 4 || level == 5); }
+  bool readable() const { return nameKnown && level >= 3 && level <= 5; }
+  /// 3.1 is 3.1.1 with another name, but for what the handshake looks at.
+  bool is31() const { return level == 3; }
   Version version() const { return level == 5 ? Version::k5 : Version::k311; }
 };
 

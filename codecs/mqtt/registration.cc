@@ -17,7 +17,7 @@ SessionFactory makeSessionFactory(Broker& broker, MqttOptions options) {
   }
   options.maxPacketBytes = std::min(options.maxPacketBytes, largest);
   options.receiveMaximum = std::max<uint16_t>(options.receiveMaximum, 1);
-  options.maxInflight = std::clamp<uint16_t>(options.maxInflight, 1, kPacketIds - 1);
+  options.maxInflight = std::clamp<uint16_t>(options.maxInflight, 1, kOwnPacketIds - 1);
   options.maxQos = std::min<uint8_t>(options.maxQos, 2);
   auto shared = std::make_shared<const MqttOptions>(std::move(options));
   return [&broker, shared](Transport& transport) -> std::unique_ptr<ProtocolSession> {

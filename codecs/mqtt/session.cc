@@ -54,6 +54,7 @@ size_t Session::onBytes(const SharedBytes& input) {
   lastInput_ = now();
   inInput_ = true;
   size_t used = 0;
+  int64_t received = 0;
   wanted_ = 0;
   while (state_ != State::kEnded && state_ != State::kOpening) {
     if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
@@ -71,8 +72,10 @@ size_t Session::onBytes(const SharedBytes& input) {
     }
     auto& packet = std::get<DecodedPacket>(decoded);
     used += packet.size;
+    ++received;
     if (auto fault = handle(packet.packet)) end(*fault);
   }
+  counters().packetsReceived.add(received);
   inbound_.flush();
   inInput_ = false;
   if (std::exchange(pumpDue_, false)) outbound_.pump();
@@ -117,6 +120,7 @@ std::optional<Fault> Session::handle(Packet& packet) {
 }
 
 std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
+  counters().connects.add();
   auto admission =
       judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity());
   if (!admission) {
@@ -231,6 +235,7 @@ void Session::proceed(Admission admitted) {
 void Session::turnAway(const Refusal& refused) {
   if (auto packet = refusal(refused)) {
     encode(link_.out, refused.answerAs, *packet);
+    ++link_.packetsOut;
     link_.flush();
   }
   leave(refused.why);
@@ -246,12 +251,12 @@ void Session::opened(Admission admission, Result<std::shared_ptr<SubscriberSessi
   }
   link_.session = std::move(*result);
   state_ = State::kOpen;
-  link_.session->setWill(std::move(admission.will));
   inbound_.open();
   outbound_.open();
   encode(link_.out, link_.version,
          acceptance(admission, *link_.options,
                     link_.session->resumed() && !admission.session.cleanStart));
+  ++link_.packetsOut;
   if (link_.out.size() > link_.clientMaxPacket) {
     link_.out.clear();
     leave("the client takes no packet as large as its CONNACK");
@@ -311,6 +316,7 @@ void Session::say(const Fault& fault) {
     packet.properties.clear();
     encode(link_.out, link_.version, packet);
   }
+  if (link_.out.size() > 0) ++link_.packetsOut;
 }
 
 void Session::leave(std::string_view why) {

@@ -23,9 +23,9 @@ std::variant<Subscription, ReasonCode> subscriptionOf(const SubscribeEntry& entr
                                                       uint8_t maxQos) {
   auto parsed = mapping::parseMqttSubscription(entry.filter);
   if (!parsed) return ReasonCode::kTopicFilterInvalid;
-  if (parsed->shareName) return ReasonCode::kSharedSubscriptionsNotSupported;
   Subscription out;
   out.text = std::string(entry.filter);
+  if (parsed->shareName) out.share = std::string(*parsed->shareName);
   out.filter = std::move(parsed->filter);
   out.guarantee = mapping::guaranteeFromQos(std::min(entry.qos, maxQos));
   out.noLocal = entry.noLocal;

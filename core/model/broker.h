@@ -116,6 +116,18 @@ struct SessionInfo {
   std::vector<SubscriptionInfo> subscriptions;
 };
 
+/// A shared subscription and how far its members are.
+struct SharedGroupInfo {
+  struct Member {
+    std::string clientId;
+    bool connected = false;
+  };
+  std::string name;      ///< as subscribed to: its identity
+  int64_t lag = 0;       ///< routed to it and not acknowledged
+  int64_t inFlight = 0;  ///< of those, with members
+  std::vector<Member> members;
+};
+
 /// What a partition remembers of an idempotent producer.
 struct ActiveProducer {
   ProducerIdentity producer;
@@ -241,6 +253,14 @@ class Broker {
   /// Disconnects its client and forgets the session, subscriptions and inbox included.
   virtual void deleteSession(const PrincipalRef& principal, const std::string& clientId,
                              Done<Result<>> done) = 0;
+
+  /// All shared subscriptions, by name.
+  virtual std::vector<SharedGroupInfo> sharedGroups(const PrincipalRef& principal) = 0;
+
+  /// The broker's own values (name below `$SYS/`, text): kept in memory, the latest sent to a
+  /// subscription that names `$SYS` when it begins. Those that haven't changed are not sent again.
+  /// Always on the same worker.
+  virtual void publishSystem(std::vector<std::pair<std::string, std::string>> values) = 0;
 
   // ---- exchanges and queues
   // -------------------------------------------------------------------------

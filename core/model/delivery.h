@@ -21,11 +21,15 @@ struct RoutedRecord {
 
 using RoutedRecordRef = std::shared_ptr<const RoutedRecord>;
 
+/// Ids from here on are of deliveries from shared subscriptions, a sequence of its own beside the
+/// session's.
+inline constexpr int64_t kSharedIds = int64_t{1} << 62;
+
 struct Delivery {
   RoutedRecordRef record;
   /// For kAtLeastOnce and kExactlyOnce: rises by one a delivery within the session and is what
-  /// acknowledge() takes; the same delivery has the same id after a reconnect or a crash.
-  /// -1 for kAtMostOnce.
+  /// acknowledge() takes; the same delivery has the same id after a reconnect or a crash,
+  /// but for those from kSharedIds on, which go to another member. -1 for kAtMostOnce.
   int64_t id = -1;
   DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
   bool retain = false;       ///< the retain flag to send

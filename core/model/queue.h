@@ -24,7 +24,14 @@
 
 namespace polylog {
 
-enum class QueueKind : uint8_t { kClassic = 1, kStream = 2 };
+template <class T>
+using Done = std::move_only_function<void(T)>;
+
+enum class QueueKind : uint8_t {
+  kClassic = 1,
+  kStream = 2,
+  kShared = 3,  ///< what a shared subscription's members take from; no QueueClient sees it
+};
 
 struct QueueSpec {
   std::string name;  ///< not empty: the codec has made one up where the client gave none

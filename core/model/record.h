@@ -55,5 +55,9 @@ inline constexpr BytesView kReservedHeaderPrefix = "polylog.";
 /// The address as published ("topic/key", or "topic" for a null key) where it can't be derived
 /// from the topic and key under which the record is stored.
 inline constexpr BytesView kAddressHeader = "polylog.address";
+/// The topic of the broker's own values: nobody else publishes to it.
+inline constexpr BytesView kSystemTopic = "$SYS";
+/// The publisher's client id, where shared subscriptions are divided by it.
+inline constexpr BytesView kPublisherHeader = "polylog.publisher";
 
 }  // namespace polylog

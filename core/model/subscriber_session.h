@@ -23,12 +23,38 @@ namespace polylog {
 
 inline constexpr uint32_t kNeverExpires = 0xFFFFFFFF;
 
+/// A last will: published when the session's connection is lost.
+struct Will {
+  /// The address as published, and where the user's rules store it: as Publish has them.
+  std::string topic;
+  std::optional<std::string> key;
+  std::string storedTopic;
+  std::optional<std::string> storedKey;
+  bool ephemeral = false;
+  std::optional<std::string> value;
+  std::vector<std::pair<std::string, std::optional<std::string>>> headers;
+  DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
+  bool retain = false;
+  uint32_t delaySeconds = 0;
+  uint32_t partitionHash = 0;
+  /// The record's lifetime, counted from its publication: whoever publishes the will adds the
+  /// header `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not
+  /// expire.
+  std::optional<uint32_t> expirySeconds;
+  bool operator==(const Will&) const = default;
+};
+
 struct SubscriberOptions {
   std::string clientId;  ///< not empty: the codec has assigned one where the client gave none
   bool cleanStart = true;
   /// How long the session outlives its connection: 0 = not at all (nothing of it is journaled),
   /// kNeverExpires = for ever.
   uint32_t expirySeconds = 0;
+  /// Deliveries with acknowledgement that the client takes at a time: so many of a shared
+  /// subscription's may be held ready for it.
+  int64_t window = 1024;
+  /// Durable with the session, where that outlives its connection.
+  std::optional<Will> will{};
 };
 
 /// When retained records are sent for a new subscription (MQTT 5 retain handling 0, 1, 2).
@@ -42,22 +68,9 @@ struct Subscription {
   bool retainAsPublished = false;
   RetainHandling retainHandling = RetainHandling::kAlways;
   uint32_t id = 0;  ///< subscription identifier, 0 = none
-};
-
-/// A last will: published when the session's connection is lost.
-struct Will {
-  std::string topic;
-  std::optional<std::string> key;
-  std::optional<std::string> value;
-  std::vector<std::pair<std::string, std::optional<std::string>>> headers;
-  DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
-  bool retain = false;
-  uint32_t delaySeconds = 0;
-  uint32_t partitionHash = 0;
-  /// The record's lifetime, counted from its publication: whoever publishes the will adds the
-  /// header `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not
-  /// expire.
-  std::optional<uint32_t> expirySeconds;
+  /// Not empty: a shared subscription's group. Of those who name the same `text`, one gets each
+  /// record; retained records are not sent for it.
+  std::string share;
 };
 
 class SubscriberListener {
@@ -68,6 +81,14 @@ class SubscriberListener {
   /// Another connection has opened this session (or an operator has ended it): close at once; the
   /// session object answers no further calls.
   virtual void onTakenOver(bool byOperator) = 0;
+};
+
+/// The ids below which deliveries may be taken: of the session's own, and from kSharedIds on.
+struct TakeLimits {
+  // NOLINTNEXTLINE(google-explicit-constructor): most callers have no shared subscriptions
+  TakeLimits(int64_t ownIds, int64_t sharedIds = 0) : own(ownIds), shared(sharedIds) {}
+  int64_t own;
+  int64_t shared;
 };
 
 class SubscriberSession {
@@ -90,9 +111,9 @@ class SubscriberSession {
                            std::move_only_function<void(Result<std::vector<bool>>)> done) = 0;
 
   /// Moves up to `max` deliveries to `out`. Deliveries that need acknowledgement are taken in order
-  /// of id, only ids below `idLimit` (the codec derives packet ids from ids: id modulo window).
-  /// Returns how many; fewer than `max` means: wait for onDeliverable() (or for idLimit to rise).
-  virtual size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out) = 0;
+  /// of id, only ids below the limits (the codec derives packet ids from ids: id modulo window).
+  /// Returns how many; fewer than `max` means: wait for onDeliverable() (or for a limit to rise).
+  virtual size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out) = 0;
   /// The client has it for good (PUBACK, PUBCOMP, or a refusal): never delivered again.
   virtual void acknowledge(int64_t id) = 0;
   /// kExactlyOnce: the client has accepted it (PUBREC). `done` when that is durable; from then on
@@ -100,10 +121,13 @@ class SubscriberSession {
   virtual void accept(int64_t id, std::move_only_function<void(Result<>)> done) = 0;
   /// The lowest id not acknowledged yet.
   virtual int64_t acknowledgedUpTo() const = 0;
+  /// The same of those from kSharedIds on.
+  virtual int64_t sharedAcknowledgedUpTo() const = 0;
   /// Forgets the id of an exactly-once publish (PUBREL). `done` when that is durable.
   virtual void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) = 0;
 
-  /// Replaces or clears the will.
+  /// Replaces the will of this connection, or clears it: then a crash does not bring it back, once
+  /// the journal has heard of it.
   virtual void setWill(std::optional<Will> will) = 0;
   /// Changes the expiry (MQTT 5: DISCONNECT may).
   virtual void setExpiry(uint32_t seconds) = 0;

@@ -92,6 +92,12 @@ void deliverSomething(FakeBroker& broker, uint8_t what) {
                      static_cast<DeliveryGuarantee>(1 + what % 3),
                      (what & 8U) != 0 ? std::vector<std::pair<std::string, std::string>>{{"h", "x"}}
                                       : std::vector<std::pair<std::string, std::string>>{});
+    if ((what & 4U) == 0) continue;
+    Delivery shared;
+    shared.record = polylog::test::makeRouted("t", {}, std::string(what * 5U, 's'), {});
+    shared.guarantee = static_cast<DeliveryGuarantee>(2 + what % 2);
+    shared.id = session->nextSharedId++;
+    session->deliver(std::move(shared));
   }
 }
 

@@ -353,6 +353,8 @@ class LogBroker final : public Broker {
     if (offsetsError) result = std::unexpected(*offsetsError);
     answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }
+  std::vector<SharedGroupInfo> sharedGroups(const PrincipalRef&) override { return {}; }
+  void publishSystem(std::vector<std::pair<std::string, std::string>>) override {}
   void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>> done) override {
     answer([this, done = std::move(done)]() mutable { done(groups); });
   }

@@ -14,7 +14,7 @@ TEST(Handshake, Version5SaysWhatItOffers) {
   ConnackPacket connack = client.connect();
   EXPECT_EQ(connack.code, 0);
   EXPECT_FALSE(connack.sessionPresent);
-  EXPECT_EQ(connack.properties.number(PropertyId::kSharedAvailable), 0U);
+  EXPECT_FALSE(connack.properties.has(PropertyId::kSharedAvailable)) << "which means yes";
   EXPECT_EQ(connack.properties.number(PropertyId::kReceiveMaximum), world.options.receiveMaximum);
   EXPECT_EQ(connack.properties.number(PropertyId::kMaximumPacketSize),
             (1U << 20) + kPacketOverhead);
@@ -106,13 +106,55 @@ TEST(Handshake, SessionPresentWhenResumed) {
   EXPECT_FALSE(third.connect("c1", true, 100).sessionPresent);
 }
 
+std::string connect31(uint8_t flags, std::string id, std::string rest = {}) {
+  std::string body("\0\6MQIsdp\3", 9);
+  body += static_cast<char>(flags);
+  body += std::string("\0\0\0", 3) + static_cast<char>(id.size()) + id + rest;
+  return std::string("\x10") + static_cast<char>(body.size()) + body;
+}
+
+TEST(Handshake, Version31) {
+  World world;
+  Client client(world, Version::k311);
+  client.feed(connect31(0, "c1"));
+  client.run();
+  EXPECT_EQ(client.transport.takeSent(), std::string("\x20\2\0\0", 4));
+  EXPECT_EQ(client.broker().options.expirySeconds, kNeverExpires);
+  client.sendAndRun(SubscribePacket{1, {}, {{"a", 1, false, false, 0}}});
+  EXPECT_EQ(client.next<SubackPacket>().codes.at(0), ReasonCode::kGrantedQos1);
+  client.drop("gone");
+  Client back(world, Version::k311);
+  back.feed(connect31(0, "c1"));
+  back.run();
+  EXPECT_EQ(back.transport.takeSent(), std::string("\x20\2\0\0", 4)) << "no session present";
+  EXPECT_TRUE(back.broker().isResumed);
+}
+
+TEST(Handshake, Version31WithoutAClientIdentifier) {
+  World world;
+  Client client(world, Version::k311);
+  client.feed(connect31(2, ""));
+  client.run();
+  EXPECT_EQ(client.transport.takeSent(), std::string("\x20\2\0\2", 4));
+  EXPECT_TRUE(client.transport.closed);
+}
+
+TEST(Handshake, Version31MayNameAUserAndLeaveItOut) {
+  World world;
+  Client client(world, Version::k311);
+  client.feed(connect31(0xC2, "c1"));
+  client.run();
+  EXPECT_EQ(client.transport.takeSent(), std::string("\x20\2\0\0", 4));
+}
+
 TEST(Handshake, OtherVersionsAreToldSo) {
   struct Case {
     std::string body;
     std::string answer;
   };
   const Case cases[] = {
-      {std::string("\0\6MQIsdp\3\2\0\0\0\1c", 15), std::string("\x20\2\0\1", 4)},
+      {std::string("\0\6MQIsdp\4\2\0\0\0\1c", 15), std::string("\x20\2\0\1", 4)},
+      {std::string("\0\6MQIsdp\x83\2\0\0\0\1c", 15), std::string("\x20\2\0\1", 4)},
       {std::string("\0\4MQTT\3\2\0\0\0\1c", 13), std::string("\x20\2\0\1", 4)},
       {std::string("\0\4MQTT\x84\2\0\0\0\1c", 13), std::string("\x20\2\0\1", 4)},
       {std::string("\0\4MQTT\6\2\0\0\0\1c", 13), std::string("\x20\3\0\x84\0", 5)},

@@ -5,13 +5,15 @@
 #include <map>
 #include <random>
 
+#include "core/model/delivery.h"
+
 namespace polylog::mqtt {
 namespace {
 
 using Stage = InFlight::Stage;
 
 TEST(InFlight, FindsByPacketId) {
-  InFlight inFlight;
+  InFlight inFlight{1, kOwnPacketIds};
   EXPECT_FALSE(inFlight.find(1));
   inFlight.add(0, Stage::kSentQos1);
   inFlight.add(1, Stage::kSentQos2);
@@ -25,10 +27,10 @@ TEST(InFlight, FindsByPacketId) {
 }
 
 TEST(InFlight, GapsAreNotInFlight) {
-  InFlight inFlight;
+  InFlight inFlight{1, kOwnPacketIds};
   inFlight.add(10, Stage::kSentQos1);
   inFlight.add(15, Stage::kSentQos1);
-  EXPECT_FALSE(inFlight.find(InFlight::packetId(12)));
+  EXPECT_FALSE(inFlight.find(inFlight.packetId(12)));
   EXPECT_EQ(inFlight.idLimit(0, 100), 110);
   inFlight.finish(10);
   EXPECT_EQ(inFlight.idLimit(0, 100), 115);
@@ -37,11 +39,25 @@ TEST(InFlight, GapsAreNotInFlight) {
   EXPECT_EQ(inFlight.idLimit(16, 100), 116);
 }
 
+TEST(InFlight, RangesOfPacketIdsAreApart) {
+  InFlight own{1, kOwnPacketIds};
+  InFlight shared{kOwnPacketIds + 1, kSharedPacketIds};
+  EXPECT_EQ(own.packetId(kOwnPacketIds - 1), kOwnPacketIds);
+  EXPECT_EQ(own.packetId(kOwnPacketIds), 1);
+  shared.add(kSharedIds + kSharedPacketIds - 1, Stage::kSentQos1);
+  EXPECT_EQ(shared.packetId(kSharedIds + kSharedPacketIds - 1), 65535);
+  EXPECT_EQ(shared.find(65535), kSharedIds + kSharedPacketIds - 1);
+  EXPECT_FALSE(own.owns(kOwnPacketIds + 1));
+  EXPECT_FALSE(shared.owns(kOwnPacketIds));
+  EXPECT_FALSE(shared.find(kOwnPacketIds));
+  EXPECT_EQ(shared.idLimit(0, 100'000), kSharedIds + 2 * kSharedPacketIds - 2);
+}
+
 /// Against a map, over the wrap of packet identifiers, at the widest window.
 TEST(InFlight, AgreesWithAMap) {
   std::mt19937 random(1);
-  for (int64_t window : {int64_t{1}, int64_t{20}, kPacketIds - 1}) {
-    InFlight inFlight;
+  for (int64_t window : {int64_t{1}, int64_t{20}, kOwnPacketIds - 1}) {
+    InFlight inFlight{1, kOwnPacketIds};
     std::map<int64_t, Stage> model;
     int64_t next = 60'000;
     for (int step = 0; step < 100'000; ++step) {
@@ -52,9 +68,9 @@ TEST(InFlight, AgreesWithAMap) {
       } else if (!model.empty()) {
         auto it = model.begin();
         std::advance(it, random() % std::min<size_t>(model.size(), 5));
-        ASSERT_EQ(inFlight.find(InFlight::packetId(it->first)), it->first);
+        ASSERT_EQ(inFlight.find(inFlight.packetId(it->first)), it->first);
         inFlight.finish(it->first);
-        ASSERT_FALSE(inFlight.find(InFlight::packetId(it->first)));
+        ASSERT_FALSE(inFlight.find(inFlight.packetId(it->first)));
         model.erase(it);
       }
       ASSERT_EQ(inFlight.empty(), model.empty());

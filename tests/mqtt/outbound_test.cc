@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "codecs/mqtt/limits.h"
 #include "tests/mqtt/harness.h"
 
@@ -196,14 +198,77 @@ TEST(Outbound, PacketIdsWrapWithoutMeeting) {
   World world;
   Client client(world);
   client.connect();
-  client.broker().nextId = kPacketIds - 2;
+  client.broker().nextId = kOwnPacketIds - 2;
   for (int i = 0; i < 4; ++i) client.broker().deliver("a", {}, "x", kQos1);
   client.run();
   std::vector<uint16_t> ids;
   for (const auto& packet : client.all<PublishPacket>()) ids.push_back(packet.packetId);
-  EXPECT_EQ(ids, (std::vector<uint16_t>{65534, 65535, 1, 2}));
+  EXPECT_EQ(ids, (std::vector<uint16_t>{49150, 49151, 1, 2}));
   for (uint16_t id : ids) client.sendAndRun(ackOf(PacketType::kPuback, id));
   EXPECT_EQ(client.broker().acknowledged.size(), 4U);
+}
+
+Delivery sharedDelivery(FakeSession& session, std::string value, DeliveryGuarantee guarantee) {
+  Delivery delivery;
+  delivery.record = makeRouted("a", {}, std::move(value), {});
+  delivery.guarantee = guarantee;
+  delivery.id = session.nextSharedId++;
+  return delivery;
+}
+
+TEST(Outbound, SharedDeliveriesHavePacketIdsOfTheirOwn) {
+  World world;
+  Client client(world);
+  client.connect();
+  FakeSession& broker = client.broker();
+  broker.deliver("a", {}, "own", kQos1);
+  broker.deliver(sharedDelivery(broker, "1", kQos1));
+  broker.deliver(sharedDelivery(broker, "2", kQos2));
+  client.run();
+  std::map<std::string, uint16_t> ids;
+  for (const auto& packet : client.all<PublishPacket>()) {
+    ids[std::string(packet.payload)] = packet.packetId;
+  }
+  EXPECT_EQ(ids, (std::map<std::string, uint16_t>{{"own", 1}, {"1", 49152}, {"2", 49153}}));
+  client.sendAndRun(ackOf(PacketType::kPuback, 49152));
+  EXPECT_TRUE(broker.acknowledged.contains(kSharedIds));
+  client.sendAndRun(ackOf(PacketType::kPubrec, 49153));
+  EXPECT_EQ(client.next<AckPacket>().packetId, 49153);
+  EXPECT_TRUE(broker.accepted.contains(kSharedIds + 1));
+  client.sendAndRun(ackOf(PacketType::kPubcomp, 49153));
+  EXPECT_TRUE(broker.acknowledged.contains(kSharedIds + 1));
+  EXPECT_FALSE(broker.acknowledged.contains(0));
+}
+
+/// [MQTT-3.3.4-7]: whatever a delivery comes from.
+TEST(Outbound, OneWindowForAll) {
+  World world;
+  Client client(world);
+  client.connect(connectWith(PropertyId::kReceiveMaximum, 4));
+  FakeSession& broker = client.broker();
+  for (int i = 0; i < 20; ++i) {
+    broker.deliver("a", {}, "own", kQos1);
+    broker.deliver(sharedDelivery(broker, "shared", kQos1));
+  }
+  client.run();
+  std::vector<uint16_t> waiting;
+  std::map<std::string, int> came;
+  auto collect = [&] {
+    for (const auto& packet : client.all<PublishPacket>()) {
+      waiting.push_back(packet.packetId);
+      ++came[std::string(packet.payload)];
+    }
+  };
+  for (collect(); !waiting.empty(); collect()) {
+    ASSERT_LE(waiting.size(), 4U);
+    client.sendAndRun(ackOf(PacketType::kPuback, waiting.front()));
+    waiting.erase(waiting.begin());
+    if (came["own"] + came["shared"] == 30) {
+      EXPECT_GT(came["own"], 5) << "neither starves";
+      EXPECT_GT(came["shared"], 5);
+    }
+  }
+  EXPECT_EQ(came, (std::map<std::string, int>{{"own", 20}, {"shared", 20}}));
 }
 
 TEST(Outbound, ExactlyOnceFlow) {

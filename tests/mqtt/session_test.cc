@@ -267,15 +267,14 @@ TEST(Subscribe, RefusalsAmongGrants) {
                            {},
                            {{"a/#/b", 1, false, false, 0},
                             {"ok", 2, false, false, 0},
-                            {"$share/g/t", 1, false, false, 0},
+                            {"$share//t", 1, false, false, 0},
                             {"x+", 0, false, false, 0}}};
     client.sendAndRun(packet);
     using R = ReasonCode;
     const auto codes = client.next<SubackPacket>().codes;
     if (version == Version::k5) {
-      EXPECT_EQ(codes,
-                (std::vector<R>{R::kTopicFilterInvalid, R::kGrantedQos1,
-                                R::kSharedSubscriptionsNotSupported, R::kTopicFilterInvalid}));
+      EXPECT_EQ(codes, (std::vector<R>{R::kTopicFilterInvalid, R::kGrantedQos1,
+                                       R::kTopicFilterInvalid, R::kTopicFilterInvalid}));
     } else {
       const auto no = static_cast<R>(0x80);
       EXPECT_EQ(codes, (std::vector<R>{no, R::kGrantedQos1, no, no}));
@@ -290,6 +289,36 @@ TEST(Subscribe, NothingButRefusals) {
   client.connect();
   client.sendAndRun(SubscribePacket{1, {}, {{"#/a", 0, false, false, 0}}});
   EXPECT_EQ(client.next<SubackPacket>().codes.at(0), ReasonCode::kTopicFilterInvalid);
+}
+
+TEST(Subscribe, Shared) {
+  for (Version version : {Version::k311, Version::k5}) {
+    World world;
+    Client client(world, version);
+    client.connect();
+    client.sendAndRun(SubscribePacket{1, {}, {{"$share/g/a/#", 1, false, false, 0}}});
+    EXPECT_EQ(client.next<SubackPacket>().codes.at(0), ReasonCode::kGrantedQos1);
+    const Subscription& made = client.broker().subscriptions.at("$share/g/a/#");
+    EXPECT_EQ(made.share, "g");
+    EXPECT_EQ(made.filter.levels.size(), 2U);
+  }
+}
+
+/// [MQTT-4.8.2-1, -2]
+TEST(Subscribe, SharesThatCannotBe) {
+  World world;
+  Client client(world);
+  client.connect();
+  SubscribePacket packet{1, {}, {}};
+  for (const char* filter : {"$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/#/a",
+                             "$share/g+/a", "$share/g/a#"}) {
+    packet.entries.push_back({filter, 1, false, false, 0});
+  }
+  client.sendAndRun(packet);
+  for (ReasonCode code : client.next<SubackPacket>().codes) {
+    EXPECT_EQ(code, ReasonCode::kTopicFilterInvalid);
+  }
+  EXPECT_TRUE(client.broker().subscriptions.empty());
 }
 
 TEST(Subscribe, NoLocalOnASharedSubscription) {

@@ -102,16 +102,20 @@ void FakeSession::unsubscribe(std::vector<std::string> filters,
       [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
-size_t FakeSession::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
+size_t FakeSession::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) {
   size_t count = 0;
-  while (count < max && !queue_.empty() && queue_.front().id < idLimit) {
-    Delivery delivery = std::move(queue_.front());
-    queue_.pop_front();
-    if (delivery.id >= 0) taken_.insert_or_assign(delivery.id, delivery);
-    out.push_back(std::move(delivery));
-    ++count;
-  }
-  if (queue_.empty()) told_ = false;
+  auto takeFrom = [&](std::deque<Delivery>& queue, int64_t idLimit) {
+    while (count < max && !queue.empty() && queue.front().id < idLimit) {
+      Delivery delivery = std::move(queue.front());
+      queue.pop_front();
+      if (delivery.id >= 0) taken_.insert_or_assign(delivery.id, delivery);
+      out.push_back(std::move(delivery));
+      ++count;
+    }
+  };
+  takeFrom(queue_, limits.own);
+  takeFrom(sharedQueue_, limits.shared);
+  if (queue_.empty() && sharedQueue_.empty()) told_ = false;
   return count;
 }
 
@@ -130,11 +134,19 @@ void FakeSession::accept(int64_t id, std::move_only_function<void(Result<>)> don
 
 int64_t FakeSession::acknowledgedUpTo() const {
   int64_t lowest = nextId;
-  for (const auto& [id, delivery] : taken_) lowest = std::min(lowest, id);
+  for (const auto& [id, delivery] : taken_) {
+    if (id < kSharedIds) lowest = std::min(lowest, id);
+  }
   for (const Delivery& delivery : queue_) {
     if (delivery.id >= 0) lowest = std::min(lowest, delivery.id);
   }
   return lowest;
+}
+
+int64_t FakeSession::sharedAcknowledgedUpTo() const {
+  auto taken = taken_.lower_bound(kSharedIds);
+  if (taken != taken_.end()) return taken->first;
+  return sharedQueue_.empty() ? nextSharedId : sharedQueue_.front().id;
 }
 
 void FakeSession::releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) {
@@ -164,7 +176,7 @@ void FakeSession::deliver(Delivery delivery) {
   if (delivery.guarantee != DeliveryGuarantee::kAtMostOnce && delivery.id < 0) {
     delivery.id = nextId++;
   }
-  queue_.push_back(std::move(delivery));
+  (delivery.id >= kSharedIds ? sharedQueue_ : queue_).push_back(std::move(delivery));
   if (told_ || listener == nullptr) return;
   told_ = true;
   Dispatcher::current()->post([self = weak_from_this()] {
@@ -180,6 +192,7 @@ void FakeSession::reattach() {
     Delivery delivery = it->second;
     delivery.redelivered = true;
     delivery.accepted = accepted.contains(delivery.id);
+    if (delivery.id >= kSharedIds) continue;  // another member's by now
     queue_.push_front(std::move(delivery));
   }
   taken_.clear();
@@ -284,6 +297,7 @@ void FakeBroker::openSession(const PrincipalRef&, SubscriberOptions options,
     sessions.insert_or_assign(options.clientId, session);
   }
   session->listener = listener;
+  session->will = session->options.will;
   answer([done = std::move(done), session]() mutable {
     done(std::shared_ptr<SubscriberSession>(std::move(session)));
   });

@@ -49,10 +49,11 @@ class FakeSession final : public SubscriberSession,
   void subscribe(std::vector<Subscription> added, SubscribeDone done) override;
   void unsubscribe(std::vector<std::string> filters,
                    std::move_only_function<void(Result<std::vector<bool>>)> done) override;
-  size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out) override;
+  size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out) override;
   void acknowledge(int64_t id) override;
   void accept(int64_t id, std::move_only_function<void(Result<>)> done) override;
   int64_t acknowledgedUpTo() const override;
+  int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
   void setWill(std::optional<Will> value) override { will = std::move(value); }
   void setExpiry(uint32_t seconds) override { options.expirySeconds = seconds; }
@@ -74,6 +75,7 @@ class FakeSession final : public SubscriberSession,
   std::optional<Will> publishedWill;
   bool detached = false;
   int64_t nextId = 0;
+  int64_t nextSharedId = kSharedIds;  ///< a test gives deliveries their ids
   std::set<int64_t> acknowledged;
   std::set<int64_t> accepted;
   size_t waiting() const { return queue_.size(); }
@@ -84,6 +86,7 @@ class FakeSession final : public SubscriberSession,
 
   FakeBroker& broker_;
   std::deque<Delivery> queue_;
+  std::deque<Delivery> sharedQueue_;
   std::map<int64_t, Delivery> taken_;
   bool told_ = false;
 };
@@ -183,6 +186,8 @@ class FakeBroker final : public Broker {
                     std::optional<std::vector<std::pair<std::string, int32_t>>>,
                     Done<Result<std::vector<GroupOffset>>>) override {}
   void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>>) override {}
+  std::vector<SharedGroupInfo> sharedGroups(const PrincipalRef&) override { return {}; }
+  void publishSystem(std::vector<std::pair<std::string, std::string>>) override {}
   void describeGroup(const PrincipalRef&, std::string, Done<Result<GroupDescription>>) override {}
   void deleteGroup(const PrincipalRef&, std::string, Done<Result<>>) override {}
   void deleteOffsets(const PrincipalRef&, GroupOffsetDeletion,

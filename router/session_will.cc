@@ -1,0 +1,102 @@
+// Session's will. Of a session that outlives its connection it is journaled, in the entry that the
+// client's CONNACK waits for, until the entry that publishes it or takes it back: a crash of the
+// broker loses connections, and their wills are published after it, when they fall due.
+
+#include <string>
+#include <utility>
+
+#include "router/publisher.h"
+#include "router/session.h"
+#include "router/will_codec.h"
+
+namespace polylog::router {
+namespace {
+
+constexpr int64_t kMicros = 1'000'000;
+/// Canonical name of the property "expiry" (docs/mapping.md).
+constexpr BytesView kExpiryHeader = "expiry";
+
+std::optional<BytesView> viewOf(const std::optional<std::string>& text) {
+  return text ? std::optional<BytesView>(*text) : std::nullopt;
+}
+
+}  // namespace
+
+void Session::adoptWill(std::optional<Will> will, const PrincipalRef& by) {
+  if (!will && !aside_->will) return;
+  Aside& aside = aside_.write();
+  aside.will = will ? std::make_unique<Will>(std::move(*will)) : nullptr;
+  aside.willBy = aside.will ? by : nullptr;
+}
+
+void Session::setWill(std::optional<Will> will) {
+  if (!will && !aside_->will) return;
+  storage::AppendRequest request;
+  if (persistent()) journalWill(will, request);
+  adoptWill(std::move(will), live_->principal);
+  // Nobody waits for it, but the less time passes the better.
+  request.durability = storage::Durability::kSynced;
+  if (!request.state.empty()) (void)core_.store.append(std::move(request));
+}
+
+void Session::journalWill(const std::optional<Will>& will, storage::AppendRequest& request) {
+  if (!will && !aside_->willJournaled) return;
+  aside_.write().willJournaled = will.has_value();
+  request.state.push_back({storage::StateTable::kWill, inboxKey(inbox_->partition()),
+                           will ? std::optional(encodeWill(*will)) : std::nullopt});
+}
+
+void Session::restoreWill(Will will) {
+  Aside& aside = aside_.write();
+  aside.willAt = disconnectedAt_ + int64_t{will.delaySeconds} * kMicros;
+  aside.will = std::make_unique<Will>(std::move(will));
+  aside.willJournaled = true;
+  scheduleDeadline();
+}
+
+void Session::publishWill() {
+  if (!aside_->will) return;
+  Aside& aside = aside_.write();
+  aside.willAt = -1;
+  Will will = std::move(*std::exchange(aside.will, nullptr));
+  PrincipalRef principal = std::exchange(aside.willBy, nullptr);
+  std::string expiry;
+  Publish publish;
+  Record& record = publish.record;
+  record.key = viewOf(will.key);
+  record.value = viewOf(will.value);
+  for (const auto& [name, value] : will.headers) record.headers.push_back({name, viewOf(value)});
+  if (will.expirySeconds) {
+    expiry = std::to_string(core_.clock.wallMillis() + int64_t{*will.expirySeconds} * 1000);
+    record.headers.push_back({kExpiryHeader, BytesView(expiry)});
+  }
+  record.guarantee = will.guarantee;
+  record.retain = will.retain;
+  publish.address = {will.topic, record.key};
+  publish.topic = will.topic;
+  if (!will.storedTopic.empty()) {
+    publish.topic = will.storedTopic;
+    record.key = viewOf(will.storedKey);
+  }
+  publish.ephemeral = will.ephemeral;
+  publish.partitionHash = will.partitionHash;
+  if (!principal) {  // not since the start
+    auto made = std::make_shared<Principal>();
+    made->user = user_;
+    made->clientId = clientId_;
+    made->protocol = Protocol::kMqtt;
+    principal = std::move(made);
+  }
+  storage::AppendRequest with;  // of which the state counts
+  if (persistent()) journalWill(std::nullopt, with);
+  core_.publisher->publish(principal, nullptr, {&publish, 1}, nullptr, std::move(with.state));
+}
+
+void Session::connectionReplaced(bool resumes) {
+  if (!resumes || !aside_->will || aside_->will->delaySeconds == 0) return publishWill();
+  aside_.write().will = nullptr;
+  aside_.write().willBy = nullptr;
+  aside_.write().willAt = -1;
+}
+
+}  // namespace polylog::router
