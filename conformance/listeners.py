@@ -14,6 +14,7 @@ import time
 import urllib.request
 
 import confluent_kafka
+import confluent_kafka.admin
 import kafka
 import pika
 
@@ -498,7 +499,7 @@ def refused_frames():
         steady = PahoClient(at, "steady", port=at.ports["ws"], transport="websockets").subscribe("f/#", 1)
         for frames, code in ((frame(b"\xc0\x00", 1), 1003), (frame(b"\xc0\x00", masked=False), 1002),
                              (frame(b"x", 3), 1002), (frame(b"x" * 126, 9), 1002), (frame(b"x", 0), 1002),
-                             (frame(b"a", 2, False) + frame(b"b", 2), 1002)):
+                             (frame(b"\x30", 2, False) + frame(b"\x00", 2), 1002)):
             raw = RawWebSocket(at.ports["ws"]).connected()
             raw.send(frames)
             equal(raw.close_code(), code, f"close code after {frames[:20]!r}")

@@ -20,7 +20,8 @@ DeliveryGuarantee publishedAs(const Record& record) {
 }
 
 void settle(std::vector<std::pair<std::shared_ptr<Queue>, Settlement>> due) {
-  std::ranges::stable_sort(due, {}, [](const auto& one) { return one.first.get(); });
+  std::ranges::sort(due, {},
+                    [](const auto& one) { return std::pair(one.first.get(), one.second.id); });
   std::vector<Settlement> together;
   for (size_t i = 0; i < due.size(); ++i) {
     together.push_back(due[i].second);

@@ -178,8 +178,11 @@ bool asksForCertificates(const ListenerConfig& listener, const Config& config) {
 }
 
 bool mayBeAnonymous(const ListenerConfig& listener, const Config& config) {
-  return !config.authRequired &&
-         (config.anonymousAt(listener.address) || asksForCertificates(listener, config));
+  if (config.authRequired) return false;
+  // Behind a proxy, a loopback address says nothing of who comes.
+  bool proxied = configFor(listener, config).proxyProtocol && !config.allowAnonymous;
+  return (!proxied && config.anonymousAt(listener.address)) ||
+         asksForCertificates(listener, config);
 }
 
 std::vector<Error> checkListeners(const Config& config) {

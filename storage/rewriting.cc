@@ -301,7 +301,10 @@ Result<> LogStoreImpl::gatherAlive(Rewriting& rewriting) {
   // links.)
   if (auto done = visitPartitions(visit); !done) return done;
   auto key = [](const Wanted& one) { return std::pair(one.partition, one.chunk.segment); };
-  std::ranges::stable_sort(wanted, {}, key);
+  // Of one that was met twice, having grown meanwhile, the first.
+  std::ranges::sort(wanted, {}, [&key](const Wanted& one) {
+    return std::pair(key(one), one.chunk.end);
+  });
   auto twice = std::ranges::unique(wanted, {}, key);
   wanted.erase(twice.begin(), twice.end());
   for (const Wanted& one : wanted) {
