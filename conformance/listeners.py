@@ -563,7 +563,7 @@ def proxied(port, header, hello=CONNECT311):
 def proxy_protocol():
     version2 = (b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", 12) + socket.inet_aton("192.0.2.9")
                 + socket.inet_aton("10.0.0.1") + struct.pack(">HH", 4711, 1883))
-    with broker(mqtt="proxy_protocol=true", mqtts="proxy_protocol=true") as at:
+    with broker("allow_anonymous=true", mqtt="proxy_protocol=true", mqtts="proxy_protocol=true") as at:
         def peer():
             with urllib.request.urlopen(f"{at.admin}/api/sessions/raw") as answer:
                 return json.load(answer)["peer"]

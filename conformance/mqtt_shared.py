@@ -249,20 +249,24 @@ def third_parties():
         commands += [["node", os.path.join(ROOT, "conformance/js/mqtt_member.mjs"),
                       str(broker.mqtt), "$share/g/s/#", version] for version in ("4", "5")]
         members = [Lines(command) for command in commands]
-        for member in members:
-            wait_until(lambda m=member: any("Subscribed" in line for line in m.lines),
-                       what="SUBACK")
-        publish(broker, 80)
+        try:
+            shares_of(broker, members)
+        finally:
+            for member in members:
+                member.end()
 
-        def got():
-            return [[int(line[4:]) for line in m.lines if line.startswith("REC ")]
-                    for m in members]
 
-        wait_until(lambda: sum(map(len, got())) >= 80, what="80 messages")
-        equal(sorted(sum(got(), [])), list(range(80)), "messages")
-        equal([len(one) for one in got()], [20] * 4, "shares")
-        for member in members:
-            member.end()
+def shares_of(broker, members):
+    for member in members:
+        wait_until(lambda m=member: any("Subscribed" in line for line in m.lines), what="SUBACK")
+    publish(broker, 80)
+
+    def got():
+        return [[int(line[4:]) for line in m.lines if line.startswith("REC ")] for m in members]
+
+    wait_until(lambda: sum(map(len, got())) >= 80, what="80 messages")
+    equal(sorted(sum(got(), [])), list(range(80)), "messages")
+    equal([len(one) for one in got()], [20] * 4, "shares")
 
 
 class Lines:

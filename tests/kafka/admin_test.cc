@@ -235,7 +235,7 @@ TEST_F(AdminTest, TopicsAreDescribedByThePage) {
     }
     if (!response.nextCursor) break;
     seen.emplace_back("-");
-    request.cursor.emplace();
+    request.cursor = wire::DescribeTopicPartitionsRequest::Cursor{};
     static std::string name;  // the answer's octets go with the next one
     name = response.nextCursor->topicName;
     request.cursor->topicName = name;
@@ -254,7 +254,8 @@ TEST_F(AdminTest, TopicsThatAreNotThereAreToldSo) {
   EXPECT_EQ(response.topics[1].errorCode, 3);
   EXPECT_EQ(response.topics[2].partitions.size(), 2U);
   EXPECT_FALSE(response.nextCursor.has_value());
-  request.cursor.emplace().partitionIndex = -1;
+  request.cursor = wire::DescribeTopicPartitionsRequest::Cursor{};
+  request.cursor->partitionIndex = -1;
   EXPECT_EQ(ask<wire::DescribeTopicPartitionsResponse>(request).topics.at(2).errorCode, 42);
 }
 

@@ -36,7 +36,8 @@ class Filler {
   void operator()(std::optional<T>& v, bool nullable) {
     v.reset();
     if (nullable && nulls_) return;
-    (*this)(v.emplace(), false);
+    v = T{};
+    (*this)(*v, false);
   }
   template <class T>
   requires requires(T& t, Filler& f) { t.visit(f, int16_t{0}); }

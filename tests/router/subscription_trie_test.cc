@@ -122,7 +122,7 @@ TEST_F(TrieTest, ManyShareAFilter) {
   std::vector<SubscriptionTrie::Place> places;
   for (uint32_t i = 0; i < 100; ++i) places.push_back(add("all/+", i));
   // From the ends and from between.
-  for (uint32_t i : {0, 99, 50, 51, 49, 1, 98}) trie_.remove(places[i]);
+  for (size_t i : {0U, 99U, 50U, 51U, 49U, 1U, 98U}) trie_.remove(places[i]);
   auto found = match("all/x");
   EXPECT_EQ(found.size(), 93U);
   EXPECT_THAT(found, testing::Not(testing::Contains(testing::AnyOf(0, 1, 49, 50, 51, 98, 99))));

@@ -13,7 +13,6 @@ namespace polylog::simulation {
 
 Subscriber::Subscriber(Machine& machine, Records& records, std::string id, std::string filter)
     : machine_(machine),
-      records_(records),
       id_(std::move(id)),
       filter_(std::move(filter)),
       deliveries_(machine, records, id_) {}
@@ -136,7 +135,6 @@ void Subscriber::verify() {
 
 Worker::Worker(Machine& machine, Records& records, std::string queue, size_t topic)
     : machine_(machine),
-      records_(records),
       queue_(std::move(queue)),
       topic_(topic),
       deliveries_(machine, records, "queue " + queue_) {}

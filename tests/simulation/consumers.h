@@ -33,7 +33,6 @@ class Subscriber final : public Actor, private SubscriberListener {
   bool wants(const Sent& sent) const;
 
   Machine& machine_;
-  Records& records_;
   const std::string id_;
   const std::string filter_;
   Deliveries deliveries_;
@@ -68,7 +67,6 @@ class Worker final : public Actor {
   void settle(size_t place, Disposition disposition);
 
   Machine& machine_;
-  Records& records_;
   const std::string queue_;
   const size_t topic_;
   Deliveries deliveries_;

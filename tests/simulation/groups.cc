@@ -185,7 +185,7 @@ void Members::beat(size_t place) {
   });
 }
 
-void Members::leave(size_t place) {
+void Members::depart(size_t place) {
   Member& member = members_[place];
   if (!member.id.empty()) {
     machine_.on(place % Machine::kWorkers, [&] {
@@ -201,7 +201,7 @@ void Members::act() {
   size_t place = machine_.pick(kMembers);
   Member& member = members_[place];
   if (machine_.chance(4)) return out(member);  // dies without a word
-  if (machine_.chance(4)) return leave(place);
+  if (machine_.chance(4)) return depart(place);
   switch (member.stage) {
     case Stage::kOut: return join(place);
     case Stage::kJoined: return sync(place);

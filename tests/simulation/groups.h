@@ -59,7 +59,7 @@ class Members final : public Actor {
   void join(size_t place);
   void sync(size_t place);
   void beat(size_t place);
-  void leave(size_t place);
+  void depart(size_t place);
   void joined(size_t place, const GroupJoined& answer);
   void synced(size_t place, const GroupSynced& answer);
   void out(Member& member);

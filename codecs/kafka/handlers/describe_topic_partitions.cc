@@ -72,7 +72,8 @@ void handleDescribeTopicPartitions(const CallRef& call,
   auto room =
       static_cast<size_t>(std::clamp(request.responsePartitionLimit, 1, kMaxDescribedPartitions));
   auto leaveOff = [&](BytesView name, size_t partition) {
-    auto& cursor = response.nextCursor.emplace();
+    response.nextCursor = wire::DescribeTopicPartitionsResponse::Cursor{};
+    auto& cursor = *response.nextCursor;
     cursor.topicName = name;
     cursor.partitionIndex = static_cast<int32_t>(partition);
   };

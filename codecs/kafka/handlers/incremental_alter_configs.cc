@@ -15,8 +15,7 @@ namespace {
 // Kafka's AlterConfigOp.OpType.
 constexpr int8_t kSet = 0;
 constexpr int8_t kDelete = 1;
-constexpr int8_t kAppend = 2;
-constexpr int8_t kSubtract = 3;
+constexpr int8_t kSubtract = 3;  // 2 is APPEND
 
 struct Step {
   std::string key;

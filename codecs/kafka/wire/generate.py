@@ -297,8 +297,10 @@ class Generator:
             count = f"in.arrayCount(flexible, {field.smallest()})"
             self.decode_elements(out, field.name, count, field)
         elif field.struct and field.nullable:
-            out.put(f"if (in.i8() >= 0) {field.name}.emplace().decode(in, version);")
-            out.put(f"else {field.name}.reset();")
+            out.put(f"{field.name}.reset();")
+            # Not emplace(): clang takes a nested struct for one that can't be made from nothing.
+            out.put(f"if (in.i8() >= 0) ({field.name} = decltype({field.name})::value_type{{}})"
+                    "->decode(in, version);")
         elif field.struct:
             out.put(f"{field.name}.decode(in, version);")
         else:
