@@ -84,7 +84,7 @@ TEST_F(LogTest, RefusesWhatIsNotAProducers) {
   EXPECT_EQ(kind("t", good + "x"), ErrorKind::kCorrupt);
   EXPECT_EQ(kind("t", "short"), ErrorKind::kCorrupt);
   EXPECT_EQ(kind("t", patched(good, 21, std::string("\0\x20", 2))), ErrorKind::kInvalid);
-  EXPECT_EQ(kind("t", patched(good, 21, std::string("\0\x10", 2))), ErrorKind::kUnsupported);
+  EXPECT_EQ(kind("t", patched(good, 21, std::string("\0\x10", 2))), ErrorKind::kInvalidTransaction);
   EXPECT_EQ(kind("t", patched(good, 23, std::string("\0\0\0\5", 4))), ErrorKind::kInvalid);
   TopicSpec spec;
   spec.name = "small";
