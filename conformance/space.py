@@ -360,15 +360,17 @@ def recovery():
         admin.create_topics([NewTopic("history", 8, 1, config={"retention.ms": "-1"})])["history"].result(20)
         client = producer(broker)
 
-        def write(megabytes):
-            for number in range((megabytes << 20) // len(value)):
+        def write(octets):
+            for number in range(octets // len(value)):
                 produce(client, "history", value, b"%d" % number)
             client.flush(120)
             equal(len(client), 0, "records not acknowledged")
 
-        write(options.megabytes)
+        write(options.megabytes << 20)
+        # Checkpoints come behind a writer that is as fast as this.
+        wait_until(lambda: checkpointed(broker) > (options.megabytes << 20) - segment, 60, "a checkpoint")
         while active_bytes(broker) < segment * 0.9:  # the longest tail that there can be
-            write(1)
+            write(segment // 20)
         seconds, read = {}, []
         for cache in ("warm", "cold"):
             for _ in range(3):
@@ -388,6 +390,12 @@ def recovery():
 
 def active_bytes(broker):
     return os.stat(os.path.join(broker.data, "journal", max(segments(broker)))).st_size
+
+
+def checkpointed(broker):
+    """The position of the newest checkpoint."""
+    return max((int(name.split("-")[1]) for name in os.listdir(os.path.join(broker.data, "state"))
+                if name.startswith("checkpoint-") and not name.endswith(".tmp")), default=0)
 
 
 def read_bytes(broker):
