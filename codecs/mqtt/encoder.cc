@@ -48,7 +48,9 @@ struct Writer {
   void operator()(const PingPacket& packet) const { header(out, packet.type, 0, 0); }
 
   void operator()(const ConnectPacket& packet) const {
-    size_t length = 10 + blockSize(version, packet.properties) + 2 + packet.clientId.size();
+    const BytesView name = packet.is31() ? "MQIsdp" : "MQTT";
+    size_t length =
+        6 + name.size() + blockSize(version, packet.properties) + 2 + packet.clientId.size();
     unsigned flags = packet.cleanStart ? 2 : 0;
     if (packet.will) {
       length += blockSize(version, packet.will->properties) + 4 + packet.will->topic.size() +
@@ -65,7 +67,7 @@ struct Writer {
       flags |= 0x40U;
     }
     header(out, PacketType::kConnect, 0, length);
-    out.bytes16(packet.is31() ? "MQIsdp" : "MQTT");
+    out.bytes16(name);
     out.u8(packet.is31() ? uint8_t{3} : static_cast<uint8_t>(version));
     out.u8(static_cast<uint8_t>(flags));
     out.u16(packet.keepAliveSeconds);
