@@ -384,7 +384,7 @@ def recovery():
         print(f"    ready after kill -9 with a journal of {journal_bytes(broker) >> 20} MiB, page cache "
               + ", ".join(f"{cache}: {' '.join(f'{s:.2f}' for s in each)} s" for cache, each in seconds.items())
               + f"; {max(read) >> 20} MiB read at most")
-        # How far routing has looked is journaled every ten seconds: at the small size that is behind.
+        # How far routing has looked is journaled every second: at the small size that is behind.
         assert not options.full or max(read) < 4 * segment + (32 << 20), "more was read than the journal's end"
         assert not options.full or max(map(max, seconds.values())) < 2, "that took more than 2 s"
 

@@ -23,7 +23,7 @@ namespace {
 constexpr size_t kBatchesAtATime = 64;
 constexpr size_t kBytesAtATime = 4U << 20;
 constexpr int64_t kRetryMicros = 1'000'000;
-constexpr int64_t kTickMicros = 10'000'000;
+constexpr int64_t kTickMicros = 1'000'000;
 /// Octets of journal without anything to route after which the position is moved on all the same,
 /// so that a restart does not read them for nothing.
 constexpr uint64_t kQuietBytes = 8U << 20;
