@@ -114,13 +114,12 @@ void LoginService::stop() {
 LoginRef LoginService::admitted(const LoginPoint& point, const UserRef& user,
                                 const std::string& name) {
   auto login = std::make_shared<LoginImpl>(registry_, name, core_.here());
-  if (user) {
-    outcomes_[static_cast<size_t>(point.protocol)][kAdmitted]->add();
-    // Deleted since it was looked up: revoke() may have come before it was registered.
-    if (users_.user(name) == nullptr) {
-      std::lock_guard hold(registry_->lock);
-      login->revoke();
-    }
+  if (name.empty()) return login;
+  outcomes_[static_cast<size_t>(point.protocol)][kAdmitted]->add();
+  // Deleted since it was looked up: revoke() may have come before it was registered.
+  if (user && users_.user(name) == nullptr) {
+    std::lock_guard hold(registry_->lock);
+    login->revoke();
   }
   return login;
 }
@@ -214,9 +213,8 @@ void LoginService::admit(const LoginPoint& point, Credentials credentials,
 }
 
 Result<LoginRef> LoginService::admitIdentified(const LoginPoint& point, const std::string& name) {
-  UserRef user = users_.user(name);
-  if (!user) return std::unexpected(refused(point, name, "no such user"));
-  return admitted(point, user, name);
+  if (!checkUserName(name)) return std::unexpected(refused(point, name, "no name for a user"));
+  return admitted(point, users_.user(name), name);
 }
 
 void LoginService::derive(std::string password, Done<Result<std::vector<scram::Credential>>> done) {

@@ -215,6 +215,7 @@ std::vector<Key> serverKeys() {
 std::vector<Key> tlsKeys() {
   using Clients = TlsOptions::Clients;
   using Version = TlsOptions::Version;
+  using UserFrom = TlsOptions::UserFrom;
   auto notEmpty = [](const std::string& path) { return !path.empty(); };
   return {
       texts(
@@ -239,6 +240,16 @@ std::vector<Key> tlsKeys() {
           "tls.crl", "PEM file", within(&Config::tls, &TlsOptions::crl),
           "[L] Lists of revoked certificates, one by each CA of a client's chain; an outdated list "
           "refuses its clients."),
+      choice<UserFrom>("tls.user_from", within(&Config::tls, &TlsOptions::userFrom),
+                       {{"none", UserFrom::kNothing},
+                        {"common_name", UserFrom::kCommonName},
+                        {"distinguished_name", UserFrom::kDistinguishedName},
+                        {"dns", UserFrom::kDns},
+                        {"email", UserFrom::kEmail},
+                        {"uri", UserFrom::kUri}},
+                       "[L] What of a client's certificate is its user: the subject's common name, "
+                       "all of the subject (CN=a,O=b), or the first alternative name of that kind. "
+                       "Such a client is logged in by its certificate."),
       choice<Version>("tls.min_version", within(&Config::tls, &TlsOptions::minVersion),
                       {{"1.2", Version::k12}, {"1.3", Version::k13}},
                       "[L] The oldest TLS that is spoken."),

@@ -66,6 +66,13 @@ storage::LogStoreOptions storeOptions(const Config& config) {
   return options;
 }
 
+/// Whether others than the store say who there is.
+bool usersElsewhere(const Config& config) {
+  return std::ranges::any_of(config.listeners, [&](const ListenerConfig& listener) {
+    return configFor(listener, config).tls.userFrom != TlsOptions::UserFrom::kNothing;
+  });
+}
+
 router::RouterOptions routerOptions(const Config& config) {
   using Options = router::RouterOptions;
   Options options;
@@ -85,6 +92,7 @@ router::RouterOptions routerOptions(const Config& config) {
   options.transactionalIdExpiryMillis = config.kafkaTransactionIdExpirationMs;
   options.access.denyByDefault = config.authDenyByDefault;
   options.access.superusers = config.authSuperusers;
+  options.access.usersElsewhere = usersElsewhere(config);
   options.access.threads = std::clamp(std::thread::hardware_concurrency(), 1U, kLoginThreads);
   options.filterOf = mapping::filterFromBindingKey;
   options.routingKeyOf = mapping::appendRoutingKey;

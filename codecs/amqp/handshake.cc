@@ -76,6 +76,10 @@ Outcome checkTuned(const char* name, uint32_t value, uint32_t least, uint32_t mo
 
 }  // namespace
 
+BytesView mechanisms(bool identified) {
+  return identified ? "EXTERNAL AMQPLAIN PLAIN" : "AMQPLAIN PLAIN";
+}
+
 std::string serverProperties(const AmqpOptions& options) {
   Table table;
   table.emplace_back("capabilities", Value{capabilities()});

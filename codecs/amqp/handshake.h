@@ -14,7 +14,11 @@
 
 namespace polylog::amqp {
 
-inline constexpr BytesView kMechanisms = "AMQPLAIN PLAIN";
+inline constexpr BytesView kExternal = "EXTERNAL";
+
+/// The SASL mechanisms offered. `identified`: the client's certificate says who it is, so that it
+/// may leave it at that (EXTERNAL, RFC 4422).
+BytesView mechanisms(bool identified);
 
 /// The table of server properties, without its length.
 std::string serverProperties(const AmqpOptions& options);

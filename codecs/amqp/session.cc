@@ -70,7 +70,7 @@ size_t Session::onProtocolHeader(BytesView input) {
   ConnectionStart start;
   start.versionMinor = 9;
   start.serverProperties = properties;
-  start.mechanisms = kMechanisms;
+  start.mechanisms = mechanisms(!certified().empty());
   start.locales = "en_US";
   link_.encodeMethod(0, start);
   return header.size();
@@ -173,15 +173,20 @@ Outcome Session::on(const ConnectionStartOk& method) {
   if (state_ != State::kStarting || loggingIn_) return unexpectedMethod();
   auto facts = clientFacts(method);
   if (!facts) return std::move(facts.error());
-  auto credentials = credentialsOf(method);
-  if (!credentials) return std::move(credentials.error());
   link_.cancelNotify = facts->cancelNotify;
   link_.blockedNotify = facts->blockedNotify;
   failureClose_ = facts->failureClose;
   connectionName_ = std::move(facts->connectionName);
-  link_.loginName = credentials->user;
   Fault refusal = loginRefused(method.mechanism);
   Authenticator* authenticator = link_.options->authenticator;
+  if (method.mechanism == kExternal && !certified().empty()) {
+    link_.loginName = certified();
+    loggedIn(authenticator->admitIdentified(loginPoint(), link_.loginName), refusal);
+    return {};
+  }
+  auto credentials = credentialsOf(method);
+  if (!credentials) return std::move(credentials.error());
+  link_.loginName = credentials->user;
   if (authenticator == nullptr) {
     if (!admittedWithoutPassword(*link_.options, link_.transport.peer())) {
       logWarning(fmt::format("amqp {}: login of '{}' refused: not from this machine",
@@ -193,22 +198,31 @@ Outcome Session::on(const ConnectionStartOk& method) {
     return {};
   }
   loggingIn_ = true;  // nothing is read meanwhile
-  const LoginPoint point{Protocol::kAmqp, link_.transport.peer(), link_.options->allowAnonymous};
-  authenticator->admit(point, std::move(*credentials),
+  authenticator->admit(loginPoint(), std::move(*credentials),
                        [this, guard = std::weak_ptr(link_.alive),
                         refusal = std::move(refusal)](Result<LoginRef> login) {
                          if (guard.expired() || state_ != State::kStarting) return;
                          loggingIn_ = false;
-                         if (login) {
-                           login_ = std::move(*login);
-                           offerTuning();
-                         } else {
-                           refuseLogin(refusal);
-                         }
+                         loggedIn(std::move(login), refusal);
                          link_.flush();
                          considerReading();
                        });
   return {};
+}
+
+LoginPoint Session::loginPoint() const {
+  return {Protocol::kAmqp, link_.transport.peer(), link_.options->allowAnonymous};
+}
+
+std::string Session::certified() const {
+  const PeerIdentityRef shown = link_.transport.identity();
+  return shown && link_.options->authenticator != nullptr ? shown->user : std::string();
+}
+
+void Session::loggedIn(Result<LoginRef> login, const Fault& refusal) {
+  if (!login) return refuseLogin(refusal);
+  login_ = std::move(*login);
+  offerTuning();
 }
 
 void Session::refuseLogin(const Fault& refusal) {

@@ -69,6 +69,10 @@ class Session final : public ProtocolSession {
   Outcome on(const ConnectionClose&);
   Outcome on(const ConnectionUpdateSecret&);
   Outcome unexpectedMethod() const;
+  LoginPoint loginPoint() const;
+  /// The user that the client's certificate names; empty = none.
+  std::string certified() const;
+  void loggedIn(Result<LoginRef> login, const Fault& refusal);
   void refuseLogin(const Fault& refusal);
   void offerTuning();
   void whileClosing(const Frame& frame);

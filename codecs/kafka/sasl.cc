@@ -37,6 +37,17 @@ std::optional<Credentials> parsePlain(BytesView token) {
 
 }  // namespace
 
+bool Sasl::identify() {
+  const PeerIdentityRef shown = transport_.identity();
+  if (options_.authenticator == nullptr || !shown || shown->user.empty()) return true;
+  auto login = options_.authenticator->admitIdentified(point(), shown->user);
+  if (!login) return false;
+  login_ = std::move(*login);
+  byCertificate_ = true;
+  watch();
+  return true;
+}
+
 bool Sasl::choose(BytesView mechanism, bool rawTokens) {
   if (options_.authenticator == nullptr) return false;
   if (std::ranges::find(kSaslMechanisms, mechanism) == std::end(kSaslMechanisms)) return false;
@@ -60,7 +71,7 @@ bool Sasl::mayAsk(int64_t nowMicros) const {
 }
 
 void Sasl::step(BytesView token, std::function<void(Result<Step>)> then) {
-  raw_ = raw_ && login_ == nullptr;
+  raw_ = raw_ && (login_ == nullptr || byCertificate_);
   if (token.size() > kMaxToken) return then(fail(ErrorKind::kInvalid, "the token is too long"));
   if (!first_.empty() && first_ != mechanism_) {
     return then(fail(ErrorKind::kInvalid, "the mechanism can't change at re-authentication"));
@@ -99,20 +110,25 @@ Result<Sasl::Step> Sasl::scram(BytesView token) {
 }
 
 Result<> Sasl::admitted(LoginRef login) {
-  if (login_ && login_->user() != login->user()) {
+  if (login_ && !byCertificate_ && login_->user() != login->user()) {
     return fail(ErrorKind::kUnauthorized, "Cannot change principals during re-authentication");
   }
   login_ = std::move(login);
+  byCertificate_ = false;
   first_ = std::exchange(mechanism_, {});
   raw_ = false;
   if (lifetimeMs() > 0) {
     expiresAt_ = transport_.dispatcher().clock().monotonicMicros() + lifetimeMs() * 1000;
   }
+  watch();
+  if (onLogin) onLogin();
+  return {};
+}
+
+void Sasl::watch() {
   login_->onRevoked([this, alive = std::weak_ptr(alive_)] {
     if (!alive.expired() && onRevoked) onRevoked();
   });
-  if (onLogin) onLogin();
-  return {};
 }
 
 }  // namespace polylog::kafka

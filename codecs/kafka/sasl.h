@@ -22,6 +22,8 @@ class Sasl {
   Sasl(const Services& services, Transport& transport)
       : options_(services.options), transport_(transport) {}
 
+  /// Logs in whom its client certificate names. False: the connection is to be closed. Once.
+  bool identify();
   /// False: not offered.
   bool choose(BytesView mechanism, bool rawTokens);
   bool chosen() const { return !mechanism_.empty(); }
@@ -53,12 +55,14 @@ class Sasl {
   void plain(BytesView token, std::function<void(Result<Step>)> then);
   Result<Step> scram(BytesView token);
   Result<> admitted(LoginRef login);
+  void watch();
 
   const KafkaOptions& options_;
   Transport& transport_;
   std::string mechanism_;  ///< of the conversation under way
   std::string first_;      ///< of the first login
   bool raw_ = false;
+  bool byCertificate_ = false;  ///< nobody has logged in by SASL yet
   bool busy_ = false;
   std::unique_ptr<ScramLogin> scram_;
   LoginRef login_;

@@ -95,6 +95,7 @@ bool Session::mustWait() const {
 size_t Session::onBytes(const SharedBytes& input) {
   size_t used = 0;
   wanted_ = 0;
+  if (!std::exchange(identified_, true) && !sasl_.identify()) close("the login was refused");
   while (!closing_) {
     if (used < input.size() && mustWait()) {
       paused_ = true;

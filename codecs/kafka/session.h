@@ -59,6 +59,7 @@ class Session final : public ProtocolSession {
   size_t wanted_ = 0;
   size_t maxRequest_;
   std::unique_ptr<Timer> timer_;
+  bool identified_ = false;  ///< its certificate has been looked at
   bool greeted_ = false;
   bool paused_ = false;
   bool closing_ = false;

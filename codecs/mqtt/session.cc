@@ -148,6 +148,10 @@ void Session::admit(Admission admission) {
   Authenticator* authenticator = link_.options->authenticator;
   if (authenticator == nullptr) return proceed(std::move(admission));
   if (admission.method) return beginMethod(std::move(admission));
+  const PeerIdentityRef shown = link_.transport.identity();
+  if (shown && !shown->user.empty() && admission.credentials.password.empty()) {
+    return loggedIn(std::move(admission), authenticator->admitIdentified(loginPoint(), shown->user));
+  }
   if (admission.credentials.user.empty() && link_.options->allowAnonymous) {
     return proceed(std::move(admission));
   }

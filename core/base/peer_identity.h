@@ -17,6 +17,8 @@ struct PeerIdentity {
   std::vector<std::string> alternativeNames;
   /// SHA-256 of the certificate, in lower-case hexadecimal digits.
   std::string fingerprint;
+  /// The user whom the listener takes the peer for (tls.user_from); empty = nobody in particular.
+  std::string user;
 };
 
 using PeerIdentityRef = std::shared_ptr<const PeerIdentity>;

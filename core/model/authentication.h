@@ -68,7 +68,7 @@ class Authenticator {
   virtual void admit(const LoginPoint& point, Credentials credentials,
                      Done<Result<LoginRef>> done) = 0;
   /// The same without a password, for whom something else has identified (a client certificate).
-  /// The user must exist.
+  /// There need not be a user of that name: whoever signs certificates says who there is.
   virtual Result<LoginRef> admitIdentified(const LoginPoint& point, const std::string& user) = 0;
   virtual std::unique_ptr<ScramLogin> scram(const LoginPoint& point, scram::Hash hash) = 0;
 };

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/net/tls_identity.h"
 
 namespace polylog {
 namespace {
@@ -209,6 +210,11 @@ Result<> checkOptions(const TlsOptions& options) {
                  "has no effect while clients aren't asked for certificates: set "
                  "`tls.client_certificates` to optional or required, or leave it out");
   }
+  if (options.clients == Clients::kNone && options.userFrom != TlsOptions::UserFrom::kNothing) {
+    return fail(ErrorKind::kInvalid,
+                "`tls.user_from` has no effect while clients aren't asked for certificates: set "
+                "`tls.client_certificates` to optional or required, or leave it out");
+  }
   return {};
 }
 
@@ -216,17 +222,23 @@ class LoadedKeys final : public TlsKeys {
  public:
   static Result<std::shared_ptr<const TlsKeys>> load(const TlsOptions& options);
 
+  explicit LoadedKeys(TlsOptions::UserFrom userFrom) : userFrom_(userFrom) {}
+
   SSL* makeConnection() const override { return SSL_new(contexts_.front().get()); }
+  Result<PeerIdentityRef> identify(const SSL* connection) const override {
+    return identityOf(connection, userFrom_);
+  }
 
  private:
   static int chooseByName(SSL* connection, int* /*alert*/, void* self);
 
+  const TlsOptions::UserFrom userFrom_;
   std::vector<ContextPtr> contexts_;
 };
 
 Result<std::shared_ptr<const TlsKeys>> LoadedKeys::load(const TlsOptions& options) {
   if (auto sound = checkOptions(options); !sound) return std::unexpected(sound.error());
-  auto loaded = std::make_shared<LoadedKeys>();
+  auto loaded = std::make_shared<LoadedKeys>(options.userFrom);
   for (size_t i = 0; i < options.certificates.size(); ++i) {
     auto context = makeContext(options, i);
     if (!context) return std::unexpected(context.error());

@@ -17,12 +17,16 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/peer_identity.h"
 
 namespace polylog {
 
 struct TlsOptions {
   enum class Clients : uint8_t { kNone, kOptional, kRequired };
   enum class Version : uint8_t { k12, k13 };
+  /// What of a client's certificate is the name of its user. Of alternative names the first of the
+  /// kind, of common names the last.
+  enum class UserFrom : uint8_t { kNothing, kCommonName, kDistinguishedName, kDns, kEmail, kUri };
 
   /// PEM files, each a server's certificate with the chain that leads to its CA. The one that has
   /// the name a client asks for (SNI) is shown to it, else the first.
@@ -34,6 +38,7 @@ struct TlsOptions {
   std::string ca;
   /// Certificates that are revoked: a list by every CA of the chain; empty = not checked.
   std::string crl;
+  UserFrom userFrom = UserFrom::kNothing;
   Version minVersion = Version::k12;
   /// OpenSSL's names; empty = OpenSSL's defaults. TLS 1.2's, and TLS 1.3's.
   std::string ciphers;
@@ -47,6 +52,9 @@ class TlsKeys {
   /// A new server-side connection, of which the caller is the owner; null without memory. The keys
   /// must outlive it.
   virtual SSL* makeConnection() const = 0;
+  /// Who the peer has proved to be, once the connection's handshake is through; null = nothing. An
+  /// error: its certificate has no name of the kind that is taken for the user.
+  virtual Result<PeerIdentityRef> identify(const SSL* connection) const = 0;
 };
 
 class TlsContext {

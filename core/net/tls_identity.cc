@@ -91,10 +91,35 @@ PeerIdentity identityOf(X509* certificate) {
   return identity;
 }
 
-PeerIdentityRef identityOf(const SSL* connection) {
+std::string userOf(const PeerIdentity& identity, TlsOptions::UserFrom from) {
+  using From = TlsOptions::UserFrom;
+  auto alternative = [&](std::string_view type) -> std::string {
+    for (const std::string& name : identity.alternativeNames) {
+      if (name.starts_with(type)) return name.substr(type.size());
+    }
+    return {};
+  };
+  switch (from) {
+    case From::kNothing: break;
+    case From::kCommonName: return identity.commonName;
+    case From::kDistinguishedName: return identity.subject;
+    case From::kDns: return alternative("DNS:");
+    case From::kEmail: return alternative("email:");
+    case From::kUri: return alternative("URI:");
+  }
+  return {};
+}
+
+Result<PeerIdentityRef> identityOf(const SSL* connection, TlsOptions::UserFrom userFrom) {
   X509* certificate = SSL_get0_peer_certificate(connection);
   if (certificate == nullptr || SSL_get_verify_result(connection) != X509_V_OK) return nullptr;
-  return std::make_shared<const PeerIdentity>(identityOf(certificate));
+  auto identity = std::make_shared<PeerIdentity>(identityOf(certificate));
+  identity->user = userOf(*identity, userFrom);
+  if (identity->user.empty() && userFrom != TlsOptions::UserFrom::kNothing) {
+    return fail(ErrorKind::kUnauthorized,
+                "the client's certificate has no name of the kind that tls.user_from takes");
+  }
+  return identity;
 }
 
 }  // namespace polylog

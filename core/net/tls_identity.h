@@ -3,12 +3,18 @@
 
 #include <openssl/types.h>
 
+#include "core/base/error.h"
 #include "core/base/peer_identity.h"
+#include "core/net/tls_context.h"
 
 namespace polylog {
 
-/// The identity of the peer whose verified certificate the connection has; null without one.
-PeerIdentityRef identityOf(const SSL* connection);
+/// The identity of the peer whose verified certificate the connection has, with the user that it
+/// stands for; null without one. kUnauthorized if the certificate has no name of that kind.
+Result<PeerIdentityRef> identityOf(const SSL* connection, TlsOptions::UserFrom userFrom);
+
+/// The name that is taken for the user; empty if there is none.
+std::string userOf(const PeerIdentity& identity, TlsOptions::UserFrom from);
 
 /// The same of any certificate.
 PeerIdentity identityOf(X509* certificate);

@@ -13,7 +13,6 @@
 
 #include "core/base/log.h"
 #include "core/base/metrics.h"
-#include "core/net/tls_identity.h"
 
 namespace polylog {
 namespace {
@@ -118,8 +117,10 @@ void TlsLayer::shakeHands() {
   ERR_clear_error();
   int result = SSL_do_handshake(ssl_);
   if (result == 1) {
+    auto who = keys_->identify(ssl_);
+    if (!who) return onFailure(who.error().text);
     established_ = true;
-    identity_ = identityOf(ssl_);
+    identity_ = *std::move(who);
     return openUpper();
   }
   if (SSL_get_error(ssl_, result) != SSL_ERROR_WANT_READ) onFailure();
@@ -155,13 +156,17 @@ bool TlsLayer::holdsInput() const {
 }
 
 void TlsLayer::onFailure() {
-  if (failed_) return;
-  failed_ = true;
   long verified = SSL_get_verify_result(ssl_);
   std::string why = flooded_ ? "it sends but doesn't read" : takeTlsError();
   if (!flooded_ && !established_ && verified != X509_V_OK) {
     why = fmt::format("the client's certificate: {}", X509_verify_cert_error_string(verified));
   }
+  onFailure(std::move(why));
+}
+
+void TlsLayer::onFailure(std::string why) {
+  if (failed_) return;
+  failed_ = true;
   ERR_clear_error();
   why = fmt::format("TLS {}: {}", established_ ? "failed" : "handshake failed", why);
   if (!established_) {

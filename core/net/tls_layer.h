@@ -50,6 +50,7 @@ class TlsLayer final : public DecodingLayer {
   void encrypt();
   /// Closes for what OpenSSL found last.
   void onFailure();
+  void onFailure(std::string why);
 
   std::shared_ptr<const TlsKeys> keys_;
   SSL* ssl_;

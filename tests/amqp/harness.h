@@ -150,7 +150,7 @@ struct Client {
   ConnectionStartOk startOk() {
     ConnectionStartOk ok;
     ok.clientProperties = clientProperties;
-    ok.mechanism = "PLAIN";
+    ok.mechanism = mechanism;
     ok.response = response;
     ok.locale = "en_US";
     return ok;
@@ -285,6 +285,7 @@ struct Client {
 
   // What the client says in the handshake.
   std::string clientProperties;
+  std::string mechanism = "PLAIN";
   std::string response{"\0guest\0guest", 12};
   uint16_t channelMax = 2047;
   uint32_t frameMax = 131'072;

@@ -47,6 +47,38 @@ TEST(Login, TheRightPasswordAndNoOther) {
   Guest(world, "guest", "guest").expectRefused();
 }
 
+TEST(Login, ExternalIsForWhomACertificateNames) {
+  Guarded world;
+  auto begin = [](Client& client) {
+    client.clientProperties =
+        tableOf({{"capabilities", Value{Table{{"authentication_failure_close", Value{true}}}}}});
+    client.mechanism = "EXTERNAL";
+    client.response = "";
+    client.feed(kProtocolHeader);
+    std::string offered(client.next<ConnectionStart>(0).mechanisms);
+    client.send(client.startOk(), 0);
+    client.run();
+    return offered;
+  };
+  Client device(world);
+  device.transport.certifiedAs("device-17");
+  EXPECT_EQ(begin(device), "EXTERNAL AMQPLAIN PLAIN");
+  device.next<ConnectionTune>(0);
+  EXPECT_EQ(world.users.logins.back().lock()->user(), "device-17");
+
+  Client stranger(world);
+  EXPECT_EQ(begin(stranger), "AMQPLAIN PLAIN");
+  stranger.expectConnectionClosed(ReplyCode::kCommandInvalid,
+                                  "unknown authentication mechanism 'EXTERNAL'");
+
+  Client refused(world);
+  refused.transport.certifiedAs("*");
+  begin(refused);
+  refused.expectConnectionClosed(ReplyCode::kAccessRefused,
+                                 "Login was refused using authentication mechanism EXTERNAL. For "
+                                 "details see the broker logfile.");
+}
+
 TEST(Login, GuestIsNobodyWhereNobodyMayCome) {
   Guarded world;
   world.options.allowAnonymous = true;

@@ -143,6 +143,29 @@ TEST_F(SaslTest, ADeletedUserIsCutOff) {
   EXPECT_TRUE(transport_->closed);
 }
 
+TEST_F(SaslTest, ACertificateIsALogin) {
+  transport_->certifiedAs("device-17");
+  EXPECT_TRUE(serves());
+  EXPECT_TRUE(transport_->handshakeIsDone);
+  EXPECT_EQ(users_.logins.back().lock()->user(), "device-17");
+  // Who logs in by SASL besides is that user from then on, and stays it.
+  EXPECT_EQ(plain("ann", "secret").errorCode, 0);
+  EXPECT_EQ(users_.logins.back().lock()->user(), "ann");
+  users_.passwords["bob"] = "secret";
+  EXPECT_EQ(plain("bob", "secret").errorCode, 58);
+
+  guarded();
+  transport_->certifiedAs("device-17");
+  EXPECT_EQ(plain("ann", "wrong").errorCode, 58);
+  EXPECT_TRUE(transport_->closed);
+
+  guarded();
+  transport_->certifiedAs("*");
+  send(wire::ApiVersionsRequest{});
+  run();
+  EXPECT_TRUE(transport_->closed);
+}
+
 TEST_F(SaslTest, WithoutAccessControlThereAreNoRules) {
   connect();
   wire::DescribeAclsRequest request;

@@ -65,6 +65,26 @@ TEST(Authentication, WhatFollowsConnectWaitsForThePassword) {
   EXPECT_TRUE(std::holds_alternative<AckPacket>(packets[1]));
 }
 
+TEST(Authentication, ACertificateIsALogin) {
+  for (Version version : {k3, k5}) {
+    auto userOf = [&](std::optional<BytesView> user, std::optional<BytesView> password) {
+      Guarded world;
+      Client client(world, version);
+      client.transport.certifiedAs("device-17");
+      auto answer = client.connect(connectAs(user, password));
+      return answer.code == 0 ? world.users.logins.back().lock()->user() : "refused";
+    };
+    EXPECT_EQ(userOf(std::nullopt, std::nullopt), "device-17");
+    EXPECT_EQ(userOf("anything", std::nullopt), "device-17") << "a user name alone says nothing";
+    EXPECT_EQ(userOf("ann", "secret"), "ann") << "who gives a password logs in by it";
+    EXPECT_EQ(userOf("ann", "wrong"), "refused");
+  }
+  Guarded world;
+  Client client(world);
+  client.transport.certifiedAs("*");
+  EXPECT_EQ(client.connect(connectAs(std::nullopt, std::nullopt)).code, 0x87);
+}
+
 TEST(Authentication, NobodyWhereNobodyMayCome) {
   Guarded world;
   world.options.allowAnonymous = true;

@@ -337,6 +337,38 @@ TEST_F(AccessTest, ASessionIsItsUsers) {
   EXPECT_FALSE(heir.session->resumed());
 }
 
+TEST_F(AccessTest, ASessionIsItsUsersWhoeverKnowsThem) {
+  options_.access.usersElsewhere = true;
+  begin(2, options_);
+  connectAs("device-17", "shared", kNeverExpires);
+  TestClient& other = connectAs("device-18", "shared", kNeverExpires);
+  ASSERT_TRUE(other.error.has_value()) << "that the store has no such user says nothing";
+  EXPECT_EQ(other.error->kind, ErrorKind::kUnauthorized);
+  EXPECT_EQ(clients_.front()->takenOver, 0);
+}
+
+TEST_F(AccessTest, WhoIsIdentifiedNeedNotBeInTheStore) {
+  begin();
+  auto identified = [&](const std::string& name) {
+    Result<LoginRef> result = fail(ErrorKind::kInternal, "not called");
+    on(0, [&] {
+      result = router_->authenticator().admitIdentified({Protocol::kMqtt, "10.0.0.1:5"}, name);
+    });
+    return result;
+  };
+  auto device = identified("device-17");
+  ASSERT_TRUE(device.has_value());
+  EXPECT_EQ((*device)->user(), "device-17");
+  for (const char* name : {"", "*", "ANONYMOUS", "a\nb"}) EXPECT_FALSE(identified(name)) << name;
+  EXPECT_FALSE(identified(std::string(256, 'x')));
+  // Whoever is of the name of a user that is deleted is cut off as well.
+  ASSERT_TRUE(setPassword("device-17", "secret").has_value());
+  int ended = 0;
+  on(0, [&] { (*device)->onRevoked([&] { ++ended; }); });
+  ASSERT_TRUE(deleteUser("device-17").has_value());
+  EXPECT_EQ(ended, 1);
+}
+
 TEST_F(AccessTest, KafkasWaysAreJudgedByTheSameRules) {
   begin();
   TopicSpec spec;

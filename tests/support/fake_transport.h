@@ -34,6 +34,14 @@ class FakeTransport final : public Transport {
   const HostPort& local() const override { return local_; }
   Dispatcher& dispatcher() override { return dispatcher_; }
 
+  PeerIdentityRef identity() const override { return identity_; }
+
+  /// It has shown a certificate that stands for the user.
+  void certifiedAs(const std::string& user) {
+    PeerIdentity identity;
+    identity.user = user;
+    identity_ = std::make_shared<const PeerIdentity>(std::move(identity));
+  }
   void peerIs(std::string peer) { peer_ = std::move(peer); }
   std::string takeSent() { return std::exchange(sent, {}); }
 
@@ -50,6 +58,7 @@ class FakeTransport final : public Transport {
   Dispatcher& dispatcher_;
   std::string peer_ = "127.0.0.1:50123";
   HostPort local_{"127.0.0.1", 1883};
+  PeerIdentityRef identity_;
 };
 
 }  // namespace polylog::test

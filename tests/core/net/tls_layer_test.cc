@@ -248,6 +248,31 @@ TEST_F(TlsLayerTest, TheCertificateTellsWhoTheClientIs) {
   EXPECT_EQ(who->fingerprint.size(), 64U);
 }
 
+TEST_F(TlsLayerTest, TheCertificateNamesTheUserAsConfigured) {
+  using From = TlsOptions::UserFrom;
+  options_.clients = Clients::kRequired;
+  options_.ca = authority_.file();
+  const std::pair<From, const char*> kinds[] = {{From::kNothing, ""},
+                                                {From::kCommonName, "device-17"},
+                                                {From::kDistinguishedName, "CN=device-17,O=Example"},
+                                                {From::kDns, "d17.example"},
+                                                {From::kEmail, "d@example.org"},
+                                                {From::kUri, "urn:dev:17"}};
+  for (const auto& [from, user] : kinds) {
+    options_.userFrom = from;
+    connect({.certificate = device_.certificate, .key = device_.key});
+    ASSERT_TRUE(handshake());
+    ASSERT_TRUE(established());
+    EXPECT_EQ(probe_.transport->identity()->user, user);
+  }
+  // Who shows a certificate without such a name is nobody, and doesn't get in as that.
+  CertificateFiles nameless = authority_.issue("nameless", "device-18", "");
+  connect({.certificate = nameless.certificate, .key = nameless.key});
+  handshake();
+  EXPECT_FALSE(established());
+  EXPECT_THAT(lower_.reason, HasSubstr("tls.user_from"));
+}
+
 TEST_F(TlsLayerTest, AnOptionalCertificateMayBeMissingButNotWrong) {
   options_.clients = Clients::kOptional;
   options_.ca = authority_.file();
