@@ -81,6 +81,10 @@ class Reader:
         size = self.varuint() - 1 if self.flexible else self.i16()
         return None if size < 0 else self.take(size).decode()
 
+    def blob(self):
+        size = self.varuint() - 1 if self.flexible else self.i32()
+        return None if size < 0 else self.take(size)
+
     def array(self, element):
         count = self.varuint() - 1 if self.flexible else self.i32()
         return None if count < 0 else [element() for _ in range(count)]
@@ -100,6 +104,47 @@ class Reader:
     def end(self):
         self.tags()
         assert not self.octets, f"{len(self.octets)} octets behind the answer's end"
+
+
+class Connection:
+    """A connection that stays, with a client id of its own."""
+
+    def __init__(self, broker, client="raw"):
+        host, port = broker.kafka.split(":")
+        self.client, self.number = client, 0
+        self.socket = socket.create_connection((host, int(port)), 20)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, key, version, body, flexible=True):
+        self.number += 1
+        frame = i16(key) + i16(version) + i32(self.number) + text(self.client, False)
+        frame += (TAGS if flexible else b"") + body
+        self.socket.sendall(i32(len(frame)) + frame)
+
+    def receive(self, flexible=True):
+        size, = struct.unpack(">i", exactly(self.socket, 4))
+        reader = Reader(exactly(self.socket, size), flexible)
+        assert reader.i32() == self.number, "another request's answer"
+        reader.tags()
+        return reader
+
+    def ask(self, key, version, body, flexible=True):
+        self.send(key, version, body, flexible)
+        return self.receive(flexible)
+
+
+def batch(*values, producer=(-1, -1), sequence=-1, transactional=False):
+    """A record batch of magic 2, by kafka-python's builder."""
+    from kafka.record.default_records import DefaultRecordBatchBuilder
+    builder = DefaultRecordBatchBuilder(2, 0, int(transactional), producer[0], producer[1], sequence, 1 << 24)
+    for offset, value in enumerate(values):
+        builder.append(offset, 1000 + offset, None, value, [])
+    return bytes(builder.build())
 
 
 def call(broker, key, version, body, flexible=True):
