@@ -147,6 +147,42 @@ def batch(*values, producer=(-1, -1), sequence=-1, transactional=False):
     return bytes(builder.build())
 
 
+def f64(v):
+    return struct.pack(">d", v)
+
+
+def blob(v):
+    return b"\0" if v is None else varuint(len(v) + 1) + v
+
+
+def produce(connection, topic, records, partition=0, version=9, transaction=None, topic_id=None, acks=-1):
+    """(error, base offset, throttle time) of one batch; version 9 or later."""
+    name = topic_id if topic_id else text(topic)
+    body = (text(transaction) + i16(acks) + i32(10_000)
+            + array([name + array([i32(partition) + blob(records) + TAGS]) + TAGS]) + TAGS)
+    if acks == 0:
+        return connection.send(0, version, body)
+    answer = connection.ask(0, version, body)
+    record_error = lambda: answer.struct(answer.i32, answer.text)
+    partition = lambda: answer.struct(answer.i32, answer.i16, answer.i64, answer.i64, answer.i64,
+                                      lambda: answer.array(record_error), answer.text)
+    named = (lambda: answer.take(16)) if topic_id else answer.text
+    [[_, [told]]] = answer.array(lambda: answer.struct(named, lambda: answer.array(partition)))
+    throttle = answer.i32()
+    answer.end()
+    return told[1], told[2], throttle
+
+
+def init_producer(connection, transaction=None, producer=(-1, -1)):
+    """(id, epoch)"""
+    answer = connection.ask(22, 4, text(transaction) + i32(60_000) + i64(producer[0]) + i16(producer[1]) + TAGS)
+    answer.i32()
+    error, made = answer.i16(), (answer.i64(), answer.i16())
+    answer.end()
+    assert error == 0, f"InitProducerId: {error}"
+    return made
+
+
 def call(broker, key, version, body, flexible=True):
     """One request on a connection of its own."""
     host, port = broker.kafka.split(":")
