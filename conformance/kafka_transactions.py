@@ -361,12 +361,14 @@ def judge(broker, history, counts, partitions):
     for partition in range(partitions):
         history.log("assign", "sink", "judge", partition, 0)
     left = sum(counts.values())
+    # Many rounds leave the copier much to do: what counts is that it gets on.
     deadline = time.monotonic() + 120
     quiet = None
     while time.monotonic() < deadline and (left > 0 or quiet is None or time.monotonic() < quiet):
         message = consumer.poll(0.2)
         if message is None or message.error():
             continue
+        deadline = time.monotonic() + 120
         name, number = numbered(message.value())
         history.log("read", "sink", "judge", name, number, message.partition(), message.offset())
         left -= 1

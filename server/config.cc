@@ -358,6 +358,9 @@ std::vector<Key> protocolKeys() {
              "Kafka's log.retention.ms: topics made by Kafka clients; -1 = without limit."),
       number("kafka.retention.bytes", &Config::kafkaRetentionBytes, -1, kMaxInt64,
              "Kafka's log.retention.bytes, of one partition; -1 = without limit."),
+      number("kafka.max_fetch_sessions", &Config::kafkaMaxFetchSessions, 0, 100'000,
+             "Kafka's max.incremental.fetch.session.cache.slots: consumers of a listener whose "
+             "partitions are remembered from fetch to fetch; 0 = none are."),
       number("kafka.group.initial_rebalance_delay_ms", &Config::kafkaInitialRebalanceMs, 0, 60'000,
              "How long the first member of an empty group waits for others."),
       number("kafka.offsets_retention_minutes", &Config::kafkaOffsetsRetentionMinutes, 1,

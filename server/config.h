@@ -67,6 +67,7 @@ struct Config {
   std::optional<HostPort> kafkaAdvertised;
   int64_t kafkaRetentionMs = 604'800'000;
   int64_t kafkaRetentionBytes = -1;
+  int64_t kafkaMaxFetchSessions = 1000;
   int64_t kafkaInitialRebalanceMs = 200;
   int64_t kafkaOffsetsRetentionMinutes = 7 * 24 * 60;
   int64_t kafkaTransactionMaxTimeoutMs = 900'000;

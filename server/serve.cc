@@ -149,6 +149,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   kafka::KafkaOptions options;
   options.advertised = config.kafkaAdvertised;
   options.facts = kafkaFacts(config);
+  options.maxFetchSessions = static_cast<size_t>(config.kafkaMaxFetchSessions);
   options.maxTransactionTimeoutMs = static_cast<int32_t>(config.kafkaTransactionMaxTimeoutMs);
   options.authenticator = &broker.authenticator();
   options.allowAnonymous = anonymous;

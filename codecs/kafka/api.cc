@@ -34,7 +34,7 @@ constexpr Api kApis[] = {
     served<wire::ProduceRequest, handleProduce>("advertised from 0, as Kafka 4 does (KAFKA-18659); "
                                                 "0 to 2 are answered with UNSUPPORTED_VERSION"),
     served<wire::FetchRequest, handleFetch>(
-        "long poll; no fetch sessions: every answer has session id 0"),
+        "long poll; incremental fetch sessions (KIP-227) from version 7 on"),
     served<wire::ListOffsetsRequest, handleListOffsets>(
         "nothing is tiered: \"latest tiered\" and \"earliest to be moved\" are none"),
     served<wire::MetadataRequest, handleMetadata>(

@@ -64,6 +64,9 @@ void addTopics(const Call& call, Listing& out) {
           "16777216", "The most that one fetch is answered with, or one batch.");
   out.add("log.cleaner.enable", ConfigType::kBoolean, "true", "true",
           "Compacted topics are compacted.");
+  out.add("max.incremental.fetch.session.cache.slots", ConfigType::kInt,
+          std::to_string(call.options().maxFetchSessions), "1000",
+          "The most fetch sessions of a listener's clients (kafka.max_fetch_sessions).");
   out.add("max.request.partition.size.limit", ConfigType::kInt,
           std::to_string(kMaxDescribedPartitions), "2000",
           "Partitions in one answer to DescribeTopicPartitions.");

@@ -20,6 +20,7 @@
 namespace polylog::kafka {
 
 struct Api;
+class FetchSessions;
 class Sasl;
 class Session;
 class Call;
@@ -27,8 +28,12 @@ using CallRef = std::shared_ptr<Call>;
 
 /// What all sessions of a listener share.
 struct Services {
+  Services(Broker& b, KafkaOptions o);
+  ~Services();
+
   Broker& broker;
-  KafkaOptions options;
+  const KafkaOptions options;
+  const std::unique_ptr<FetchSessions> fetchSessions;
 };
 
 /// Work that begins when its call is the first one unanswered and the connection isn't congested,
@@ -56,6 +61,7 @@ class Call : public std::enable_shared_from_this<Call> {
 
   Broker& broker() const { return services_->broker; }
   const KafkaOptions& options() const { return services_->options; }
+  FetchSessions& fetchSessions() const { return *services_->fetchSessions; }
   const PrincipalRef& principal() const { return principal_; }
   const Api& api() const { return api_; }
   int16_t version() const { return header_.version; }

@@ -20,6 +20,11 @@ inline constexpr int64_t kShutdownMicros = 2'000'000;
 /// The longest that a fetch waits, whatever it asks for.
 inline constexpr int32_t kMaxFetchWaitMs = 5 * 60 * 1000;
 
+/// Partitions that fetch sessions remember in all.
+inline constexpr size_t kMaxSessionPartitions = 200'000;
+/// How long a fetch session has its place for sure (Kafka's two minutes).
+inline constexpr int64_t kFetchSessionEvictionMs = 120'000;
+
 /// Batches up to this size are copied into the answer, larger ones go by reference.
 inline constexpr size_t kCopiedBatchBytes = 2048;
 /// What a shared batch may decompress to when a part of it is to be handed out.

@@ -35,6 +35,8 @@ struct KafkaOptions {
   int32_t nodeId = 1;
   /// The most that one Fetch answers with (at least one batch, whatever its size).
   size_t maxFetchBytes = 16 * 1024 * 1024;
+  /// Kafka's max.incremental.fetch.session.cache.slots; 0 = no fetch sessions.
+  size_t maxFetchSessions = 1000;
   /// Kafka's group.min.session.timeout.ms and group.max.session.timeout.ms.
   int32_t minSessionTimeoutMs = 6000;
   int32_t maxSessionTimeoutMs = 1'800'000;

@@ -8,7 +8,7 @@
 namespace polylog::kafka {
 
 SessionFactory makeSessionFactory(Broker& broker, KafkaOptions options) {
-  auto services = std::make_shared<const Services>(Services{broker, std::move(options)});
+  auto services = std::make_shared<const Services>(broker, std::move(options));
   return
       [services](Transport& transport) { return std::make_unique<Session>(transport, services); };
 }

@@ -5,11 +5,23 @@
 
 #include "codecs/kafka/api.h"
 #include "codecs/kafka/errors.h"
+#include "codecs/kafka/fetch_sessions.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/limits.h"
 #include "core/base/metrics.h"
 
 namespace polylog::kafka {
+
+// ---- Services
+
+Services::Services(Broker& b, KafkaOptions o)
+    : broker(b),
+      options(std::move(o)),
+      fetchSessions(std::make_unique<FetchSessions>(
+          FetchSessions::Limits{options.maxFetchSessions, kMaxSessionPartitions,
+                                kFetchSessionEvictionMs},
+          systemRandom())) {}
+Services::~Services() = default;
 
 // ---- Call
 

@@ -158,13 +158,6 @@ TEST_F(FetchTest, TellsErrorsAtOnce) {
   EXPECT_EQ(ask<wire::FetchResponse>(request, 11).topics[0].partitions[0].errorCode, 3);
 }
 
-TEST_F(FetchTest, KnowsNoSessions) {
-  auto request = fetchRequest("t", 0);
-  request.sessionId = 77;
-  auto response = ask<wire::FetchResponse>(request, 11);
-  EXPECT_EQ(response.errorCode, 70);
-}
-
 TEST_F(FetchTest, CompressionsPassWhateverTheVersion) {
   append({"a"}, Compression::kZstd);
   for (int16_t version : {int16_t{4}, int16_t{11}}) {

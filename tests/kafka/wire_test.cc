@@ -180,6 +180,44 @@ TEST(Wire, ProduceRequest9) {
                     0,   0,   0,   1,   0, 0, 0,    3,    0, 0, 0, 3, 'a', 'b', 'c'}));
 }
 
+TEST(Wire, FetchRequest18TellsAReplicasHighWatermark) {
+  wire::FetchRequest request;
+  request.topics.emplace_back().partitions.emplace_back();
+  size_t plain = encoded(request, 18).size();
+  EXPECT_EQ(plain, encoded(request, 17).size());
+  request.topics[0].partitions[0].highWatermark = 5;
+  EXPECT_EQ(encoded(request, 18).size(), plain + 2 + 8);
+  EXPECT_EQ(encoded(request, 17).size(), plain);
+}
+
+TEST(Wire, AlterPartitionReassignmentsTellsWhatWasAllowedBeforeTheError) {
+  wire::AlterPartitionReassignmentsRequest request;
+  request.timeoutMs = 1;
+  request.topics.push_back({"t", {{0, {}}}});
+  EXPECT_EQ(encoded(request, 0), octets({0, 0, 0, 1, 2, 2, 't', 2, 0, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(encoded(request, 1), octets({0, 0, 0, 1, 1, 2, 2, 't', 2, 0, 0, 0, 0, 0, 0, 0, 0}));
+  wire::AlterPartitionReassignmentsResponse response;
+  response.errorCode = 42;
+  EXPECT_EQ(encoded(response, 0), octets({0, 0, 0, 0, 0, 42, 0, 1, 0}));
+  EXPECT_EQ(encoded(response, 1), octets({0, 0, 0, 0, 1, 0, 42, 0, 1, 0}));
+}
+
+TEST(Wire, DescribeLogDirs4TellsTheDisk) {
+  wire::DescribeLogDirsResponse response;
+  response.results.emplace_back().logDir = "d";
+  response.results[0].totalBytes = 2;
+  response.results[0].usableBytes = 1;
+  EXPECT_EQ(encoded(response, 3), octets({0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 'd', 1, 0, 0}));
+  EXPECT_EQ(encoded(response, 4), octets({0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 'd', 1, 0, 0, 0, 0, 0, 0, 0,
+                                          0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}));
+}
+
+TEST(Wire, WriteTxnMarkers2TellsTheTransactionsVersion) {
+  wire::WriteTxnMarkersRequest request;
+  request.markers.emplace_back().transactionVersion = 2;
+  EXPECT_EQ(encoded(request, 2).size(), encoded(request, 1).size() + 1);
+}
+
 TEST(Wire, TaggedFieldsAreWrittenOnlyWhenSet) {
   wire::FetchResponse response;
   response.topics.emplace_back().partitions.emplace_back();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "codecs/kafka/errors.h"
+#include "codecs/kafka/fetch_sessions.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/fetched_batches.h"
 #include "codecs/kafka/handlers/handlers.h"
@@ -19,7 +20,15 @@ namespace {
 
 constexpr int16_t kFirstByTopicId = 13;
 constexpr int16_t kFirstWithStorageError = 6;
+constexpr int16_t kFirstWithSessions = 7;
+/// Session epochs of requests that name all they want (KIP-227).
+constexpr int32_t kInitialEpoch = 0;
+constexpr int32_t kFinalEpoch = -1;
 constexpr int8_t kReadCommitted = 1;
+
+bool sameTopic(const FetchKey& a, const FetchKey& b) {
+  return a.topic == b.topic && a.id == b.id;
+}
 
 class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun> {
  public:
@@ -37,28 +46,47 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
  private:
   /// What is asked of one partition, and what was read so far.
   struct Part {
+    FetchEntry asked;
     std::string topic;  ///< canonical
     int32_t index = 0;
     size_t maxBytes = 0;
     Offset next;
     Code refused = Code::kNone;
     PartRead read;
+    bool told = true;  ///< in the answer
+
+    int16_t errorCode() const {
+      return refused == Code::kNone ? read.errorCode : code(refused);
+    }
+    size_t bytes() const { return errorCode() == 0 ? read.bytes : 0; }
   };
 
-  void resolve();
+  Code open();
+  bool byId() const { return call_->version() >= kFirstByTopicId; }
+  int64_t nowMs() const {
+    return call_->transport().dispatcher().clock().monotonicMicros() / 1000;
+  }
+  FetchSessions& sessions() const { return call_->fetchSessions(); }
+  std::vector<FetchEntry> entriesAsked() const;
+  std::vector<FetchKey> keysForgotten() const;
+  void resolve(std::vector<FetchEntry> entries);
+  bool settleSession();
   void readAll();
   void readPart(Part& part);
   void run();
   void wait();
   void onWake();
   void respond();
+  void refuse(Code error);
   bool complete() const;
   bool committed() const { return request_.isolationLevel == kReadCommitted; }
   wire::FetchResponse describe() const;
 
   CallRef call_;
   wire::FetchRequest request_;
-  std::vector<Part> parts_;  ///< of all topics, in the order of the request
+  std::vector<Part> parts_;  ///< of all topics, in the order of the request or the session
+  std::shared_ptr<FetchSession> session_;
+  int32_t sessionId_ = 0;  ///< in the answer
   std::unique_ptr<WaitHandle> waiting_;
   size_t budget_ = 0;
   size_t enough_ = 0;
@@ -70,43 +98,105 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
 };
 
 void FetchRun::start() {
-  if (request_.sessionId != 0) {
-    // We never give out sessions; this one is of a broker that was here before.
-    wire::FetchResponse response;
-    response.errorCode = code(Code::kFetchSessionIdNotFound);
-    return call_->answer(response);
-  }
-  resolve();
+  Code refused = open();
+  if (refused != Code::kNone) return refuse(refused);
   run();
 }
 
-/// Fills parts_ from the request.
-void FetchRun::resolve() {
+void FetchRun::refuse(Code error) {
+  wire::FetchResponse response;
+  response.errorCode = code(error);
+  call_->answer(response);
+}
+
+/// Finds out what is to be read: what the request says, or what its session does.
+Code FetchRun::open() {
+  if (request_.sessionEpoch == kInitialEpoch || request_.sessionEpoch == kFinalEpoch) {
+    // A full request ends the session that it names, and with epoch 0 it begins another.
+    if (request_.sessionId != 0) sessions().remove(request_.sessionId);
+    resolve(entriesAsked());
+    return Code::kNone;
+  }
+  FetchSessions::Step step =
+      sessions().advance(request_.sessionId, request_.sessionEpoch, byId(), entriesAsked(),
+                         keysForgotten(), nowMs());
+  if (step.error != Code::kNone) return step.error;
+  session_ = std::move(step.session);
+  if (session_) sessionId_ = session_->id();
+  resolve(std::move(step.entries));
+  return Code::kNone;
+}
+
+std::vector<FetchEntry> FetchRun::entriesAsked() const {
+  std::vector<FetchEntry> entries;
   for (const auto& topic : request_.topics) {
-    Code refused = Code::kNone;
-    std::string name;
-    if (call_->version() >= kFirstByTopicId) {
-      TopicRef found = call_->broker().findTopic(call_->principal(), topic.id);
-      if (found == nullptr) {
-        refused = Code::kUnknownTopicId;
-      } else {
-        name = found->name;
-      }
-    } else if (Result<std::string> canonical = canonicalTopic(topic.name)) {
-      name = std::move(*canonical);
-    } else {
-      refused = Code::kUnknownTopicOrPartition;
-    }
     for (const auto& partition : topic.partitions) {
-      Part& part = parts_.emplace_back();
-      part.topic = name;
-      part.index = partition.index;
-      part.maxBytes = static_cast<size_t>(std::max(partition.maxBytes, 1));
-      part.next = Offset(partition.fetchOffset);
-      part.refused = refused;
-      if (refused != Code::kNone) failed_ = true;
+      entries.push_back({{owned(topic.name), topic.id, partition.index},
+                         partition.fetchOffset,
+                         partition.maxBytes});
     }
   }
+  return entries;
+}
+
+std::vector<FetchKey> FetchRun::keysForgotten() const {
+  std::vector<FetchKey> keys;
+  for (const auto& topic : request_.forgotten) {
+    for (int32_t index : topic.partitions) keys.push_back({owned(topic.name), topic.id, index});
+  }
+  return keys;
+}
+
+/// Fills parts_.
+void FetchRun::resolve(std::vector<FetchEntry> entries) {
+  parts_.reserve(entries.size());
+  for (FetchEntry& entry : entries) {
+    const Part* before = parts_.empty() ? nullptr : &parts_.back();
+    Part part;
+    part.index = entry.key.index;
+    part.maxBytes = static_cast<size_t>(std::max(entry.maxBytes, 1));
+    part.next = Offset(entry.offset);
+    part.asked = std::move(entry);
+    if (before != nullptr && sameTopic(before->asked.key, part.asked.key)) {
+      part.topic = before->topic;
+      part.refused = before->refused;
+    } else if (byId()) {
+      TopicRef found = call_->broker().findTopic(call_->principal(), part.asked.key.id);
+      if (found != nullptr) part.topic = found->name;
+      if (found == nullptr) part.refused = Code::kUnknownTopicId;
+    } else if (Result<std::string> canonical = canonicalTopic(part.asked.key.topic)) {
+      part.topic = std::move(*canonical);
+    } else {
+      part.refused = Code::kUnknownTopicOrPartition;
+    }
+    if (part.refused != Code::kNone) failed_ = true;
+    parts_.push_back(std::move(part));
+  }
+}
+
+/// Begins the session that a full request asks for, or finds out what is new to one that there is.
+/// False: the session has gone on without this request.
+bool FetchRun::settleSession() {
+  bool begins = request_.sessionEpoch == kInitialEpoch && call_->version() >= kFirstWithSessions;
+  if (!begins && !session_) return true;
+  std::vector<FetchEntry> entries;
+  std::vector<FetchFinding> findings;
+  for (const Part& part : parts_) {
+    entries.push_back(part.asked);
+    findings.push_back({part.bytes() > 0, part.errorCode(), part.read.highWatermark,
+                        part.read.logStart});
+    if (!begins) continue;
+    if (part.errorCode() == 0) entries.back().highWatermark = part.read.highWatermark;
+    entries.back().logStart = part.read.logStart;
+  }
+  if (begins) {
+    sessionId_ = sessions().create(std::move(entries), byId(), nowMs());
+    return true;
+  }
+  std::vector<bool> told = sessions().tell(*session_, request_.sessionEpoch, entries, findings);
+  if (told.size() != parts_.size()) return false;
+  for (size_t i = 0; i < told.size(); ++i) parts_[i].told = told[i];
+  return true;
 }
 
 void FetchRun::run() {
@@ -192,42 +282,43 @@ void FetchRun::onWake() {
 
 wire::FetchResponse FetchRun::describe() const {
   wire::FetchResponse response;
-  response.topics.resize(request_.topics.size());
-  const Part* part = parts_.data();
-  for (size_t i = 0; i < response.topics.size(); ++i) {
-    auto& topic = response.topics[i];
-    topic.name = request_.topics[i].name;
-    topic.id = request_.topics[i].id;
-    topic.partitions.resize(request_.topics[i].partitions.size());
-    for (auto& partition : topic.partitions) {
-      partition.index = part->index;
-      partition.errorCode =
-          part->refused == Code::kNone ? part->read.errorCode : code(part->refused);
-      partition.highWatermark = part->read.highWatermark;
-      partition.lastStableOffset = part->read.lastStable;
-      partition.logStartOffset = part->read.logStart;
-      // To one who reads committed records only, also "none aborted"; to others, "not said".
-      if (committed()) {
-        auto& aborted = partition.abortedTransactions.emplace();
-        for (const AbortedTransaction& one : part->read.aborted) {
-          aborted.push_back({one.producer, one.first.value()});
-        }
-      }
-      partition.records = {BytesView(), part->read.errorCode == 0 ? part->read.bytes : 0};
-      ++part;
+  response.sessionId = sessionId_;
+  const Part* before = nullptr;
+  for (const Part& part : parts_) {
+    if (!part.told) continue;
+    if (before == nullptr || !sameTopic(before->asked.key, part.asked.key)) {
+      auto& topic = response.topics.emplace_back();
+      topic.name = part.asked.key.topic;
+      topic.id = part.asked.key.id;
     }
+    before = &part;
+    auto& partition = response.topics.back().partitions.emplace_back();
+    partition.index = part.index;
+    partition.errorCode = part.errorCode();
+    partition.highWatermark = part.read.highWatermark;
+    partition.lastStableOffset = part.read.lastStable;
+    partition.logStartOffset = part.read.logStart;
+    // To one who reads committed records only, also "none aborted"; to others, "not said".
+    if (committed()) {
+      auto& aborted = partition.abortedTransactions.emplace();
+      for (const AbortedTransaction& one : part.read.aborted) {
+        aborted.push_back({one.producer, one.first.value()});
+      }
+    }
+    partition.records = {BytesView(), part.bytes()};
   }
   return response;
 }
 
 void FetchRun::respond() {
   if (!call_->open()) return;
+  if (!settleSession()) return refuse(Code::kInvalidFetchSessionEpoch);
   wire::FetchResponse response = describe();
   wire::Encoder out = call_->begin();
   response.encode(out, call_->version());
 
   size_t records = 0;
-  for (const Part& part : parts_) records += part.read.errorCode == 0 ? part.read.bytes : 0;
+  for (const Part& part : parts_) records += part.bytes();
   out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize + records));
 
   // The batches go between the pieces of the encoded message.
@@ -238,7 +329,7 @@ void FetchRun::respond() {
   size_t at = 0;
   auto cut = cuts.begin();
   for (const Part& part : parts_) {
-    if (part.read.bytes == 0 || part.read.errorCode != 0) continue;
+    if (part.bytes() == 0) continue;
     reply.append(BytesView(message).substr(at, *cut - at));
     at = *cut++;
     for (const FetchedBatch& batch : part.read.batches) appendBatch(batch, epoch, reply);
