@@ -102,7 +102,7 @@ class InFlight {
   size_t head_ = 0;
   size_t count_ = 0;      ///< of ids, from base_ on
   int64_t inFlight_ = 0;  ///< of those, what isn't kNone
-  int64_t base_ = 0;  ///< the id at head_
+  int64_t base_ = 0;      ///< the id at head_
 };
 
 }  // namespace polylog::mqtt
