@@ -2,6 +2,7 @@
 """What MQTT clients rely on: QoS, retained, wills, sessions, wildcards, windows, limits."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,24 +12,13 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from lib.broker import Broker
-from lib.cases import Suite, equal, wait_until
+from lib.cases import equal, wait_until
 from lib.mqtt_clients import PahoClient
+from lib.mqtt_raw import RawClient
+from lib.mqtt_suite import Broker, MqttSuite
 
-if os.environ.get("BROKER") == "mosquitto":
-    from lib.mosquitto import Mosquitto as Broker
-
-suite = Suite("mqtt")
-VERSIONS = {"3.1.1": paho.MQTTv311, "5.0": paho.MQTTv5}
-
-
-def for_versions(title):
-    def register(function):
-        for name, version in VERSIONS.items():
-            suite.add(f"{title} ({name})", lambda version=version: function(version))
-        return function
-
-    return register
+suite = MqttSuite("mqtt")
+for_versions = suite.for_versions
 
 
 @for_versions("delivery at the lesser of the two QoS, in order")
@@ -158,39 +148,23 @@ def expiry():
 
 @suite.case("5.0: receive maximum: a subscriber that doesn't acknowledge gets that many")
 def receive_maximum():
-    import socket
-    import struct
     with Broker() as broker:
-        connection = socket.create_connection(("127.0.0.1", broker.mqtt), 20)
-        body = struct.pack(">H4sBBH", 4, b"MQTT", 5, 2, 60) + b"\x03\x21\x00\x03" + b"\x00\x01r"
-        connection.sendall(b"\x10" + bytes([len(body)]) + body)
-        connection.recv(100)
-        connection.sendall(b"\x82\x0a\x00\x01\x00" + b"\x00\x04rm/#\x01")
-        connection.recv(100)
+        reader = RawClient(broker, "reader", level=5, properties=b"\x21\0\x03")
+        reader.subscribe("rm/#", 1)
         sender = PahoClient(broker, "sender")
         for number in range(10):
-            sender.publish("rm/x", b"#%d#" % number, 1)
-        data = b""
-        connection.settimeout(0.7)
-        try:
-            while True:
-                data += connection.recv(1000)
-        except socket.timeout:
-            pass
-        equal([b"#%d#" % n in data for n in range(10)], [True] * 3 + [False] * 7, "in flight")
-        connection.close()
+            sender.publish("rm/x", b"%d" % number, 1)
+        equal([payload for *_, payload in reader.publishes(3)], [b"0", b"1", b"2"], "in flight")
+        assert reader.quiet(), "more than that"
+        reader.close()
 
 
 @suite.case("a subscriber that doesn't read harms nobody and stays within bounds")
 def silent_subscriber():
-    import socket
     with Broker() as broker:
-        silent = socket.create_connection(("127.0.0.1", broker.mqtt), 20)
-        silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        silent.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03mum")
-        silent.recv(4)
-        silent.sendall(b"\x82\x08\x00\x01\x00\x03b/#\x00")
-        silent.recv(5)
+        silent = RawClient(broker, "mum")
+        silent.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        silent.subscribe("b/#", 0)
         reader = PahoClient(broker, "reader").subscribe("b/#", 1)
         sender = PahoClient(broker, "sender")
         before = broker.resident_bytes()
@@ -200,7 +174,7 @@ def silent_subscriber():
         grown = broker.resident_bytes() - before
         # The cache of verified batches may hold 64 MiB; the queue of the silent one far less.
         assert grown < 150 << 20, f"{grown >> 20} MiB more"
-        silent.close()
+        silent.connection.close()
 
 
 @suite.case("mosquitto_pub and mosquitto_sub over 3.1.1 and 5, ten thousand lines at QoS 1")
@@ -226,22 +200,14 @@ def mosquitto_lines():
 
 @suite.case("one 10 KiB QoS 1 message to 1,000 sleeping sessions costs its payload once")
 def sleeping_sessions():
-    import socket
-    import struct
     with Broker() as broker:
         def connect(number):
-            connection = socket.create_connection(("127.0.0.1", broker.mqtt), 20)
-            client_id = b"sleeper%04d" % number
-            body = struct.pack(">H4sBBH", 4, b"MQTT", 4, 0, 60) + struct.pack(">H", 11) + client_id
-            connection.sendall(b"\x10" + bytes([len(body)]) + body)
-            return connection, exactly(connection, 4)
+            return RawClient(broker, f"sleeper{number}", clean=False)
 
         for number in range(1000):
-            connection, _ = connect(number)
-            connection.sendall(b"\x82\x08\x00\x01\x00\x03z/#\x01")
-            equal(exactly(connection, 5), b"\x90\x03\x00\x01\x01", "SUBACK")
-            connection.sendall(b"\xe0\x00")
-            connection.close()
+            client = connect(number)
+            equal(client.subscribe("z/#", 1), 1, "SUBACK")
+            client.close()
         sender = PahoClient(broker, "sender")
         sender.publish("warm/up", b"", 1)
         payload = os.urandom(10240)
@@ -253,21 +219,12 @@ def sleeping_sessions():
         sender.client.loop_stop()
         broker.restart()
         for number in range(1000):
-            connection, answer = connect(number)
-            equal(answer, b"\x20\x02\x01\x00", "CONNACK, session present")
-            packet = exactly(connection, 3 + 2 + 6 + 2 + 10240)
-            equal(packet[-10240:], payload, "payload")
-            connection.sendall(b"\x40\x02" + packet[11:13])
-            connection.close()
-
-
-def exactly(connection, count):
-    data = b""
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        assert piece, "the broker closed the connection"
-        data += piece
-    return data
+            client = connect(number)
+            equal(client.connack, (0x20, b"\1\0"), "CONNACK, session present")
+            _, _, identifier, got = client.publishes(1)[0]
+            equal(got, payload, "payload")
+            client.ack(identifier)
+            client.connection.close()
 
 
 if __name__ == "__main__":

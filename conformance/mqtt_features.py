@@ -4,7 +4,6 @@
 `BROKER=mosquitto conformance/mqtt_features.py` runs what mosquitto has too against it; where it answers
 otherwise, MOSQUITTO says how."""
 
-import os
 import socket
 import struct
 import subprocess
@@ -12,20 +11,13 @@ import sys
 
 import paho.mqtt.client as paho
 
-from lib.broker import Broker
-from lib.cases import Suite, equal, wait_until
+from lib.cases import equal, wait_until
 from lib.mqtt_clients import PahoClient
 from lib.mqtt_raw import RawClient, packet, text
+from lib.mqtt_suite import REFERENCE, Broker, MqttSuite
 
-REFERENCE = os.environ.get("BROKER") == "mosquitto"
-if REFERENCE:
-    from lib.mosquitto import Mosquitto as Broker
-
-suite = Suite("mqtt_features")
-
-
-def ours(title):
-    return suite.case(title) if not REFERENCE else lambda function: function
+suite = MqttSuite("mqtt_features")
+ours = suite.ours
 
 
 # ---- wills over a crash
@@ -192,9 +184,7 @@ def version31_connect():
     with Broker() as broker:
         client = RawClient(broker, "", level=3)
         equal(client.connack, (0x20, b"\0\2"), "CONNACK")
-        client = RawClient.__new__(RawClient)
-        client.level, client.input = 3, b""
-        client.connection = socket.create_connection(("127.0.0.1", broker.mqtt), 10)
+        client = RawClient(broker, "", level=3, connect=False)
         client.send(0x10, text("MQIsdp") + b"\x03\x82\0\0" + text("c"))
         equal(client.read(), (0x20, b"\0\0"), "CONNACK")
 

@@ -15,37 +15,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from lib.broker import BINARY, ROOT, Broker
-from lib.cases import Suite, equal, wait_until
+from lib.broker import BINARY, ROOT
+from lib.cases import equal, wait_until
 from lib.mqtt_clients import PahoClient
 from lib.mqtt_raw import RawClient, text
+from lib.mqtt_suite import REFERENCE, Broker, MqttSuite, differs
 
-REFERENCE = os.environ.get("BROKER") == "mosquitto"
-if REFERENCE:
-    from lib.mosquitto import Mosquitto as Broker
-
-suite = Suite("mqtt_shared")
-VERSIONS = {"3.1.1": paho.MQTTv311, "5.0": paho.MQTTv5}
-
-
-def for_versions(title):
-    def register(function):
-        for name, version in VERSIONS.items():
-            suite.add(f"{title} ({name})", lambda version=version: function(version))
-        return function
-
-    return register
-
-
-def ours(title):
-    """What there is nothing to compare with in mosquitto."""
-    return suite.case(title) if not REFERENCE else lambda function: function
-
-
-def differs(here, mosquitto, why):
-    """What is expected, and what the reference does instead."""
-    assert why
-    return mosquitto if REFERENCE else here
+suite = MqttSuite("mqtt_shared")
+for_versions, ours = suite.for_versions, suite.ours
 
 
 def numbers(messages):

@@ -31,7 +31,8 @@ def read(path):
     with open(path, errors="replace") as file:
         for line in file:
             match = LINE.match(line.rstrip("\n"))
-            if match and match[2] != "history":  # the checker's own tests, without clients
+            # The checker's own tests have no clients; the statements have docs/mqtt.md.
+            if match and match[2] not in ("history", "mqtt_statements"):
                 cases.append((match[2], SEED.sub("", match[3]), match[1] == "ok"))
     return cases
 

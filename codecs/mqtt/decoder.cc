@@ -174,11 +174,37 @@ MaybeFault decodePublish(BytesView body, Version version, Side side, uint8_t fla
   return std::nullopt;
 }
 
+/// The reason codes of the packets that a client may send, as the tables of 3.4 to 3.7, 3.14 and
+/// 3.15 have them; of DISCONNECT also the server's own.
+bool hasReason(PacketType type, uint8_t code) {
+  switch (type) {
+    case PacketType::kPuback:
+    case PacketType::kPubrec:
+      return code == 0 || code == 0x10 || code == 0x80 || code == 0x83 || code == 0x87 ||
+             code == 0x90 || code == 0x91 || code == 0x97 || code == 0x99;
+    case PacketType::kPubrel:
+    case PacketType::kPubcomp: return code == 0 || code == 0x92;
+    case PacketType::kDisconnect:
+      return code == 0 || code == 0x04 || (code >= 0x80 && code <= 0x83) || code == 0x87 ||
+             code == 0x89 || code == 0x8B || (code >= 0x8D && code <= 0x90) ||
+             (code >= 0x93 && code <= 0xA2);
+    case PacketType::kAuth: return code == 0 || code == 0x18 || code == 0x19;
+    default: return true;
+  }
+}
+
+MaybeFault readReason(ByteReader& reader, PacketType type, ReasonCode& code) {
+  const uint8_t octet = reader.u8();
+  if (!hasReason(type, octet)) return protocolError("a reason code that the packet doesn't have");
+  code = static_cast<ReasonCode>(octet);
+  return std::nullopt;
+}
+
 MaybeFault decodeAck(BytesView body, Version version, AckPacket& packet) {
   ByteReader reader(body);
   if (auto fault = readId(reader, packet.packetId)) return fault;
   if (version == Version::k5 && reader.remaining() > 0) {
-    packet.code = static_cast<ReasonCode>(reader.u8());
+    if (auto fault = readReason(reader, packet.type, packet.code)) return fault;
     if (reader.remaining() > 0) {
       if (auto fault = readProperties(reader, scopeOf(packet.type), packet.properties)) {
         return fault;
@@ -264,7 +290,7 @@ MaybeFault decodeReason(BytesView body, Version version, PacketType type, Reason
                         Properties& properties) {
   ByteReader reader(body);
   if (version == Version::k5 && reader.remaining() > 0) {
-    code = static_cast<ReasonCode>(reader.u8());
+    if (auto fault = readReason(reader, type, code)) return fault;
     if (reader.remaining() > 0) {
       if (auto fault = readProperties(reader, scopeOf(type), properties)) return fault;
     }

@@ -31,20 +31,29 @@ class InFlight {
   bool owns(uint16_t packet) const { return packet >= first_ && packet - first_ < ids_; }
 
   bool empty() const { return count_ == 0; }
-  /// Octets between the oldest id in flight and the newest.
-  size_t span() const { return count_; }
+  /// How many are in flight. They may span more ids: what a client is slow to acknowledge doesn't
+  /// hold up what follows.
+  int64_t inFlight() const { return inFlight_; }
 
-  /// The id below which deliveries may be taken, so that those in flight span at most `window`.
-  /// `acknowledgedUpTo`: the session's, for when nothing is in flight.
+  /// The id below which deliveries may be taken, so that at most `window` are in flight and no two
+  /// of them have one packet identifier. `acknowledgedUpTo`: the session's, for when nothing is.
   int64_t idLimit(int64_t acknowledgedUpTo, int64_t window) const {
-    return (empty() ? acknowledgedUpTo : base_) + std::clamp<int64_t>(window, 0, ids_ - 1);
+    const int64_t oldest = empty() ? acknowledgedUpTo : base_;
+    const int64_t next = oldest + static_cast<int64_t>(count_);
+    return std::min(next + std::max<int64_t>(0, window - inFlight_), oldest + ids_ - 1);
   }
 
   /// Ids come in rising order.
   void add(int64_t id, Stage stage) {
     if (empty()) base_ = id;
-    while (base_ + static_cast<int64_t>(count_) < id) push(Stage::kNone);
+    skip(id - 1);
     push(stage);
+    ++inFlight_;
+  }
+  /// Ids up to `id` were taken and are through without having been sent.
+  void skip(int64_t id) {
+    if (empty()) return;
+    while (base_ + static_cast<int64_t>(count_) <= id) push(Stage::kNone);
   }
 
   /// The id in flight under a packet identifier.
@@ -63,6 +72,7 @@ class InFlight {
   void setStage(int64_t id, Stage stage) { ring_[at(id)] = stage; }
   void finish(int64_t id) {
     setStage(id, Stage::kNone);
+    --inFlight_;
     while (count_ > 0 && ring_[head_] == Stage::kNone) {
       head_ = (head_ + 1) & (ring_.size() - 1);
       ++base_;
@@ -90,8 +100,9 @@ class InFlight {
   const int64_t ids_;
   std::vector<Stage> ring_;  ///< a power of two, or empty
   size_t head_ = 0;
-  size_t count_ = 0;
-  int64_t base_ = 0;  ///< the id at head_
+  size_t count_ = 0;      ///< of ids, from base_ on
+  int64_t inFlight_ = 0;  ///< of those, what isn't kNone
+  int64_t base_ = 0;      ///< the id at head_
 };
 
 }  // namespace polylog::mqtt

@@ -94,6 +94,9 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
   if (packet.qos > 0) {
     auto found = held_.find(packet.packetId);
     if (found != held_.end() && (packet.qos == 1 || found->second.stage == Holding::kReleasing)) {
+      if (link_.version == Version::k311) {  // which has no word for it: it would seem accepted
+        return fault(ReasonCode::kPacketIdInUse, "packet identifier in use [MQTT-2.3.1-2]");
+      }
       answer.code = ReasonCode::kPacketIdInUse;
       answers_.push_back(answer);
       return std::nullopt;

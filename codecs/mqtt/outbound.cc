@@ -1,6 +1,7 @@
 #include "codecs/mqtt/outbound.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "codecs/mqtt/properties_mapping.h"
 #include "core/base/metrics.h"
@@ -40,8 +41,8 @@ void OutboundDeliveries::open() {
 
 /// What is free of the window, for the one lane or the other: together they must not go beyond it.
 TakeLimits OutboundDeliveries::limits() const {
-  const auto own = static_cast<int64_t>(own_.span());
-  const auto shared = static_cast<int64_t>(shared_.span());
+  const int64_t own = own_.inFlight();
+  const int64_t shared = shared_.inFlight();
   return {own_.idLimit(link_.session->acknowledgedUpTo(), sharedTurn_ ? own : window_ - shared),
           shared_.idLimit(link_.session->sharedAcknowledgedUpTo(),
                           sharedTurn_ ? window_ - own : shared)};
@@ -102,18 +103,22 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   laneOf(delivery.id).add(delivery.id, qos == 1 ? Stage::kSentQos1 : Stage::kSentQos2);
 }
 
-/// False when the record has expired.
+/// False when the record has expired, unless its exactly-once delivery has begun [MQTT-4.3.3-7].
 bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs) {
   packet_.properties.clear();
   const Record& record = delivery.record->record;
-  if (link_.version != Version::k5) return !mapping::isExpired(record, nowMs);
+  const bool expired = mapping::isExpired(record, nowMs);
+  if (expired && !(delivery.redelivered && delivery.guarantee == DeliveryGuarantee::kExactlyOnce)) {
+    return false;
+  }
+  if (link_.version != Version::k5) return true;
   if (!record.headers.empty() || record.guarantee == DeliveryGuarantee::kUnspecified) {
     arena_.clear();
     properties_.clear();
-    if (mapping::mqttFromHeaders(record, nowMs, properties_, arena_) ==
-        mapping::Deliverable::kExpired) {
-      return false;
-    }
+    // Of what is past nothing remains.
+    const int64_t at = expired ? std::numeric_limits<int64_t>::min() : nowMs;
+    (void)mapping::mqttFromHeaders(record, at, properties_, arena_);
+    if (expired) properties_.messageExpirySeconds = 0;
     appendTravelling(properties_, packet_.properties);
   }
   for (uint32_t id : delivery.subscriptionIds) {
@@ -123,9 +128,9 @@ bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs)
 }
 
 void OutboundDeliveries::drop(const Delivery& delivery) {
-  if (delivery.guarantee != DeliveryGuarantee::kAtMostOnce && delivery.id >= 0) {
-    link_.session->acknowledge(delivery.id);
-  }
+  if (delivery.guarantee == DeliveryGuarantee::kAtMostOnce || delivery.id < 0) return;
+  laneOf(delivery.id).skip(delivery.id);
+  link_.session->acknowledge(delivery.id);
 }
 
 void OutboundDeliveries::finish(int64_t id) {

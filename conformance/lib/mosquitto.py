@@ -8,12 +8,21 @@ import tempfile
 import time
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Mosquitto:
-    def __init__(self, settings=(), data=None):
+    """`websocket`: it listens for that, too, at ports["ws"]."""
+
+    def __init__(self, settings=(), data=None, websocket=False):
         self.data = tempfile.mkdtemp(prefix="mosquitto-conformance-")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.mqtt = probe.getsockname()[1]
+        self.mqtt = free_port()
+        self.ports = {"mqtt": self.mqtt}
+        if websocket:
+            self.ports["ws"] = free_port()
         self.process = None
 
     def __enter__(self):
@@ -25,6 +34,8 @@ class Mosquitto:
     def start(self):
         path = os.path.join(self.data, "mosquitto.conf")
         with open(path, "w") as file:
+            if "ws" in self.ports:
+                file.write(f"listener {self.ports['ws']} 127.0.0.1\nprotocol websockets\n")
             file.write(f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\n"
                        f"persistence true\npersistence_location {self.data}/\n"
                        "max_queued_messages 0\nmax_inflight_messages 1000\nuser root\n")

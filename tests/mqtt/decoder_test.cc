@@ -118,8 +118,9 @@ TEST_P(BothVersions, Acknowledgements) {
     AckPacket packet{type, 7, ReasonCode::kSuccess, {}};
     EXPECT_EQ(roundTrip(Side::kServer, GetParam(), packet).packetId, 7);
     if (GetParam() == Version::k311) continue;
-    packet.code = ReasonCode::kPacketIdNotFound;
-    EXPECT_EQ(roundTrip(Side::kClient, GetParam(), packet).code, ReasonCode::kPacketIdNotFound);
+    const bool first = type == PacketType::kPuback || type == PacketType::kPubrec;
+    packet.code = first ? ReasonCode::kPacketIdInUse : ReasonCode::kPacketIdNotFound;
+    EXPECT_EQ(roundTrip(Side::kClient, GetParam(), packet).code, packet.code);
     packet.properties.add(PropertyId::kReasonString, "why");
     EXPECT_EQ(
         roundTrip(Side::kClient, GetParam(), packet).properties.text(PropertyId::kReasonString),
@@ -309,6 +310,13 @@ std::vector<Bad> badPackets() {
       {"PUBACK id 0", k5, bytes({0x40, 2, 0, 0}), kProtocol},
       {"PUBACK trailing", k3, bytes({0x40, 3, 0, 1, 0}), kMalformed},
       {"PUBACK trailing 5", k5, bytes({0x40, 5, 0, 1, 0, 0, 0}), kMalformed},
+      {"PUBACK with PUBREL's reason", k5, bytes({0x40, 3, 0, 1, 0x92}), kProtocol},
+      {"PUBREC with no reason that is", k5, bytes({0x50, 3, 0, 1, 0x01}), kProtocol},
+      {"PUBREL with PUBREC's reason", k5, bytes({0x62, 3, 0, 1, 0x80}), kProtocol},
+      {"PUBCOMP with PUBACK's reason", k5, bytes({0x70, 3, 0, 1, 0x10}), kProtocol},
+      {"DISCONNECT with PUBACK's reason", k5, bytes({0xE0, 1, 0x10}), kProtocol},
+      {"DISCONNECT with CONNACK's reason", k5, bytes({0xE0, 1, 0x8C}), kProtocol},
+      {"AUTH with a refusal", k5, bytes({0xF0, 1, 0x80}), kProtocol},
       {"SUBSCRIBE id 0", k3, bytes({0x82, 6, 0, 0, 0, 1, 'a', 0}), kProtocol},
       {"SUBSCRIBE nothing", k3, bytes({0x82, 2, 0, 1}), kProtocol},
       {"SUBSCRIBE empty filter", k3, bytes({0x82, 5, 0, 1, 0, 0, 0}), kMalformed},

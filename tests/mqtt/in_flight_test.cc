@@ -31,9 +31,9 @@ TEST(InFlight, GapsAreNotInFlight) {
   inFlight.add(10, Stage::kSentQos1);
   inFlight.add(15, Stage::kSentQos1);
   EXPECT_FALSE(inFlight.find(inFlight.packetId(12)));
-  EXPECT_EQ(inFlight.idLimit(0, 100), 110);
+  EXPECT_EQ(inFlight.idLimit(0, 100), 16 + 98);
   inFlight.finish(10);
-  EXPECT_EQ(inFlight.idLimit(0, 100), 115);
+  EXPECT_EQ(inFlight.idLimit(0, 100), 16 + 99);
   inFlight.finish(15);
   EXPECT_TRUE(inFlight.empty());
   EXPECT_EQ(inFlight.idLimit(16, 100), 116);
@@ -51,6 +51,22 @@ TEST(InFlight, RangesOfPacketIdsAreApart) {
   EXPECT_FALSE(shared.owns(kOwnPacketIds));
   EXPECT_FALSE(shared.find(kOwnPacketIds));
   EXPECT_EQ(shared.idLimit(0, 100'000), kSharedIds + 2 * kSharedPacketIds - 2);
+}
+
+TEST(InFlight, OneThatIsNeverAcknowledgedHoldsUpNoneButThoseOfItsPacketId) {
+  InFlight inFlight{1, kOwnPacketIds};
+  inFlight.add(0, Stage::kSentQos1);
+  for (int64_t id = 1; id < kOwnPacketIds - 1; ++id) {
+    ASSERT_GT(inFlight.idLimit(0, 2), id);
+    inFlight.add(id, Stage::kSentQos1);
+    ASSERT_EQ(inFlight.idLimit(0, 2), id + 1) << "two are in flight";
+    inFlight.finish(id);
+    inFlight.skip(++id);
+  }
+  EXPECT_EQ(inFlight.inFlight(), 1);
+  EXPECT_EQ(inFlight.idLimit(0, 2), kOwnPacketIds - 1);
+  inFlight.finish(0);
+  EXPECT_TRUE(inFlight.empty());
 }
 
 /// Against a map, over the wrap of packet identifiers, at the widest window.
@@ -74,7 +90,9 @@ TEST(InFlight, AgreesWithAMap) {
         model.erase(it);
       }
       ASSERT_EQ(inFlight.empty(), model.empty());
-      ASSERT_LE(inFlight.span(), static_cast<size_t>(window));
+      ASSERT_EQ(inFlight.inFlight(), static_cast<int64_t>(model.size()));
+      ASSERT_LE(inFlight.inFlight(), window);
+      ASSERT_TRUE(model.empty() || next - model.begin()->first < kOwnPacketIds);
     }
   }
 }

@@ -268,6 +268,21 @@ TEST(Inbound, IdOfAHeldPublishIsInUse) {
   EXPECT_EQ(client.next<SubackPacket>().codes.at(0), ReasonCode::kPacketIdInUse);
 }
 
+TEST(Inbound, IdInUseEndsA311ConnectionThatCannotBeTold) {
+  World world;
+  for (uint8_t qos : {uint8_t{1}, uint8_t{2}}) {
+    Client client(world, k3);
+    client.connect();
+    client.sendAndRun(publishOf("a", "1", 2, 5));
+    client.packets();
+    world.broker.holdAnswers = true;
+    if (qos == 2) client.send(ackOf(PacketType::kPubrel, 5));  // PUBCOMP is yet to come
+    client.send(publishOf("a", "2", qos, 5));
+    client.expectClosed(ReasonCode::kPacketIdInUse);
+    world.broker.holdAnswers = false;
+  }
+}
+
 TEST(Inbound, ReleaseBeforePubrecIsAnError) {
   World world;
   Client client(world);

@@ -1,0 +1,204 @@
+#!/usr/bin/python3
+"""MQTT clients of other hands to each other, over every transport and in both versions: each subscriber
+gets what each publisher sends at QoS 0, 1 and 2."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+
+from lib.broker import Broker
+from lib.cases import equal, wait_until
+from lib.certificates import Authority
+from lib.mqtt_clients import PahoClient
+from lib.mqtt_suite import VERSIONS, MqttSuite
+
+suite = MqttSuite("mqtt_matrix")
+HERE = os.path.dirname(os.path.abspath(__file__))
+NODE = ["node", os.path.join(HERE, "js", "mqtt_matrix.mjs")]
+AUTHORITY = Authority()
+SERVER = AUTHORITY.issue("server", "/CN=broker")
+TRANSPORTS = {"TCP": "mqtt", "TLS": "mqtts", "WebSocket": "ws", "WebSocket with TLS": "wss"}
+TOPIC = "m/x"
+
+
+class Way:
+    """How to reach a broker: a listener and a version."""
+
+    def __init__(self, broker, listener, version):
+        self.broker, self.listener, self.version = broker, listener, version
+        self.port = broker.ports[listener]
+        self.secure = listener in ("mqtts", "wss")
+        self.web = listener in ("ws", "wss")
+
+    def url(self, plain="mqtt", secure="mqtts"):
+        scheme = self.listener if self.web else secure if self.secure else plain
+        return f"{scheme}://127.0.0.1:{self.port}" + ("/mqtt" if self.web else "")
+
+
+class Process:
+    """A subscriber that prints a line for each message."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(["stdbuf", "-oL", *command], stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+        self.lines = []
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.thread.join()
+        self.process.stdout.close()
+
+
+def run(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90)
+    assert done.returncode == 0, f"{command}: {done.returncode} {done.stdout[-400:]}"
+
+
+class Mosquitto:
+    name, says = "mosquitto_pub and _sub", "mosquitto"
+
+    @staticmethod
+    def reaches(way):
+        return not way.web
+
+    @staticmethod
+    def options(way):
+        version = {"3.1.1": "mqttv311", "5.0": "mqttv5"}[way.version]
+        secure = ["--cafile", AUTHORITY.ca] if way.secure else []
+        return ["-h", "127.0.0.1", "-p", str(way.port), "-V", version, "-t", TOPIC, *secure]
+
+    def publish(self, way):
+        for qos in "012":
+            run("mosquitto_pub", *self.options(way), "-q", qos, "-m", f"mosquitto {qos}")
+
+    def subscribe(self, way):
+        return Process(["mosquitto_sub", *self.options(way), "-q", "2", "-i", "mosquitto"])
+
+
+class PahoC:
+    name, says = "paho C", "paho-c"
+
+    @staticmethod
+    def reaches(way):
+        return True
+
+    @staticmethod
+    def options(way):
+        version = {"3.1.1": "311", "5.0": "5"}[way.version]
+        secure = ["--cafile", AUTHORITY.ca] if way.secure else []
+        return ["-c", way.url("tcp", "ssl"), "-V", version, "-t", TOPIC, *secure]
+
+    def publish(self, way):
+        for qos in "012":
+            run("paho_c_pub", *self.options(way), "-q", qos, "-m", f"paho-c {qos}", "-i", "paho-c-pub")
+
+    def subscribe(self, way):
+        return Process(["paho_c_sub", *self.options(way), "-q", "2", "-i", "paho-c"])
+
+
+class PahoPython:
+    name, says = "paho Python", "paho-python"
+
+    @staticmethod
+    def reaches(way):
+        return True
+
+    @staticmethod
+    def client(way, client_id):
+        prepare = (lambda client: client.tls_set(AUTHORITY.ca)) if way.secure else None
+        transport = "websockets" if way.web else "tcp"
+        return PahoClient(way.broker, client_id, VERSIONS[way.version], port=way.port, transport=transport,
+                          prepare=prepare)
+
+    def publish(self, way):
+        client = self.client(way, "paho-python-pub")
+        for qos in (0, 1, 2):
+            client.publish(TOPIC, f"paho-python {qos}", qos)
+        client.close()
+
+    class Subscriber:
+        def __init__(self, client):
+            self.client = client
+
+        @property
+        def lines(self):
+            return [message.payload.decode() for message in list(self.client.seen)]
+
+        def end(self):
+            self.client.close()
+
+    def subscribe(self, way):
+        return self.Subscriber(self.client(way, "paho-python").subscribe(TOPIC, 2))
+
+
+class Npm:
+    name, says = "npm mqtt", "npm"
+
+    @staticmethod
+    def reaches(way):
+        return True
+
+    @staticmethod
+    def options(way):
+        return [way.url(), TOPIC, {"3.1.1": "4", "5.0": "5"}[way.version], AUTHORITY.ca]
+
+    def publish(self, way):
+        run(*NODE, "pub", *self.options(way), "npm-pub")
+
+    def subscribe(self, way):
+        return Process([*NODE, "sub", *self.options(way), "npm"])
+
+
+CLIENTS = [Mosquitto(), PahoC(), PahoPython(), Npm()]
+
+
+def subscribed(broker, client_id):
+    with urllib.request.urlopen(f"{broker.admin}/api/sessions", timeout=20) as answer:
+        sessions = json.load(answer)["sessions"]
+    return any(one["client_id"] == client_id and one["subscriptions"] for one in sessions)
+
+
+def each_to_each(listener, version):
+    names = [name for name in TRANSPORTS.values() if name != "mqtt"]
+    with Broker([f"tls.certificate={SERVER.file}", f"tls.key={SERVER.key}"],
+                listeners=dict.fromkeys(names, "")) as broker:
+        way = Way(broker, listener, version)
+        clients = [one for one in CLIENTS if one.reaches(way)]
+        readers = {}
+        try:
+            for one in clients:
+                readers[one.name] = one.subscribe(way)
+            for one in clients:
+                wait_until(lambda one=one: subscribed(broker, one.says), 60, f"the subscription of {one.name}")
+            for one in clients:
+                one.publish(way)
+            expected = {f"{one.says} {qos}" for one in clients for qos in (0, 1, 2)}
+            for name, reader in readers.items():
+                wait_until(lambda: expected <= set(reader.lines), 30,
+                           f"{name} got {reader.lines}; all of {sorted(expected)}")
+                got = sorted(line for line in reader.lines if line in expected)
+                equal(got, sorted(expected), f"messages of {name}")
+        finally:
+            for reader in readers.values():
+                reader.end()
+
+
+for transport, listener in TRANSPORTS.items():
+    for version in VERSIONS:
+        web = listener in ("ws", "wss")
+        names = ", ".join(one.name for one in CLIENTS if not (web and isinstance(one, Mosquitto)))
+        suite.add(f"over {transport}, {version}: {names}, each to each at QoS 0, 1 and 2",
+                  lambda listener=listener, version=version: each_to_each(listener, version))
+
+if __name__ == "__main__":
+    sys.exit(suite.run())
