@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
@@ -175,6 +176,49 @@ def silent_subscriber():
         # The cache of verified batches may hold 64 MiB; the queue of the silent one far less.
         assert grown < 150 << 20, f"{grown >> 20} MiB more"
         silent.connection.close()
+
+
+@suite.case("of a hundred subscribers one doesn't read and one doesn't acknowledge: the others get all, in "
+            "order, and memory stays within bounds")
+def among_a_hundred():
+    count, payload = 400, os.urandom(16384)  # more than a connection's buffers take
+    with Broker() as broker:
+        silent = RawClient(broker, "silent", clean=False)
+        silent.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        greedy = RawClient(broker, "greedy", level=5, properties=b"\x21\0\x14", clean=False, expiry=600)
+        others = [RawClient(broker, f"reader{number}", timeout=60) for number in range(98)]
+        for client in (silent, greedy, *others):
+            equal(client.subscribe("h/#", 1), 1, "granted")
+
+        def read(client):
+            numbers = []
+            while len(numbers) < count:
+                _, _, identifier, got = client.publishes(1)[0]
+                client.ack(identifier)
+                numbers.append(int.from_bytes(got[:4], "big"))
+            return numbers
+
+        before = broker.resident_bytes()
+        with ThreadPoolExecutor(len(others)) as pool:
+            reading = [pool.submit(read, client) for client in others]
+            sender = PahoClient(broker, "sender")
+            for number in range(count):
+                sender.publish("h/x", number.to_bytes(4, "big") + payload, 1)
+            for one in reading:
+                equal(one.result(), list(range(count)), "what a reader got")
+        grown = broker.resident_bytes() - before
+        # A message is in memory once, whoever waits for it.
+        assert grown < 48 << 20, f"{grown >> 20} MiB more"
+        print(f"    resident memory grew by {grown >> 10} KiB; {count * len(payload) >> 10} KiB were published")
+        greedy.publishes(20)
+        assert greedy.quiet(), "more than its Receive Maximum"
+        # Both get what they missed, from where they stopped, once they do their part.
+        greedy.connection.close()
+        silent.connection.close()
+        for name, level, expiry in (("silent", 4, 0), ("greedy", 5, 600)):
+            back = RawClient(broker, name, level=level, clean=False, expiry=expiry)
+            equal(read(back), list(range(count)), f"what {name} got")
+            back.close()
 
 
 @suite.case("mosquitto_pub and mosquitto_sub over 3.1.1 and 5, ten thousand lines at QoS 1")

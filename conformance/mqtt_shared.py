@@ -342,6 +342,30 @@ def listing():
                    what="no lag")
 
 
+@ours("what the rules deny to one member goes to another; what they deny to all bars nobody's way")
+def denied():
+    def polylog(*arguments, said="secret\n"):
+        subprocess.run([BINARY, *arguments, "--admin", broker.admin], input=said, text=True, check=True,
+                       stdout=subprocess.DEVNULL, timeout=60,
+                       env={**os.environ, "POLYLOG_USER": "root", "POLYLOG_PASSWORD": "secret"})
+
+    def member(name):
+        client = PahoClient(broker, name, prepare=lambda client: client.username_pw_set(name, "secret"))
+        return client.subscribe("$share/g/#", 1)
+
+    with Broker(["auth.superusers=root"]) as broker:
+        for name in ("root", "ann", "eve"):
+            polylog("user", "create", name)
+        polylog("acl", "create", "deny", "eve", "read", "hidden")
+        polylog("acl", "create", "deny", "*", "read", "nobody")
+        eve, ann = member("eve"), member("ann")
+        for topic, first in (("hidden/x", 0), ("nobody/x", 100), ("open/x", 20)):
+            publish(broker, 20, topic=topic, first=first)
+        wait_until(lambda: len(ann.seen) + len(eve.seen) >= 40, what="40 messages")
+        equal(numbers(ann.seen + eve.seen), list(range(40)), "messages")
+        equal({m.topic for m in eve.seen}, {"open/x"}, "what eve got")
+
+
 @ours("mqtt.shared_dispatch: sticky, hash_topic, hash_client, random, least_in_flight")
 def strategies():
     for name in ("sticky", "hash_topic", "hash_client", "random", "least_in_flight"):

@@ -158,7 +158,7 @@ void Queue::end() {
 
 /// The right may have been taken away since it began.
 bool Queue::mayRead(const Consumer& consumer) const {
-  if (consumer.reader == nullptr) return true;
+  if (consumer.reader == nullptr || spec_.kind == QueueKind::kShared) return true;
   return core_.authorizer.permits(consumer.reader, Operation::kRead,
                                   {ResourceKind::kQueue, spec_.name});
 }
@@ -201,7 +201,12 @@ void Queue::pump() {
     if (!findNext(next)) break;
     RoutedRecordRef record = next.reader->record();
     auto turn = whoseTurn(*record);
-    if (turn == ready_.end()) break;  // until that one has room
+    if (turn == ready_.end()) {
+      if (spec_.kind != QueueKind::kShared || someoneMayHave(*record)) break;  // until it has room
+      deny(next);
+      --left;
+      continue;
+    }
     ConsumerRef consumer = std::move(*turn);
     ready_.erase(turn);
     if (!mayRead(*consumer)) {

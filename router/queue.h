@@ -64,7 +64,9 @@ struct Consumer {
   const DeliveryWindowRef channelWindow;
   const DeliveryFlightRef connectionFlight;
   const std::function<void()> returned;
-  PrincipalRef reader;  ///< whose right to read is asked at each delivery; null: nobody's
+  /// Whose right to read is asked at each delivery; null: nobody's. To read the queue; of a shared
+  /// subscription, the record's topic.
+  PrincipalRef reader;
   std::optional<MoveTerms> moves;  ///< fixed once the queue knows it
 
   // Both workers'.
@@ -154,6 +156,9 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   void pump();
   std::deque<ConsumerRef>::iterator whoseTurn(const RoutedRecord& record);
   std::deque<ConsumerRef>::iterator turnOf(const ConsumerRef& consumer);
+  ConsumerRef memberOf(size_t hash, const RoutedRecord& record) const;
+  bool mayHave(const Consumer& consumer, const RoutedRecord& record) const;
+  bool someoneMayHave(const RoutedRecord& record) const;
   bool reserve(const ConsumerRef& consumer, int64_t octets);
   bool movesTo(const Consumer& consumer, const Record& record) const;
   void move();
@@ -162,6 +167,7 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   bool findNext(Next& next);
   PartitionReader::Found look(Next& next);
   void skip(const Next& next, int64_t end, const char* why);
+  void deny(const Next& next);
   QueueDelivery take(const Next& next);
   void hand(const ConsumerRef& consumer);
   void apply(std::span<const Settlement> settlements);

@@ -33,28 +33,74 @@ std::optional<BytesView> publisherOf(const Record& record) {
 
 // ---------------------------------------------------------------- whose turn it is
 
-/// Of those with room. None: whose turn it is has none, and all wait for it.
+/// Of those with room that may read the record. None: whose turn it is has no room, and all wait
+/// for it; or no member may read it.
 std::deque<ConsumerRef>::iterator Queue::whoseTurn(const RoutedRecord& record) {
   if (spec_.kind != QueueKind::kShared) return ready_.begin();
+  auto may = [&](const ConsumerRef& one) { return mayHave(*one, record); };
   switch (core_.options.sharedDispatch) {
-    case SharedDispatch::kRoundRobin: return ready_.begin();
-    case SharedDispatch::kRandom:
-      return ready_.begin() + static_cast<std::ptrdiff_t>(core_.random.next() % ready_.size());
+    case SharedDispatch::kRoundRobin: break;
+    case SharedDispatch::kRandom: {
+      auto from = ready_.begin() + static_cast<std::ptrdiff_t>(core_.random.next() % ready_.size());
+      if (auto at = std::find_if(from, ready_.end(), may); at != ready_.end()) return at;
+      break;
+    }
     case SharedDispatch::kSticky:
       if (!sticky_) sticky_ = ready_.front();
-      return turnOf(sticky_);
+      if (may(sticky_)) return turnOf(sticky_);
+      break;
     case SharedDispatch::kHashClient:
-      return turnOf(consumers_[hashOf(publisherOf(record.record)) % consumers_.size()]);
-    case SharedDispatch::kHashTopic:
-      return turnOf(consumers_[hashOf(record.address) % consumers_.size()]);
-    case SharedDispatch::kLeastInFlight:
-      return std::ranges::min_element(ready_, {}, [](const auto& one) { return one->inFlight(); });
+      return turnOf(memberOf(hashOf(publisherOf(record.record)), record));
+    case SharedDispatch::kHashTopic: return turnOf(memberOf(hashOf(record.address), record));
+    case SharedDispatch::kLeastInFlight: {
+      auto least = ready_.end();
+      for (auto at = ready_.begin(); at != ready_.end(); ++at) {
+        bool less = least == ready_.end() || (*at)->inFlight() < (*least)->inFlight();
+        if (less && may(*at)) least = at;
+      }
+      return least;
+    }
   }
-  return ready_.begin();
+  return std::ranges::find_if(ready_, may);
 }
 
 std::deque<ConsumerRef>::iterator Queue::turnOf(const ConsumerRef& consumer) {
   return std::ranges::find(ready_, consumer);
+}
+
+/// The member whose the hash is, or the next one that may read the record. Null: none may.
+ConsumerRef Queue::memberOf(size_t hash, const RoutedRecord& record) const {
+  for (size_t i = 0; i < consumers_.size(); ++i) {
+    const ConsumerRef& one = consumers_[(hash % consumers_.size() + i) % consumers_.size()];
+    if (mayHave(*one, record)) return one;
+  }
+  return nullptr;
+}
+
+/// Rules may let a member have some of its group's records, and others not.
+bool Queue::mayHave(const Consumer& consumer, const RoutedRecord& record) const {
+  if (consumer.reader == nullptr) return true;
+  if (!core_.authorizer.restricts() && !consumer.reader->isRevoked()) return true;
+  return core_.authorizer.permits(consumer.reader, Operation::kRead,
+                                  {ResourceKind::kTopic, record.address.topic, record.address});
+}
+
+bool Queue::someoneMayHave(const RoutedRecord& record) const {
+  return std::ranges::any_of(consumers_,
+                             [&](const ConsumerRef& one) { return mayHave(*one, record); });
+}
+
+/// No member that is there may read it: as an ordinary subscription's, it is dropped, so that it
+/// doesn't bar the others' way.
+void Queue::deny(const Next& next) {
+  acks_.add(next.id);
+  if (next.fromReturned) {
+    returned_.erase(next.id);
+  } else {
+    ++cursor_;
+  }
+  core_.metrics.dropped(DropReason::kDenied).add();
+  changed();
 }
 
 void Queue::offer(std::vector<RoutedRecordRef> records) {
@@ -77,7 +123,9 @@ void Queue::offer(std::vector<RoutedRecordRef> records) {
         consumer->batch.push_back(std::move(delivery));
         self->ready_.push_back(std::move(consumer));
       }
-      if (!taken) self->core_.metrics.dropped(DropReason::kQueueFull).add();
+      if (taken) continue;
+      bool full = self->someoneMayHave(*record) || self->consumers_.empty();
+      self->core_.metrics.dropped(full ? DropReason::kQueueFull : DropReason::kDenied).add();
     }
     for (const ConsumerRef& consumer : given) self->hand(consumer);
   });

@@ -342,13 +342,17 @@ void Session::notify() {
   core_.sessions->notify(shared_from_this());
 }
 
+bool Session::mayRead(const Address& address) const {
+  if (!core_.authorizer.restricts() && !live_->principal->isRevoked()) return true;
+  return core_.authorizer.permits(live_->principal, Operation::kRead,
+                                  {ResourceKind::kTopic, address.topic, address});
+}
+
 /// Rules may have changed since a record was matched or stored: each is judged as it leaves. What
-/// is denied counts as acknowledged.
+/// is denied counts as acknowledged. (SharedLane judges its own, which another member may read.)
 size_t Session::withoutDenied(size_t from, std::vector<Delivery>& out) {
   auto denied = [this](const Delivery& delivery) {
-    const Address& address = delivery.record->address;
-    Resource resource{ResourceKind::kTopic, address.topic, address};
-    if (core_.authorizer.permits(live_->principal, Operation::kRead, resource)) return false;
+    if (delivery.id >= kSharedIds || mayRead(delivery.record->address)) return false;
     if (delivery.id >= 0) acknowledge(delivery.id);
     return true;
   };

@@ -136,6 +136,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   void unholdPublishes(const std::vector<uint16_t>& ids);
   /// Tells the listener, once the current round is through, that there is something to take.
   void notify();
+  /// Of the client that is connected.
+  const PrincipalRef& principal() const { return live_->principal; }
+  bool mayRead(const Address& address) const;
   Worker& home() const { return *core_.workers[worker()]; }
   /// Runs `task` on the worker that the session belongs to: here and now if that is this one. The
   /// session lives until then.
@@ -149,8 +152,8 @@ class Session final : public std::enable_shared_from_this<Session> {
     SubscriberListener* listener = nullptr;
     PrincipalRef principal;
     std::shared_ptr<Attachment> attachment;
-    bool hungry = true;      ///< the client waits to be told
-    uint8_t turn = 0;        ///< whose it is in take()
+    bool hungry = true;  ///< the client waits to be told
+    uint8_t turn = 0;    ///< whose it is in take()
     int64_t window = 0;
     LiveQueue plain;         ///< at most once
     LiveQueue acknowledged;  ///< the others, of a session without an inbox

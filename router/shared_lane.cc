@@ -121,6 +121,7 @@ void SharedLane::begin(Share& share) {
     if (alive.lock()) resumeSoon();
   };
   auto consumer = std::make_shared<Consumer>(session_.home(), share.member.get(), options);
+  consumer->reader = session_.principal();
   if (session_.persistent() && wanted.guarantee == DeliveryGuarantee::kExactlyOnce) {
     consumer->moves = MoveTerms{session_.inbox(), wanted.id, wanted.retainAsPublished, {}};
     consumer->moves->moved = [member = std::weak_ptr<Member>(share.member)](auto ids) {
@@ -200,12 +201,29 @@ void SharedLane::cancelled(const MemberRef& member) {
 
 size_t SharedLane::take(size_t max, int64_t idLimit, std::vector<Delivery>& out) {
   size_t taken = 0;
-  while (taken < max && !ready_.empty() && deliver(ready_.front(), out, idLimit)) {
+  while (taken < max && !ready_.empty()) {
+    Ready& ready = ready_.front();
+    if (!session_.mayRead(ready.delivery.record->address)) {
+      sendBack(ready);
+    } else if (deliver(ready, out, idLimit)) {
+      ++taken;
+    } else {
+      break;
+    }
     ready_.pop_front();
-    ++taken;
   }
   if (taken > 0) resumeSoon();
   return taken;
+}
+
+/// The rules have changed since the queue chose this member: to another one that may read it.
+void SharedLane::sendBack(const Ready& ready) {
+  const QueueDelivery& delivery = ready.delivery;
+  Consumer& consumer = *ready.member->consumer;
+  consumer.flight.give(1, delivery.octets);
+  consumer.giveBack({&delivery, 1});
+  if (delivery.id >= 0) return settleSoon(ready.member, delivery.id, Disposition::kReturn);
+  core_.metrics.dropped(DropReason::kDenied).add();
 }
 
 /// False: it needs an id above the limit.

@@ -84,6 +84,7 @@ class SharedLane {
   void begin(Share& share);
   void end(Share& share);
   bool deliver(Ready& ready, std::vector<Delivery>& out, int64_t idLimit);
+  void sendBack(const Ready& ready);
   void arrived(const MemberRef& member, std::span<QueueDelivery> deliveries);
   void cancelled(const MemberRef& member);
   void moved(const Member& member, std::span<const int64_t> inboxIds);

@@ -380,6 +380,22 @@ TEST_F(SharedDispatchTest, HashOfTopicKeepsATopicTogether) {
   EXPECT_FALSE(others.empty());
 }
 
+TEST_F(SharedDispatchTest, NobodyWaitsForAMemberThatIsAway) {
+  for (SharedDispatch how :
+       {SharedDispatch::kSticky, SharedDispatch::kHashTopic, SharedDispatch::kHashClient}) {
+    beginWith(how);
+    TestClient& a = member("a", 1000);
+    TestClient& b = member("b", 1000);
+    detach(a);
+    send(0, 20);
+    EXPECT_THAT(takeAndAcknowledge(b), SizeIs(20));
+    EXPECT_EQ(lag(), 0);
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
 TEST_F(SharedDispatchTest, HashOfClientKeepsAPublisherTogether) {
   beginWith(SharedDispatch::kHashClient);
   TestClient& a = member("a");

@@ -1,0 +1,123 @@
+// Shared subscriptions under rules: what one member may not read goes to one that may.
+#include "tests/router/router_fixture.h"
+
+namespace polylog::router {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class SharedAccessTest : public RouterFixture {
+ protected:
+  void denyReading(const std::string& user, const std::string& topic) {
+    auto trusted = std::make_shared<Principal>();
+    trusted->trusted = true;
+    AccessRule rule{false,           user, "*", ResourceKind::kTopic, PatternKind::kLiteral, topic,
+                    Operation::kRead};
+    on(0, [&] {
+      router_->access().addRules(trusted, {rule}, [](auto results) { ASSERT_TRUE(results); });
+    });
+    settle();
+  }
+  TestClient& member(const std::string& user, DeliveryGuarantee guarantee = kQos1,
+                     int64_t window = 1024) {
+    TestClient& client = newClient(user, 0);
+    auto who =
+        std::make_shared<const Principal>(Principal{user, user, "127.0.0.1:1", Protocol::kMqtt});
+    SubscriberOptions options{user, true, 0, window, std::nullopt};
+    on(0, [&] {
+      router_->openSession(
+          who, options, &client,
+          [&](Result<std::shared_ptr<SubscriberSession>> result) { client.session = *result; });
+    });
+    settle();
+    Subscription made = subscription("#", guarantee);
+    made.text = "$share/g/#";
+    made.share = "g";
+    EXPECT_TRUE(subscribe(client, {made}).at(0).has_value());
+    return client;
+  }
+  std::vector<std::string> got(TestClient& client) {
+    std::vector<std::string> all;
+    for (int round = 0; round < 20; ++round) {
+      std::vector<Delivery> out;
+      on(0, [&] { client.session->take(2, {INT64_MAX, INT64_MAX}, out); });
+      for (const Delivery& delivery : out) {
+        all.push_back(textOf(delivery));
+        if (delivery.id >= 0) acknowledge(client, delivery.id);
+      }
+      settle();
+    }
+    return all;
+  }
+  int64_t lag() {
+    return on(0, [&] { return router_->sharedGroups(principal("admin")).at(0).lag; });
+  }
+};
+
+TEST_F(SharedAccessTest, WhatOneMemberMayNotReadGoesToAnother) {
+  for (SharedDispatch how :
+       {SharedDispatch::kRoundRobin, SharedDispatch::kRandom, SharedDispatch::kSticky,
+        SharedDispatch::kHashTopic, SharedDispatch::kHashClient, SharedDispatch::kLeastInFlight}) {
+    RouterOptions options;
+    options.sharedDispatch = how;
+    begin(1, options);
+    TestClient& eve = member("eve");
+    TestClient& ann = member("ann");
+    denyReading("eve", "secret");
+    for (int i = 0; i < 4; ++i) publishOne("secret/" + std::to_string(i), std::to_string(i), kQos1);
+    settle();
+    EXPECT_THAT(got(eve), IsEmpty());
+    EXPECT_THAT(got(ann), ElementsAre("0", "1", "2", "3"));
+    EXPECT_EQ(lag(), 0);
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(SharedAccessTest, SoDoesWhatAMemberHadWhenTheRulesChanged) {
+  for (DeliveryGuarantee guarantee : {kQos0, kQos1, kQos2}) {
+    begin();
+    TestClient& eve = member("eve", guarantee);
+    for (int i = 0; i < 3; ++i) publishOne("secret/a", std::to_string(i), kQos2);
+    settle();  // eve has them, unsent
+    TestClient& ann = member("ann", guarantee);
+    denyReading("eve", "secret");
+    EXPECT_THAT(got(eve), IsEmpty());
+    EXPECT_THAT(got(ann), ElementsAre("0", "1", "2"));
+    publishOne("open/a", "x", kQos1);
+    publishOne("open/a", "y", kQos1);
+    settle();
+    EXPECT_EQ(got(eve).size() + got(ann).size(), 2U);
+    EXPECT_EQ(lag(), 0);
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(SharedAccessTest, WhatNoMemberMayReadIsDroppedAndBarsNobody) {
+  begin();
+  TestClient& eve = member("eve");
+  denyReading("eve", "secret");
+  for (int i = 0; i < 3; ++i) publishOne("secret/a", "no", kQos1);
+  publishOne("open/a", "yes", kQos1);
+  settle();
+  EXPECT_THAT(got(eve), ElementsAre("yes"));
+  EXPECT_EQ(lag(), 0);
+}
+
+TEST_F(SharedAccessTest, ItWaitsForTheOneThatMayReadItToHaveRoom) {
+  begin();
+  member("eve");
+  TestClient& ann = member("ann", kQos1, 1);
+  denyReading("eve", "secret");
+  for (int i = 0; i < 3; ++i) publishOne("secret/a", std::to_string(i), kQos1);
+  settle();
+  EXPECT_EQ(lag(), 3);
+  EXPECT_THAT(got(ann), ElementsAre("0", "1", "2"));
+}
+
+}  // namespace
+}  // namespace polylog::router
