@@ -70,6 +70,7 @@ class Session final : public ProtocolSession {
   Outcome on(const ConnectionUpdateSecret&);
   Outcome unexpectedMethod() const;
   void refuseLogin(const Fault& refusal);
+  Outcome welcome(const PrincipalRef& principal);
   void offerTuning();
   void whileClosing(const Frame& frame);
 
@@ -105,6 +106,7 @@ class Session final : public ProtocolSession {
   std::unique_ptr<WaitHandle> blocked_;  ///< until there is space on the disk
   size_t wanted_ = 0;
   LoginRef login_;
+  std::unique_ptr<ConnectedClient> client_;
   bool loggingIn_ = false;     ///< its password is being checked
   bool failureClose_ = false;  ///< the client takes connection.close as the answer to that
   std::string connectionName_;
