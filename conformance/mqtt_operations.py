@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.request
 
-from lib.broker import BINARY, Broker
+from lib.broker import BINARY, ROOT, Broker
 from lib.cases import Suite, equal, wait_until
 from lib.mqtt_clients import PahoClient
 from lib.mqtt_raw import RawClient, text
@@ -114,6 +114,16 @@ def delayed_refused():
         equal(code("$delayed/4294967/t"), 0, "the longest")
         equal(code("$delayed/5/t"), 0x97, "too many")
         equal(metric(broker, "polylog_delayed_records"), 1, "waiting")
+    with Broker(["auth.default=deny"]) as broker:
+        polylog(broker, "acl", "create", "allow", "*", "all", "ok")
+        client = RawClient(broker, "c", level=5)
+        equal([code("$delayed/1/t"), code("$delayed/1/ok"), code("$delayed/3/ok")], [0x87, 0, 0], "rights")
+        # And again when it is due.
+        wait_until(lambda: metric(broker, "polylog_delayed_records") == 1, 10, "the first")
+        polylog(broker, "acl", "create", "deny", "*", "write", "ok")
+        wait_until(lambda: metric(broker, "polylog_delayed_records") == 0, 10, "the second")
+        with open(broker.log_path) as log:
+            assert "a delayed publish was dropped" in log.read()
 
 
 @suite.case("delayed: a will too; message expiry counts from its time")
@@ -153,6 +163,12 @@ def rewrites():
         plain.publish("z/s", b"g", 1)
         equal([m.topic for m in own.expect(1)], ["users/own/a/b"], "its own")
         equal([m.topic for m in shared.expect(1)], ["z/s"], "shared")
+        npm = subprocess.run(["node", f"{ROOT}/conformance/js/mqtt_client.mjs",
+                              f"mqtt://127.0.0.1:{broker.mqtt}", "x/y/npm", "3"],
+                             capture_output=True, timeout=60, check=True)
+        both = json.loads(npm.stdout)
+        equal(both["seen"], both["sent"], "npm's mqtt")
+        equal([m.topic for m in plain.expect(10)[-3:]], ["z/npm"] * 3, "as others see it")
         raw = RawClient(broker, "raw", level=5)
         equal(raw.subscribe("x/y/u", 1), 1, "SUBACK")
         raw.send(0xA2, b"\0\x08\0" + text("x/y/u"))

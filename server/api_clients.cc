@@ -85,6 +85,9 @@ void Api::handleClients(Call call) {
     return call.reply.error(
         {ErrorKind::kInvalid, "use GET on /api/clients, DELETE on /api/clients/CLIENT_ID"});
   }
+  if (call.path[2].empty()) {  // which is what clients without a name have
+    return call.reply.error({ErrorKind::kInvalid, "give the client id"});
+  }
   auto ended = clients_->kick(principal_, call.path[2]);
   if (!ended) return call.reply.error(ended.error());
   if (*ended == 0) {
