@@ -1,6 +1,7 @@
 #include "mapping/mqtt.h"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 
 namespace polylog::mapping {
@@ -63,6 +64,9 @@ Result<Address> splitMarked(const Address& address, BytesView name, std::string&
   BytesView both = scratch;
   return Address{both.substr(0, topic.size()), both.substr(topic.size())};
 }
+
+constexpr BytesView kShare = "$share/";
+constexpr BytesView kExclusive = "$exclusive/";
 
 constexpr const char* kTooManyLevels = "has more than 256 levels";
 
@@ -187,6 +191,23 @@ Result<Address> splitMqttTopic(BytesView name, std::string& scratch) {
   return address;
 }
 
+Result<uint32_t> takeMqttDelay(BytesView& name) {
+  constexpr BytesView kDelayed = "$delayed/";
+  if (!name.starts_with(kDelayed)) return 0;
+  BytesView rest = name.substr(kDelayed.size());
+  const size_t slash = rest.find('/');
+  const BytesView digits = rest.substr(0, slash);
+  uint32_t seconds = 0;
+  const char* end = digits.data() + digits.size();
+  auto [at, error] = std::from_chars(digits.data(), end, seconds);
+  if (slash == BytesView::npos || error != std::errc() || at != end ||
+      seconds > kMqttMaxDelaySeconds) {
+    return invalid("topic name", name, "must be $delayed/SECONDS/TOPIC, at most 4294967 seconds");
+  }
+  name = rest.substr(slash + 1);
+  return seconds;
+}
+
 bool appendMqttTopic(const Address& address, std::string& out) {
   size_t before = out.size();
   appendPart(address.topic, topicNeedsMqttMark(address.topic, address.key.has_value()), out);
@@ -226,11 +247,23 @@ Result<TopicFilter> parseMqttFilter(BytesView filter) {
   return out;
 }
 
+BytesView mqttSubscriptionPrefix(BytesView text) {
+  if (text.starts_with(kExclusive)) return text.substr(0, kExclusive.size());
+  if (!text.starts_with(kShare)) return {};
+  const size_t slash = text.find('/', kShare.size());
+  return slash == BytesView::npos ? BytesView() : text.substr(0, slash + 1);
+}
+
 Result<MqttSubscription> parseMqttSubscription(BytesView text) {
-  constexpr BytesView kShare = "$share/";
   MqttSubscription out;
   BytesView filter = text;
-  if (text.starts_with(kShare)) {
+  if (text.starts_with(kExclusive)) {
+    out.exclusive = true;
+    filter = text.substr(kExclusive.size());
+    if (filter.starts_with(kShare)) {
+      return invalid("exclusive subscription", text, "can't be shared");
+    }
+  } else if (text.starts_with(kShare)) {
     BytesView rest = text.substr(kShare.size());
     size_t slash = rest.find('/');
     BytesView name = rest.substr(0, slash);

@@ -32,6 +32,12 @@ bool validMqttTopicName(BytesView name);
 /// used (overwritten) for marked names.
 Result<Address> splitMqttTopic(BytesView name, std::string& scratch);
 
+/// The longest that a delayed publish may wait, as EMQX has it.
+inline constexpr uint32_t kMqttMaxDelaySeconds = 4'294'967;
+/// Of "$delayed/SECONDS/TOPIC" the seconds, and `name` becomes the topic; 0 for any other name,
+/// which stays as it is. kInvalid if it begins so and is none.
+Result<uint32_t> takeMqttDelay(BytesView& name);
+
 /// Appends the topic name under which MQTT sees the address. False, and nothing appended, when it
 /// does not fit 65,535 octets: such a record can't be delivered to MQTT (drop and count it).
 bool appendMqttTopic(const Address& address, std::string& out);
@@ -42,8 +48,12 @@ Result<TopicFilter> parseMqttFilter(BytesView filter);
 
 struct MqttSubscription {
   std::optional<BytesView> shareName;  ///< of "$share/NAME/FILTER"
+  bool exclusive = false;              ///< of "$exclusive/FILTER", as EMQX has it
   TopicFilter filter;
 };
+/// What of a SUBSCRIBE's filter stands before the filter proper: "$share/NAME/", "$exclusive/" or
+/// nothing.
+BytesView mqttSubscriptionPrefix(BytesView text);
 /// A SUBSCRIBE's filter, shared or not (MQTT 5, 4.8.2). kInvalid when malformed.
 Result<MqttSubscription> parseMqttSubscription(BytesView text);
 

@@ -13,7 +13,10 @@
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
+#include "router/client_registry.h"
+#include "router/delayed_store.h"
 #include "router/exchange_table.h"
+#include "router/exclusive_table.h"
 #include "router/feed_router.h"
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
@@ -24,6 +27,7 @@
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
+#include "router/slow_subscribers.h"
 #include "router/space_waits.h"
 #include "router/subscription_trie.h"
 #include "router/transaction_coordinator.h"
@@ -55,7 +59,10 @@ RouterMetrics::RouterMetrics()
       topics(gauge("polylog_topics", "Topics")),
       groups(gauge("polylog_groups", "Consumer groups")),
       retained(gauge("polylog_retained_records", "Retained records")),
-      queues(gauge("polylog_queues", "AMQP queues, streams aside")) {
+      queues(gauge("polylog_queues", "AMQP queues, streams aside")),
+      delayed(gauge("polylog_delayed_records", "Publishes that wait for their time")),
+      slowDeliveries(counter("polylog_slow_deliveries_total",
+                             "Rounds of deliveries in which a record had waited too long")) {
   for (Protocol protocol : kProtocols) {
     auto at = static_cast<size_t>(protocol);
     std::string label = fmt::format("protocol=\"{}\"", protocolName(protocol));

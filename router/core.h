@@ -24,7 +24,10 @@ namespace polylog::router {
 class AccessStore;
 class AddressTags;
 class Catalogue;
+class ClientRegistry;
+class DelayedStore;
 class ExchangeTable;
+class ExclusiveTable;
 class FeedRouter;
 class GroupCoordinator;
 class IdAllocator;
@@ -35,6 +38,7 @@ class QueueRegistry;
 class RetainedStore;
 class SessionRegistry;
 class ShareTable;
+class SlowSubscribers;
 class SpaceWaits;
 class SubscriptionTrie;
 class TransactionCoordinator;
@@ -101,6 +105,8 @@ struct RouterMetrics {
   Metric& groups;
   Metric& retained;
   Metric& queues;
+  Metric& delayed;
+  Metric& slowDeliveries;
 
  private:
   std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
@@ -141,6 +147,8 @@ struct Core {
 
   std::unique_ptr<AccessStore> access;
   std::unique_ptr<LoginService> logins;
+  std::unique_ptr<SlowSubscribers> slow;
+  std::unique_ptr<ClientRegistry> clients;
   std::unique_ptr<IdAllocator> ids;
   std::unique_ptr<Catalogue> catalogue;
   std::unique_ptr<SubscriptionTrie> trie;
@@ -149,8 +157,10 @@ struct Core {
   std::unique_ptr<BatchCache> batches;
   std::unique_ptr<LiveFanout> fanout;
   std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<DelayedStore> delayed;
   std::unique_ptr<SpaceWaits> space;
   std::unique_ptr<ShareTable> shares;
+  std::unique_ptr<ExclusiveTable> exclusive;
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;

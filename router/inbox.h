@@ -7,6 +7,7 @@
 // in the next.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -51,6 +52,11 @@ class Inbox {
   bool has(int64_t id) const { return !state_.acknowledged.contains(id); }
   int64_t acknowledgedUpTo() const { return state_.acknowledged.floor(); }
   int64_t waiting() const;
+  /// With the client, while there is one.
+  int64_t inFlight() const {
+    const int64_t taken = reading_->taken - state_.acknowledged.floor();
+    return std::max<int64_t>(0, taken - state_.acknowledged.above());
+  }
   /// Drops the oldest beyond `most`. Returns how many were dropped.
   int64_t trim(int64_t most);
   /// Journals what was kept back.

@@ -1,6 +1,7 @@
 #include "router/liveness.h"
 
 #include "router/ack_set.h"
+#include "router/delayed_store.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -40,6 +41,32 @@ std::vector<OffsetRange> DurableLiveness::usedUp(PartitionId partition) const {
   store_.scanState(StateTable::kQueueAck, inboxKey(partition), [&](BytesView key, BytesView value) {
     auto parsed = parseQueueAckKey(key);
     if (parsed && parsed->chunk != kSentMark) addChunk(ranges, parsed->chunk, value);
+    return true;
+  });
+  if (ranges.empty() && isDelayed(partition)) return delayedUsedUp(partition);
+  return ranges;
+}
+
+bool DurableLiveness::isDelayed(PartitionId partition) const {
+  if (!delayed_) {
+    auto value = store_.getState(StateTable::kMeta, kDelayedPartition);
+    auto number = value ? decodeNumber(*value, kDelayedPartition) : Result<uint64_t>(0);
+    if (!number || *number == 0) return false;
+    delayed_ = PartitionId(*number);
+  }
+  return partition == *delayed_;
+}
+
+/// What is between those that wait. Of what is behind the last of them the state may not have heard
+/// yet.
+std::vector<OffsetRange> DurableLiveness::delayedUsedUp(PartitionId partition) const {
+  std::vector<OffsetRange> ranges;
+  Offset next(0);
+  store_.scanState(StateTable::kDelayed, inboxKey(partition), [&](BytesView key, BytesView) {
+    auto parsed = parseDelayedKey(key);
+    if (!parsed) return true;
+    if (parsed->second > next) ranges.emplace_back(next, parsed->second);
+    next = parsed->second + 1;
     return true;
   });
   return ranges;

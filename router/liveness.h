@@ -1,7 +1,8 @@
 // What of the journal will be read again, as the durable state says: inboxes' and queues'
-// acknowledgements, and how far routing has come. On the store's maintenance thread.
+// acknowledgements, delayed publishes that are through, and how far routing has come. On the store's maintenance thread.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "storage/log_store.h"
@@ -17,7 +18,11 @@ class DurableLiveness final : public storage::Liveness {
   Position routedUpTo() const override;
 
  private:
+  bool isDelayed(PartitionId partition) const;
+  std::vector<storage::OffsetRange> delayedUsedUp(PartitionId partition) const;
+
   storage::LogStore& store_;
+  mutable std::optional<PartitionId> delayed_;  ///< once there is one
 };
 
 }  // namespace polylog::router

@@ -1,6 +1,6 @@
 // What the parts of publishing hand one another: publisher.cc (the call, and what follows its
-// commit), publish_routing.cc (what goes where), publish_entry.cc (the journal's entry). For those
-// alone.
+// commit), publish_routing.cc (what goes where), publish_entry.cc (the journal's entry),
+// publish_delayed.cc (what waits for its time). For those alone.
 #pragma once
 
 #include <memory>
@@ -111,7 +111,9 @@ struct Publisher::Call {
   int64_t now = 0;
   bool routeAgain = false;
   std::vector<std::pair<std::string, std::optional<SharedBytes>>> retained;
+  std::vector<SharedBytes> certificates;  ///< of `retained`, those that are Sparkplug's
   std::span<const storage::StateChange> with;  ///< of the entry, too
+  bool onlyWithRecords;                        ///< if it has records
 };
 
 }  // namespace polylog::router

@@ -10,6 +10,7 @@
 #include "router/retained_store.h"
 #include "router/rewrite.h"
 #include "router/session.h"
+#include "router/sparkplug.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -125,12 +126,15 @@ Result<> Publisher::buildRequest(Call& call, storage::AppendRequest& request) {
       needsPending = true;
     }
     if (prepared.in->record.retain || prepared.in->exactlyOnceId) needsPending = true;
+    if (isCertificate(*prepared.in)) needsPending = true;
     if (prepared.in->exactlyOnceId) synced = true;
   }
   request.durability = synced    ? storage::Durability::kSynced
                        : written ? storage::Durability::kWritten
                                  : storage::Durability::kUnwaited;
-  request.state.assign(call.with.begin(), call.with.end());
+  if (!call.onlyWithRecords || !scratch.prepared.empty()) {
+    request.state.assign(call.with.begin(), call.with.end());
+  }
   if (!call.anyStored) return {};
   if (needsPending) begin(call, request);
   if (Result<> added = addTargets(call, request); !added) return added;
@@ -291,9 +295,31 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
   return {};
 }
 
+bool Publisher::isCertificate(const Publish& in) const {
+  return core_.options.sparkplug && !in.route && isBirth(in.address);
+}
+
+/// Retained in the birth's own entry; those who are there get it as it comes.
+void Publisher::keepCertificate(Call& call, const Publish& in, storage::AppendRequest& request) {
+  std::string key(kCertificates);
+  appendAddressText(in.address, key);
+  const std::string address = std::string(kSparkplugTopic) + "/" + key;
+  Record record = in.record;
+  record.key = BytesView(key);
+  record.retain = true;
+  if (record.timestampMs < 0) record.timestampMs = call.now;
+  std::string value = RetainedStore::encode(call.principal->protocol, record);
+  request.state.push_back({storage::StateTable::kRetained, address, value});
+  SharedBytes shared = SharedBytes::own(std::move(value));
+  call.retained.emplace_back(address, shared);
+  call.pending->retained.emplace_back(address, shared);
+  call.certificates.push_back(shared);
+}
+
 void Publisher::addRetained(Call& call, storage::AppendRequest& request) {
   for (const Prepared& prepared : call.scratch.prepared) {
     const Publish& in = *prepared.in;
+    if (!in.ephemeral && isCertificate(in)) keepCertificate(call, in, request);
     if (in.ephemeral || !in.record.retain) continue;
     std::string address;
     appendAddressText(in.address, address);

@@ -183,7 +183,7 @@ bool Publisher::prepareOne(Call& call, size_t index, Prepared& out) {
   out.stored = !in.ephemeral;
   if (auto denied = whereDenied(call, in)) return refuse(call, out, notPermitted(*denied));
   bool own = call.principal->protocol == Protocol::kInternal && in.ephemeral &&
-             in.address.topic == kSystemTopic;
+             (in.address.topic == kSystemTopic || in.address.topic == kSparkplugTopic);
   if (in.address.topic.starts_with('$') && !own) {
     return refuse(call, out,
                   {ErrorKind::kInvalid, "names that begin with '$' are the broker's own"});

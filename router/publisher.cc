@@ -28,7 +28,7 @@ Publisher::~Publisher() = default;
 
 void Publisher::publish(const PrincipalRef& principal, const std::shared_ptr<Session>& self,
                         std::span<const Publish> records, Done<std::vector<PublishResult>> done,
-                        std::vector<storage::StateChange> with) {
+                        std::vector<storage::StateChange> with, bool onlyWithRecords) {
   Worker& worker = core_.here();
   std::shared_ptr<Outcome> outcome;
   if (done) {
@@ -42,8 +42,10 @@ void Publisher::publish(const PrincipalRef& principal, const std::shared_ptr<Ses
   for (size_t from = 0, at = 0; at < records.size();) {
     bytes += sizeOf(records[at].record);
     ++at;
+    const bool delayed = records[from].delaySeconds > 0;
     bool full = at - from >= kChunkRecords || at == records.size() ||
-                bytes + sizeOf(records[at].record) > kChunkBytes;
+                bytes + sizeOf(records[at].record) > kChunkBytes ||
+                delayed != (records[at].delaySeconds > 0);
     if (!full) continue;
     if (outcome) ++outcome->chunks;
     Call call{worker,
@@ -59,10 +61,16 @@ void Publisher::publish(const PrincipalRef& principal, const std::shared_ptr<Ses
               core_.clock.wallMillis(),
               false,
               {},
-              with};
-    publishChunk(call);
-    core_.metrics.recordsIn(principal->protocol).add(static_cast<int64_t>(at - from));
-    core_.metrics.bytesIn(principal->protocol).add(static_cast<int64_t>(bytes));
+              {},
+              with,
+              onlyWithRecords};
+    if (delayed) {
+      publishDelayed(call);  // counted when it is published
+    } else {
+      publishChunk(call);
+      core_.metrics.recordsIn(principal->protocol).add(static_cast<int64_t>(at - from));
+      core_.metrics.bytesIn(principal->protocol).add(static_cast<int64_t>(bytes));
+    }
     from = at;
     bytes = 0;
   }
@@ -97,6 +105,7 @@ void Publisher::publishChunk(Call& call) {
 Result<storage::Appended> Publisher::attempt(Call& call) {
   call.pending = nullptr;
   call.retained.clear();
+  call.certificates.clear();
   prepare(call);
   gather(call);
   storage::AppendRequest request;
@@ -122,6 +131,7 @@ void Publisher::afterAppend(Call& call, const storage::Appended& appended) {
     }
   }
   deliverLive(call, appended);
+  tellCertificates(call);
   if (!call.pending) {
     if (call.outcome) call.outcome->chunkDone();
     return;
@@ -189,6 +199,28 @@ void Publisher::deliverLive(Call& call, const storage::Appended& appended) {
     }
   }
   core_.fanout->flush(call.worker);
+}
+
+/// To who subscribes to them now. At most once: the retained one is there for everybody else.
+void Publisher::tellCertificates(Call& call) {
+  for (SharedBytes& kept : call.certificates) {
+    call.worker.later([this, kept = std::move(kept)] {
+      static const std::shared_ptr<Session> kNobody;
+      static const PrincipalRef kBroker = std::make_shared<const Principal>();
+      auto batch = RetainedStore::batchOf(kept);
+      auto decoded = batch ? decodeRecordBatch(batch->second, core_.options.maxDecodedBytes)
+                           : Result<DecodedBatch>(std::unexpected(batch.error()));
+      if (!decoded || decoded->records.empty()) return;
+      Publish publish;
+      publish.record = decoded->records.front();
+      publish.topic = kSparkplugTopic;
+      publish.address = {kSparkplugTopic, publish.record.key};
+      publish.ephemeral = true;
+      publish.record.retain = true;
+      this->publish(kBroker, kNobody, {&publish, 1}, nullptr);
+    });
+  }
+  call.certificates.clear();
 }
 
 /// What is stored nowhere, to shared subscriptions.

@@ -26,10 +26,10 @@ class Publisher {
   ~Publisher();
 
   /// As Broker::publish(). `self`: the publisher's session, or null. `with`: state changes of the
-  /// same entry as the records, which are not many.
+  /// same entry as the records, which are not many; `onlyWithRecords`: not if all are refused.
   void publish(const PrincipalRef& principal, const std::shared_ptr<Session>& self,
                std::span<const Publish> records, Done<std::vector<PublishResult>> done,
-               std::vector<storage::StateChange> with = {});
+               std::vector<storage::StateChange> with = {}, bool onlyWithRecords = false);
 
   Matcher& matcher() { return matcher_; }
 
@@ -42,6 +42,8 @@ class Publisher {
   struct Call;
 
   void publishChunk(Call& call);
+  void publishDelayed(Call& call);
+  std::optional<Error> delayedRefused(const Call& call, const Publish& in) const;
   Result<storage::Appended> attempt(Call& call);
   void prepare(Call& call);
   bool prepareOne(Call& call, size_t index, Prepared& out);
@@ -63,6 +65,9 @@ class Publisher {
                        storage::MessagesPart& part);
   Result<> addInboxTargets(Call& call, Prepared& prepared, storage::AppendRequest& request,
                            storage::MessagesPart& part);
+  bool isCertificate(const Publish& in) const;
+  void keepCertificate(Call& call, const Publish& in, storage::AppendRequest& request);
+  void tellCertificates(Call& call);
   void addRetained(Call& call, storage::AppendRequest& request);
   void afterAppend(Call& call, const storage::Appended& appended);
   static void offerShared(const MatchResult& match, const RoutedBlockRef& block, size_t index);

@@ -8,8 +8,11 @@
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
+#include "router/client_registry.h"
 #include "router/core.h"
+#include "router/delayed_store.h"
 #include "router/exchange_table.h"
+#include "router/exclusive_table.h"
 #include "router/feed_router.h"
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
@@ -23,6 +26,7 @@
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
+#include "router/slow_subscribers.h"
 #include "router/space_waits.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
@@ -58,6 +62,8 @@ class RouterImpl final : public Router {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
+    core_.slow = std::make_unique<SlowSubscribers>(core_.options.slowSubscriberMillis);
+    core_.clients = std::make_unique<ClientRegistry>(core_);
     core_.ids = std::make_unique<IdAllocator>(core_);
     core_.catalogue = std::make_unique<Catalogue>(core_);
     core_.trie = std::make_unique<SubscriptionTrie>();
@@ -66,7 +72,9 @@ class RouterImpl final : public Router {
     core_.batches = std::make_unique<BatchCache>(core_);
     core_.fanout = std::make_unique<LiveFanout>(core_);
     core_.publisher = std::make_unique<Publisher>(core_);
+    core_.delayed = std::make_unique<DelayedStore>(core_);
     core_.space = std::make_unique<SpaceWaits>(core_);
+    core_.exclusive = std::make_unique<ExclusiveTable>();
     core_.shares = std::make_unique<ShareTable>(core_);
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
@@ -89,6 +97,7 @@ class RouterImpl final : public Router {
   void stop(std::move_only_function<void()> stopped) override;
   Authenticator& authenticator() override { return *core_.logins; }
   AccessControl& access() override { return *core_.access; }
+  Clients& clients() override { return *core_.clients; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -450,6 +459,7 @@ Result<> RouterImpl::load() {
   }
   leaderEpoch_ = LeaderEpoch(epoch);
   if (auto ok = core_.access->load(); !ok) return ok;
+  if (auto ok = core_.clients->load(); !ok) return ok;
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;
@@ -459,6 +469,7 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.queues->load(leaderEpoch_); !ok) return ok;
   core_.shares->load();
   if (auto ok = core_.sessions->load(); !ok) return ok;
+  if (auto ok = core_.delayed->load(); !ok) return ok;
   if (auto ok = core_.groups->load(); !ok) return ok;
   if (auto ok = core_.transactions->load(); !ok) return ok;
   if (auto ok = core_.exchanges->load(); !ok) return ok;
@@ -482,6 +493,7 @@ void RouterImpl::start() {
       if (worker.index == 0) core_.shares->prune();
       if (worker.index == 0) core_.feed->start(worker);
       if (worker.index == 0) core_.transactions->start(worker);
+      if (worker.index == 0) core_.delayed->start(worker);
     });
   }
 }
@@ -502,6 +514,7 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
       core_.groups->stop(worker);
       core_.queues->stop(worker);
       if (worker.index == 0) core_.transactions->stop(worker);
+      if (worker.index == 0) core_.delayed->stop();
       if (worker.index == 0) core_.feed->stop(worker);
       worker.owedTimer = nullptr;
       if (--gather->left == 0) gather->stopped();

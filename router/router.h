@@ -16,10 +16,11 @@
 //   0. TransactionCoordinator's map, then a transaction's lock (held over append());
 //      ShareTable's lock                               (held over declaring a queue)
 //   1. Catalogue's and QueueRegistry's creation locks   (held over append())
-//   2. ExchangeTable's lock                             (held over append())
+//   2. ExchangeTable's lock, DelayedStore's lock        (held over append())
 //   3. IdAllocator's lock, RetainedStore's lock         (held over append())
 //   4. the log store's own
-//   Not held with any of the others, nor over append(): AccessStore's, LoginService's, Authorizer's
+//   Not held with any of the others, nor over append(): AccessStore's, LoginService's, Authorizer's,
+//      ExclusiveTable's, Flapping's, ClientRegistry's and then BanList's
 //   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
 //   map,
 //      FeedRouter's queue
@@ -39,6 +40,8 @@
 #include "core/model/access.h"
 #include "core/model/authentication.h"
 #include "core/model/broker.h"
+#include "core/model/client.h"
+#include "router/flapping.h"
 #include "storage/log_store.h"
 
 namespace polylog::router {
@@ -86,6 +89,12 @@ struct RouterOptions {
   int64_t crossingBytes = 64 << 20;
 
   SharedDispatch sharedDispatch = SharedDispatch::kRoundRobin;
+
+  /// Keeps Sparkplug's birth certificates (sparkplug.h).
+  bool sparkplug = true;
+
+  /// Publishes that wait for their time; each takes some 20 octets of memory.
+  size_t maxDelayed = 1'000'000;
 
   // ---- routing of produced batches
   size_t routingBacklogBatches = 20'000;
@@ -140,6 +149,9 @@ struct RouterOptions {
     size_t threads = 0;
   };
   AccessOptions access;
+  Flapping::Options flapping{};
+  /// Subscribers for whom a record waits longer are listed as slow; 0 = none are.
+  int64_t slowSubscriberMillis = 500;
 
   static TopicConfig retention(int64_t millis, int64_t bytes) {
     TopicConfig config;
@@ -158,6 +170,7 @@ class Router : public Broker {
   virtual void stop(std::move_only_function<void()> stopped) = 0;
   virtual Authenticator& authenticator() = 0;
   virtual AccessControl& access() = 0;
+  virtual Clients& clients() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

@@ -5,10 +5,12 @@
 
 #include "core/base/log.h"
 #include "router/batch_cache.h"
+#include "router/exclusive_table.h"
 #include "router/publisher.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
 #include "router/shared_lane.h"
+#include "router/slow_subscribers.h"
 
 namespace polylog::router {
 namespace {
@@ -111,6 +113,10 @@ void Session::restoreSubscription(const SubscriptionState& state) {
     core_.metrics.subscriptions.add(1);
     return;
   }
+  if (subscription.exclusive && !core_.exclusive->claim(subscription.text, *this)) {
+    // Only where a write failed while another took it.
+    return logWarning("session '" + clientId_ + "' has lost '" + subscription.text + "'");
+  }
   TrieEntry entry{this,
                   nextNumber_++,
                   state.subscription.id,
@@ -128,6 +134,7 @@ std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal
   live_ = std::make_unique<Live>();
   live_->listener = listener;
   live_->window = options.window;
+  live_->since = core_.clock.wallMillis();
   live_->attachment = std::make_shared<Attachment>(shared_from_this(), resumed);
   live_->principal = principal;
   ++attachments_;
@@ -179,7 +186,7 @@ bool Session::resumable(int64_t nowMonotonic) const {
 void Session::end(std::vector<storage::StateChange>& state) {
   dropAttachment();
   phase_ = Phase::kEnded;
-  subscriptions_.forEach([this](const std::string&, auto place) { drop(place); });
+  subscriptions_.forEach([this](const std::string& text, auto place) { drop(text, place); });
   using storage::StateTable;
   if (inbox_) {
     PartitionId id = inbox_->partition();
@@ -210,7 +217,8 @@ void Session::end(std::vector<storage::StateChange>& state) {
   aside_.write().walks.clear();
 }
 
-void Session::drop(SubscriptionTrie::Place place) {
+void Session::drop(const std::string& text, SubscriptionTrie::Place place) {
+  core_.exclusive->release(text, *this);
   core_.trie->remove(place);
   core_.metrics.subscriptions.add(-1);
 }
@@ -286,6 +294,19 @@ void Session::onDeadline(int64_t nowMonotonic) {
   tidy();
 }
 
+Session::Backlog Session::backlog() const {
+  Backlog out;
+  out.dropped = aside_->dropped;
+  if (inbox_) {
+    out.waiting = inbox_->waiting();
+    if (live_) out.inFlight = std::min(out.waiting, inbox_->inFlight());
+  } else if (live_) {
+    out.inFlight = live_->nextId - live_->done.floor() - live_->done.above();
+    out.waiting = out.inFlight + static_cast<int64_t>(live_->acknowledged.size());
+  }
+  return out;
+}
+
 SessionInfo Session::describe() const {
   SessionInfo info;
   info.clientId = clientId_;
@@ -293,13 +314,10 @@ SessionInfo Session::describe() const {
   info.connected = phase_ == Phase::kAttached;
   if (live_) info.peer = live_->principal->peer;
   info.expirySeconds = expirySeconds_;
-  info.dropped = aside_->dropped;
-  if (inbox_) {
-    info.waiting = inbox_->waiting();
-  } else if (live_) {
-    info.waiting = live_->nextId - live_->done.floor() - live_->done.above() +
-                   static_cast<int64_t>(live_->acknowledged.size());
-  }
+  const Backlog behind = backlog();
+  info.dropped = behind.dropped;
+  info.waiting = behind.waiting;
+  info.inFlight = behind.inFlight;
   subscriptions_.forEach([&info](const std::string& text, SubscriptionTrie::Place place) {
     info.subscriptions.push_back({text, place->entry.guarantee});
   });
@@ -374,6 +392,7 @@ size_t Session::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) 
     notify();
   }
   taken = out.size() - before;
+  if (taken > 0) watchTime(std::span(out).subspan(before));
   int64_t bytes = 0;
   for (size_t i = before; i < out.size(); ++i) {
     bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
@@ -381,6 +400,22 @@ size_t Session::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) 
   core_.metrics.recordsOut(live_->principal->protocol).add(static_cast<int64_t>(taken));
   core_.metrics.bytesOut(live_->principal->protocol).add(bytes);
   return taken;
+}
+
+/// How long what is published while the client is there waits for it.
+void Session::watchTime(std::span<const Delivery> taken) {
+  if (core_.options.slowSubscriberMillis == 0) return;
+  const int64_t now = core_.clock.wallMillis();
+  int64_t oldest = now;
+  for (const Delivery& delivery : taken) {
+    const Record& record = delivery.record->record;
+    // Other protocols' clients say themselves when a record was made.
+    if (delivery.record->origin != Protocol::kMqtt || delivery.retain) continue;
+    if (record.timestampMs >= live_->since) oldest = std::min(oldest, record.timestampMs);
+  }
+  if (!core_.slow->isSlow(now - oldest)) return;
+  core_.metrics.slowDeliveries.add();
+  core_.slow->waited(clientId_, now - oldest, now);
 }
 
 size_t Session::takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out) {

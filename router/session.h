@@ -17,6 +17,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -92,6 +93,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// delay.
   void connectionReplaced(bool resumes);
   SessionInfo describe() const;
+  struct Backlog {
+    int64_t waiting = 0;   ///< deliveries not acknowledged
+    int64_t inFlight = 0;  ///< of those, with the client
+    int64_t dropped = 0;
+  };
+  Backlog backlog() const;
   uint32_t expirySeconds() const { return expirySeconds_; }
   /// Whose it is; empty = anybody's.
   const std::string& user() const { return user_; }
@@ -152,8 +159,9 @@ class Session final : public std::enable_shared_from_this<Session> {
     SubscriberListener* listener = nullptr;
     PrincipalRef principal;
     std::shared_ptr<Attachment> attachment;
-    bool hungry = true;  ///< the client waits to be told
-    uint8_t turn = 0;    ///< whose it is in take()
+    bool hungry = true;      ///< the client waits to be told
+    uint8_t turn = 0;        ///< whose it is in take()
+    int64_t since = 0;       ///< wall milliseconds
     int64_t window = 0;
     LiveQueue plain;         ///< at most once
     LiveQueue acknowledged;  ///< the others, of a session without an inbox
@@ -223,9 +231,10 @@ class Session final : public std::enable_shared_from_this<Session> {
                                 const SharedBytes& value) const;
   size_t takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out);
   size_t withoutDenied(size_t from, std::vector<Delivery>& out);
+  void watchTime(std::span<const Delivery> taken);
   LiveQueue& queueFor(DeliveryGuarantee guarantee);
   bool hasRoomFor(const LiveItem& item);
-  void drop(SubscriptionTrie::Place place);
+  void drop(const std::string& text, SubscriptionTrie::Place place);
   SharedLane& sharedLane();
   std::shared_ptr<ShareMembership> dropShared(const std::string& text);
   void adoptWill(std::optional<Will> will, const PrincipalRef& by);

@@ -374,6 +374,12 @@ WhatIsDue SessionRegistry::dueOf(const Session& ended) {
   };
 }
 
+std::shared_ptr<Session> SessionRegistry::find(BytesView clientId) const {
+  std::lock_guard lock(mutex_);
+  Session* there = sessions_.find(clientId);
+  return there == nullptr ? nullptr : there->shared_from_this();
+}
+
 void SessionRegistry::finish(const SessionRef& session) {
   SessionRef kept = session;
   cancelWake(*kept);
@@ -391,12 +397,7 @@ void SessionRegistry::remove(const std::string& clientId, Done<Result<>> done) {
   auto removal = std::make_shared<Removal>();
   removal->worker = &core_.here();
   removal->done = std::move(done);
-  SessionRef session;
-  {
-    std::lock_guard lock(mutex_);
-    Session* there = sessions_.find(BytesView(clientId));
-    if (there != nullptr) session = there->shared_from_this();
-  }
+  SessionRef session = find(clientId);
   if (!session) {
     return removal->answer(fail(ErrorKind::kNotFound, "no session '" + clientId + "'"));
   }

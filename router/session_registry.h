@@ -33,6 +33,8 @@ class SessionRegistry {
             Broker::OpenDone done);
   void list(Done<std::vector<SessionInfo>> done);
   void remove(const std::string& clientId, Done<Result<>> done);
+  /// Any thread; null if there is none.
+  std::shared_ptr<Session> find(BytesView clientId) const;
 
   /// The session is over: its will, its state, its name.
   void finish(const std::shared_ptr<Session>& session);

@@ -67,7 +67,8 @@ void Session::publishWill() {
   record.value = viewOf(will.value);
   for (const auto& [name, value] : will.headers) record.headers.push_back({name, viewOf(value)});
   if (will.expirySeconds) {
-    expiry = std::to_string(core_.clock.wallMillis() + int64_t{*will.expirySeconds} * 1000);
+    int64_t lifetime = int64_t{*will.expirySeconds} + will.publishDelaySeconds;
+    expiry = std::to_string(core_.clock.wallMillis() + lifetime * 1000);
     record.headers.push_back({kExpiryHeader, BytesView(expiry)});
   }
   record.guarantee = will.guarantee;
@@ -80,6 +81,7 @@ void Session::publishWill() {
   }
   publish.ephemeral = will.ephemeral;
   publish.partitionHash = will.partitionHash;
+  publish.delaySeconds = will.publishDelaySeconds;
   if (!principal) {  // not since the start
     auto made = std::make_shared<Principal>();
     made->user = user_;

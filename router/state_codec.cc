@@ -158,7 +158,8 @@ std::string encodeSubscription(const SubscriptionState& state) {
   out.u8(static_cast<uint8_t>(subscription.guarantee));
   out.u8(static_cast<uint8_t>((subscription.noLocal ? 1 : 0) |
                               (subscription.retainAsPublished ? 2 : 0) |
-                              (subscription.share.empty() ? 0 : 4)));
+                              (subscription.share.empty() ? 0 : 4) |
+                              (subscription.exclusive ? 8 : 0)));
   out.u32(subscription.id);
   out.u64(state.since.value());
   out.varuint(subscription.filter.levels.size());
@@ -181,6 +182,7 @@ Result<SubscriptionState> decodeSubscription(BytesView key, BytesView value) {
   uint8_t flags = in.u8();
   subscription.noLocal = (flags & 1U) != 0;
   subscription.retainAsPublished = (flags & 2U) != 0;
+  subscription.exclusive = (flags & 8U) != 0;
   subscription.id = in.u32();
   state.since = Position(in.u64());
   size_t levels = in.count(in.varuint32(), 1);

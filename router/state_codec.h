@@ -11,6 +11,8 @@
 //   kInbox        u64 inbox
 //   kHeldPublish  u64 inbox, u16 id
 //   kWill         u64 inbox
+//   kDelayed      u64 partition, u64 offset (delayed_store.h)
+//   kBan          octet kind, what (ban_list.h)
 //   kRetained     address text
 //   kGroup        group name
 //   kGroupOffset  u16 length and group name, u16 length and topic name, u32 partition

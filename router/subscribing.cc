@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/model/record_batch.h"
 #include "router/address_tags.h"
+#include "router/exclusive_table.h"
 #include "router/live_fanout.h"
 #include "router/retained_store.h"
 #include "router/session.h"
@@ -93,6 +94,10 @@ Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, Subs
     return fail(ErrorKind::kBusy, "the session has as many subscriptions as are allowed");
   }
   if (shared) return addShared(subscription, call);
+  if (subscription.exclusive && !core_.exclusive->claim(subscription.text, *this)) {
+    return fail(ErrorKind::kLocked,
+                "another session is subscribed to '" + subscription.text + "'");
+  }
   TrieEntry entry;
   entry.session = this;
   entry.number = isNew ? nextNumber_++ : (*there)->entry.number;
@@ -381,7 +386,7 @@ void Session::reloadSubscriptions() {
   if (aside_->shared) {
     for (const std::string& text : aside_->shared->names()) kept.push_back(dropShared(text));
   }
-  subscriptions_.forEach([this](const std::string&, auto place) { drop(place); });
+  subscriptions_.forEach([this](const std::string& text, auto place) { drop(text, place); });
   subscriptions_.clear();
   core_.store.scanState(storage::StateTable::kSubscription, inboxKey(inbox_->partition()),
                         [&](BytesView key, BytesView value) {
@@ -411,7 +416,7 @@ void Session::unsubscribe(std::vector<std::string> filters,
     if (shared) {
       call->left.push_back(dropShared(text));
     } else if (at != nullptr) {
-      drop(*at);
+      drop(text, *at);
       subscriptions_.erase(text);
     } else {
       continue;

@@ -5,7 +5,8 @@
 namespace polylog::router {
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
+constexpr uint8_t kWithoutPublishDelay = 1;
 constexpr uint8_t kRetain = 1;
 constexpr uint8_t kEphemeral = 2;
 
@@ -40,12 +41,14 @@ std::string encodeWill(const Will& will) {
     putText(out, name);
     putOptional(out, value);
   }
+  out.u32(will.publishDelaySeconds);
   return out.take();
 }
 
 Result<Will> decodeWill(BytesView value) {
   ByteReader in(value);
-  if (in.u8() != kVersion) in.fail();
+  const uint8_t version = in.u8();
+  if (version != kVersion && version != kWithoutPublishDelay) in.fail();
   Will will;
   will.topic = getText(in);
   will.key = getOptional(in);
@@ -66,6 +69,7 @@ Result<Will> decodeWill(BytesView value) {
     std::string name = getText(in);
     will.headers.emplace_back(std::move(name), getOptional(in));
   }
+  if (version != kWithoutPublishDelay) will.publishDelaySeconds = in.u32();
   if (!in.complete()) return fail(ErrorKind::kCorrupt, "a will can't be read");
   return will;
 }

@@ -103,7 +103,7 @@ class HttpAdminServer final : public AdminServer {
       : worker_(worker),
         ready_(std::move(ready)),
         security_(security),
-        api_(broker, security.access, worker) {}
+        api_(broker, security, worker) {}
 
   ~HttpAdminServer() override {
     if (http_ != nullptr) evhttp_free(http_);

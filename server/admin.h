@@ -16,7 +16,11 @@ namespace polylog {
 class AccessControl;
 class Authenticator;
 class Broker;
+class Clients;
 class EventDispatcher;
+namespace mqtt {
+class Tracer;
+}
 }  // namespace polylog
 
 namespace polylog::server {
@@ -28,6 +32,8 @@ struct AdminSecurity {
   Authenticator* authenticator = nullptr;  ///< null: everybody may do everything
   AccessControl* access = nullptr;
   bool allowAnonymous = false;  ///< the rules of ANONYMOUS hold for those without a user
+  Clients* clients = nullptr;   ///< null: who is connected can't be seen
+  mqtt::Tracer* tracer = nullptr;  ///< null: nothing can be traced
 };
 
 class AdminServer {

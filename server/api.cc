@@ -6,6 +6,7 @@
 
 #include "core/event/dispatcher.h"
 #include "mapping/address.h"
+#include "server/admin.h"
 #include "server/json.h"
 #include "server/scrape.h"
 
@@ -65,6 +66,7 @@ void describeSession(Json& json, const SessionInfo& session) {
     json.field("peer", session.peer);
     json.field("expiry_seconds", static_cast<int64_t>(session.expirySeconds));
     json.field("waiting", session.waiting);
+    json.field("in_flight", session.inFlight);
     json.field("dropped", session.dropped);
     json.name("subscriptions");
     json.array([&] {
@@ -161,8 +163,12 @@ Contents contentsOf(Broker& broker, const PrincipalRef& principal, const Topic& 
 
 }  // namespace
 
-Api::Api(Broker& broker, AccessControl* access, Dispatcher& dispatcher)
-    : broker_(broker), access_(access), dispatcher_(dispatcher) {
+Api::Api(Broker& broker, const AdminSecurity& security, Dispatcher& dispatcher)
+    : broker_(broker),
+      access_(security.access),
+      clients_(security.clients),
+      tracer_(security.tracer),
+      dispatcher_(dispatcher) {
   Principal principal;
   principal.clientId = "admin";
   principal.protocol = Protocol::kInternal;
@@ -201,12 +207,17 @@ void Api::handle(Call call) {
     if (path[1] == "queues" && path.size() <= 3) return handleQueues(std::move(call));
     if (path[1] == "users" && path.size() <= 4) return handleUsers(std::move(call));
     if (path[1] == "acls" && path.size() == 2) return handleRules(std::move(call));
+    if (path[1] == "clients" && path.size() <= 3) return handleClients(std::move(call));
+    if (path[1] == "slow_subscribers" && path.size() == 2) return listSlow(std::move(call));
+    if (path[1] == "traces" && path.size() <= 3) return handleTraces(std::move(call));
+    if (path[1] == "bans" && path.size() == 2) return handleBans(std::move(call));
     if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
   call.reply.error(
       {ErrorKind::kNotFound,
        "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
-       "/api/sessions, /api/queues, /api/exchanges, /api/users and /api/acls"});
+       "/api/sessions, /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, "
+       "/api/slow_subscribers, /api/bans and /api/traces"});
 }
 
 void Api::handleTopics(Call call) {

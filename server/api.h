@@ -1,7 +1,7 @@
 // The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
-// /api/queues, /api/exchanges, /api/users, /api/acls, and records by HTTP for the `produce` and
-// `consume` verbs. Each handler turns a Call into Broker calls and the Broker's answers into JSON.
-// A worker's thread only.
+// /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, /api/bans, /api/traces, and
+// records by HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker
+// calls and the Broker's answers into JSON. A worker's thread only.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,10 @@
 
 namespace polylog {
 class AccessControl;
+class Clients;
+namespace mqtt {
+class Tracer;
+}
 class Dispatcher;
 }  // namespace polylog
 
@@ -22,12 +26,13 @@ namespace polylog::server {
 /// kInvalid, with the remedy, for names that no topic can have.
 Result<> checkTopicName(const std::string& name);
 
+struct AdminSecurity;
 struct Reading;
 
 class Api {
  public:
-  /// `access` null: there are no users and rules to see.
-  Api(Broker& broker, AccessControl* access, Dispatcher& dispatcher);
+  /// Of what `security` has not, nothing can be seen.
+  Api(Broker& broker, const AdminSecurity& security, Dispatcher& dispatcher);
   ~Api();
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
@@ -68,8 +73,18 @@ class Api {
   void listUsers(Call call);
   void handleRules(Call call);
 
+  // api_clients.cc
+  void handleClients(Call call);
+  void listClients(Call call);
+  void listSlow(Call call);
+  void handleBans(Call call);
+  // api_traces.cc
+  void handleTraces(Call call);
+
   Broker& broker_;
   AccessControl* access_;
+  Clients* clients_;
+  mqtt::Tracer* tracer_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
   std::unique_ptr<QueueClient> queues_;

@@ -192,6 +192,7 @@ void addClientCommands(CLI::App& app, int& status) {
               "bindings", {"destination", "kind", "routing_key"});
   addTypedCreate(exchange, common, "exchange", {"direct", "fanout", "topic", "headers"});
   addAccessCommands(app, common);
+  addClientVerbs(app, common);
   addRecordCommands(app, common);
 }
 

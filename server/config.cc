@@ -11,6 +11,7 @@
 #include <set>
 
 #include "core/net/address.h"
+#include "mapping/mqtt.h"
 #include "server/listener_config.h"
 
 namespace polylog::server {
@@ -149,6 +150,56 @@ std::optional<std::string> assignRules(const Values& values, Config& config) {
   if (!rules) return rules.error().text;
   config.ruleTexts = values;
   config.rules = std::move(*rules);
+  return std::nullopt;
+}
+
+std::optional<std::string> assignRewrites(const Values& values, Config& config) {
+  auto rewrites = mapping::TopicRewrites::parse(values);
+  if (!rewrites) return rewrites.error().text;
+  config.mqttRewriteTexts = values;
+  config.mqttRewrites = std::move(*rewrites);
+  return std::nullopt;
+}
+
+/// One of mqtt.auto_subscribe. Returns what is wrong, if anything is.
+std::optional<std::string> parseAutomatic(std::string_view text,
+                                          mqtt::MqttOptions::AutomaticSubscription& out) {
+  std::vector<std::string_view> words;
+  while (!text.empty()) {
+    const size_t blank = text.find(' ');
+    if (blank != 0) words.push_back(text.substr(0, blank));
+    text.remove_prefix(blank == std::string_view::npos ? text.size() : blank + 1);
+  }
+  if (words.empty() || !mapping::parseMqttSubscription(words[0])) {
+    return "give FILTER [qos=0] [nl=0] [rap=0] [rh=0], the filter an MQTT topic filter";
+  }
+  out.filter = std::string(words[0]);
+  for (std::string_view word : std::span(words).subspan(1)) {
+    const std::string_view key = word.substr(0, word.find('='));
+    const std::string_view value = word.substr(std::min(word.size(), key.size() + 1));
+    const int number = value.size() == 1 ? value[0] - '0' : -1;
+    const int most = key == "qos" || key == "rh" ? 2 : key == "nl" || key == "rap" ? 1 : -1;
+    if (number < 0 || number > most) {
+      return fmt::format("`{}`: give qos=0 to 2, nl=0 or 1, rap=0 or 1, rh=0 to 2", word);
+    }
+    if (key == "qos") out.qos = static_cast<uint8_t>(number);
+    if (key == "rh") out.retainHandling = static_cast<uint8_t>(number);
+    if (key == "nl") out.noLocal = number == 1;
+    if (key == "rap") out.retainAsPublished = number == 1;
+  }
+  if (out.noLocal && out.filter.starts_with("$share/")) {
+    return "a shared subscription can't have nl=1: leave it out";
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> assignAutomatic(const Values& values, Config& config) {
+  std::vector<mqtt::MqttOptions::AutomaticSubscription> all(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (auto fault = parseAutomatic(values[i], all[i])) return fault;
+  }
+  config.mqttAutomaticTexts = values;
+  config.mqttAutomatic = std::move(all);
   return std::nullopt;
 }
 
@@ -326,6 +377,13 @@ std::vector<Key> protocolKeys() {
              "Connections over all listeners; more are closed at once."),
       number("limits.handshake_seconds", &Config::handshakeSeconds, 1, 3600,
              "How long a new connection may take to introduce itself."),
+      number("flapping.max_connects", &Config::flappingConnects, 0, 1'000'000,
+             "An MQTT client that connects more often than this within `flapping.window_s` is "
+             "banned for `flapping.ban_s`. 0 = nobody is."),
+      number("flapping.window_s", &Config::flappingWindowSeconds, 1, 86'400,
+             "Seconds within which connections are counted."),
+      number("flapping.ban_s", &Config::flappingBanSeconds, 1, 31'536'000,
+             "Seconds for which who connects too often is banned."),
       number("mqtt.max_inflight", &Config::mqttMaxInflight, 1, 49'150,
              "Deliveries at QoS 1 and 2 on their way to one client."),
       number("mqtt.receive_maximum", &Config::mqttReceiveMaximum, 1, 65'535,
@@ -349,6 +407,47 @@ std::vector<Key> protocolKeys() {
           "Which member of a shared subscription gets a message: in turn; any; one until it "
           "leaves; "
           "by the publisher's client id; by the topic name; who has the fewest unacknowledged."),
+      {"mqtt.mount_point", "start of a topic name", "none",
+       "[L] Put before all names that clients publish and subscribe to, and taken off those that "
+       "they "
+       "get: `tenants/a/` is a corner of its own for a listener's clients, `clients/%c/` for each "
+       "(%u: the user's name). Names that begin with `$` are as they are.",
+       false,
+       [](const Values& values, Config& config) -> std::optional<std::string> {
+         if (!mapping::validMqttTopicName(values[0]) || values[0].starts_with('$')) {
+           return "give the start of a topic name, without + and # and not beginning with $";
+         }
+         config.mqttMountPoint = values[0];
+         return std::nullopt;
+       }},
+      anyText("mqtt.redirect", "server reference, such as HOST:PORT", &Config::mqttRedirect,
+              "[L] Serves nobody: MQTT 5 clients are sent to that server (0x9C), others told that "
+              "this one is unavailable."),
+      flag("mqtt.redirect_permanent", &Config::mqttRedirectForGood,
+           "[L] Whether clients are told that the server has moved for good (0x9D)."),
+      number("mqtt.publish_rate", &Config::mqttPublishRate, 0, 10'000'000,
+             "[L] Publishes that one client may send in a second; beyond it the broker reads no "
+             "faster. 0 = any."),
+      number("mqtt.byte_rate", &Config::mqttByteRate, 0, 10'000'000'000,
+             "[L] Octets that one client may send in a second; beyond it the broker reads no "
+             "faster. 0 = any."),
+      {"mqtt.rewrite", "list of texts", "none",
+       "Names that clients publish or subscribe to become others: `publish|subscribe|all FILTER "
+       "[EXPRESSION] -> DESTINATION` (docs/mqtt.md#topic-rewrites).",
+       true, assignRewrites},
+      {"mqtt.auto_subscribe", "list of texts", "none",
+       "What every client is subscribed to when it connects: `FILTER [qos=0] [nl=0] [rap=0] "
+       "[rh=0]`, with %c for its client identifier and %u for its user's name.",
+       true, assignAutomatic},
+      number("mqtt.delayed.max_records", &Config::mqttMaxDelayed, 0, 100'000'000,
+             "Publishes to `$delayed/SECONDS/TOPIC` that wait for their time; more are refused "
+             "(quota exceeded). 0 = none are taken."),
+      flag("mqtt.sparkplug", &Config::mqttSparkplug,
+           "Whether Sparkplug's birth certificates are retained below `$sparkplug/certificates/`."),
+      number(
+          "mqtt.slow_subscriber_ms", &Config::mqttSlowSubscriberMs, 0, 3'600'000,
+          "Subscribers that let a message wait longer than this, in milliseconds, while they are "
+          "connected, are listed (`polylog client slow`). 0 = none are."),
       number("mqtt.sys_interval_s", &Config::mqttSysIntervalSeconds, 0, 86'400,
              "Seconds between updates of the `$SYS` topics; 0 = there are none."),
       {"kafka.advertised", "HOST:PORT", "the address that the client reached",

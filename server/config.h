@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "codecs/mqtt/options.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/model/topic.h"
@@ -50,6 +51,9 @@ struct Config {
   int64_t maxMessageBytes = 16 << 20;
   int64_t maxConnections = 100'000;
   int64_t handshakeSeconds = 10;
+  int64_t flappingConnects = 0;  ///< 0 = nobody is watched
+  int64_t flappingWindowSeconds = 60;
+  int64_t flappingBanSeconds = 300;
   int64_t listenerConnections = 0;  ///< 0 = without limit of their own
   int64_t listenerConnectionRate = 0;
   bool proxyProtocol = false;
@@ -62,6 +66,18 @@ struct Config {
   int64_t mqttInboxRecords = 100'000;
   int64_t mqttLiveBytes = 16 << 20;
   router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;
+  std::string mqttMountPoint;
+  std::string mqttRedirect;
+  bool mqttRedirectForGood = false;
+  int64_t mqttPublishRate = 0;
+  int64_t mqttByteRate = 0;
+  std::vector<std::string> mqttRewriteTexts;
+  mapping::TopicRewrites mqttRewrites;
+  std::vector<std::string> mqttAutomaticTexts;
+  std::vector<mqtt::MqttOptions::AutomaticSubscription> mqttAutomatic;
+  bool mqttSparkplug = true;
+  int64_t mqttSlowSubscriberMs = 500;
+  int64_t mqttMaxDelayed = 1'000'000;
   int64_t mqttSysIntervalSeconds = 10;
 
   std::optional<HostPort> kafkaAdvertised;

@@ -27,11 +27,17 @@ constexpr std::array kKinds = {
 constexpr std::array<std::string_view, 3> kOwn = {
     "limits.listener_connections", "limits.listener_connection_rate", "proxy_protocol"};
 
+/// And those that a listener of MQTT may.
+constexpr std::array<std::string_view, 5> kMqttOwn = {"mqtt.mount_point", "mqtt.redirect",
+                                                      "mqtt.redirect_permanent",
+                                                      "mqtt.publish_rate", "mqtt.byte_rate"};
+
 /// Whether a listener of that kind has any use for the key.
 bool takesKey(const ListenerKind& kind, std::string_view key) {
   if (kind.protocol == "admin") return false;
   if (key.starts_with("tls.")) return kind.tls;
   if (key.starts_with("websocket.")) return kind.webSocket;
+  if (std::ranges::find(kMqttOwn, key) != kMqttOwn.end()) return kind.protocol == "mqtt";
   if (key == "kafka.advertised") return kind.protocol == "kafka";
   return std::ranges::find(kOwn, key) != kOwn.end();
 }

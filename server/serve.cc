@@ -19,6 +19,7 @@
 #include "codecs/amqp/registration.h"
 #include "codecs/kafka/registration.h"
 #include "codecs/mqtt/registration.h"
+#include "codecs/mqtt/trace.h"
 #include "core/event/event_dispatcher.h"
 #include "core/net/address.h"
 #include "core/net/listener.h"
@@ -86,6 +87,9 @@ router::RouterOptions routerOptions(const Config& config) {
   options.maxDecodedBytes = static_cast<size_t>(config.maxMessageBytes) * 4;
   options.inboxRecords = config.mqttInboxRecords;
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
+  options.sparkplug = config.mqttSparkplug;
+  options.slowSubscriberMillis = config.mqttSlowSubscriberMs;
+  options.maxDelayed = static_cast<size_t>(config.mqttMaxDelayed);
   options.sharedDispatch = config.mqttSharedDispatch;
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
   options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
@@ -94,6 +98,8 @@ router::RouterOptions routerOptions(const Config& config) {
   options.access.superusers = config.authSuperusers;
   options.access.usersElsewhere = usersElsewhere(config);
   options.access.threads = std::clamp(std::thread::hardware_concurrency(), 1U, kLoginThreads);
+  options.flapping = {config.flappingConnects, config.flappingWindowSeconds * 1000,
+                      config.flappingBanSeconds * 1000};
   options.filterOf = mapping::filterFromBindingKey;
   options.routingKeyOf = mapping::appendRoutingKey;
   if (!config.rules.empty()) {
@@ -127,15 +133,24 @@ kafka::BrokerFacts kafkaFacts(const Config& config) {
 
 /// `config`: with the listener's own values. `anonymous`: its clients need not log in.
 SessionFactory sessionFactory(std::string_view protocol, const Config& config, bool anonymous,
-                              router::Router& broker) {
+                              router::Router& broker, mqtt::Tracer& tracer) {
   if (protocol == "mqtt") {
     mqtt::MqttOptions options;
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
     options.maxInflight = static_cast<uint16_t>(config.mqttMaxInflight);
     options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
     options.rules = config.rules;
+    options.mountPoint = config.mqttMountPoint;
+    options.redirect = config.mqttRedirect;
+    options.redirectForGood = config.mqttRedirectForGood;
+    options.publishesPerSecond = config.mqttPublishRate;
+    options.bytesPerSecond = config.mqttByteRate;
+    options.rewrites = config.mqttRewrites;
+    options.automatic = config.mqttAutomatic;
     options.authenticator = &broker.authenticator();
     options.allowAnonymous = anonymous;
+    options.clients = &broker.clients();
+    options.tracer = &tracer;
     return mqtt::makeSessionFactory(broker, options);
   }
   if (protocol == "amqp") {
@@ -143,6 +158,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
     options.version = kVersion;
     options.authenticator = &broker.authenticator();
     options.allowAnonymous = anonymous;
+    options.clients = &broker.clients();
     options.rules = config.rules;
     return amqp::makeSessionFactory(broker, options);
   }
@@ -153,6 +169,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.maxTransactionTimeoutMs = static_cast<int32_t>(config.kafkaTransactionMaxTimeoutMs);
   options.authenticator = &broker.authenticator();
   options.allowAnonymous = anonymous;
+  options.clients = &broker.clients();
   options.reauthenticationMs = config.kafkaReauthenticationMs;
   options.access = &broker.access();
   return kafka::makeSessionFactory(broker, options);
@@ -177,6 +194,7 @@ class Server {
 
   const Config& config_;
   std::atomic<bool> ready_{false};
+  std::unique_ptr<mqtt::Tracer> tracer_;
   std::vector<std::unique_ptr<EventDispatcher>> workers_;
   std::unique_ptr<storage::LogStore> store_;
   std::unique_ptr<router::Router> router_;
@@ -238,6 +256,7 @@ Result<> Server::start() {
         "auth.required is set and there are no users: nobody can log in until one is made "
         "on this machine with `polylog user create NAME`");
   }
+  tracer_ = std::make_unique<mqtt::Tracer>(config_.dataDirectory + "/traces", clock);
   if (auto opened = openListeners(); !opened) return opened;
   // After what it looks up has been registered.
   if (config_.mqttSysIntervalSeconds > 0) {
@@ -259,7 +278,8 @@ Result<> Server::openListeners() {
   budget->maxOpen = static_cast<size_t>(config_.maxConnections);
   for (const ListenerConfig& wanted : config_.listeners) {
     if (wanted.protocol == "admin") {
-      AdminSecurity security{&router_->authenticator(), &router_->access(), config_.allowAnonymous};
+      AdminSecurity security{&router_->authenticator(), &router_->access(), config_.allowAnonymous,
+                             &router_->clients(), tracer_.get()};
       auto admin = AdminServer::open(
           wanted.address, *workers_[0], *router_, [this] { return ready_.load(); }, security);
       if (!admin) return std::unexpected(admin.error());
@@ -270,7 +290,7 @@ Result<> Server::openListeners() {
     const Config own = configFor(wanted, config_);
     auto opened = openListener(wanted, own,
                                sessionFactory(listenerKind(wanted.protocol)->protocol, own,
-                                              mayBeAnonymous(wanted, config_), *router_),
+                                              mayBeAnonymous(wanted, config_), *router_, *tracer_),
                                workers, budget);
     if (!opened) return std::unexpected(opened.error());
     addresses_.push_back(opened->name);

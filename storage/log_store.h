@@ -85,6 +85,8 @@ enum class StateTable : uint8_t {
   kQueueAck = 16,  ///< of queues: acknowledged out of order
   kTransaction = 17,
   kWill = 20,
+  kDelayed = 21,  ///< publishes that wait for their time
+  kBan = 22,
   kUser = 24,
   kAccessRule = 25,
 };

@@ -5,6 +5,7 @@
 
 #include "core/base/clock.h"
 #include "core/model/authentication.h"
+#include "core/model/client.h"
 #include "mapping/rules.h"
 
 namespace polylog::amqp {
@@ -23,6 +24,8 @@ struct AmqpOptions {
   mapping::Rules rules;
   /// For the names of queues and consumers that the broker makes up.
   Random* random = &systemRandom();
+  /// Null: nobody is banned, and nobody knows who is connected.
+  Clients* clients = nullptr;
 };
 
 }  // namespace polylog::amqp

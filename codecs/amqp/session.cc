@@ -274,10 +274,24 @@ Outcome Session::on(const ConnectionOpen& method) {
   const std::string& identity = principal->clientId.empty() ? principal->peer : principal->clientId;
   link_.publisherHash = mapping::partitionHash(std::nullopt, identity);
   link_.principal = std::move(principal);
+  if (auto refused = welcome(link_.principal)) return refused;
   link_.client = link_.broker.openQueueClient(link_.principal);
   state_ = State::kOpen;
   link_.encodeMethod(0, ConnectionOpenOk{});
   link_.transport.handshakeDone();
+  return {};
+}
+
+/// Whether it may come in, whoever it is.
+Outcome Session::welcome(const PrincipalRef& principal) {
+  Clients* clients = link_.options->clients;
+  if (clients == nullptr) return {};
+  auto client = clients->admit(principal, "0-9-1", [this](ClientEnd why) {
+    end(fault(ReplyCode::kConnectionForced,
+              why == ClientEnd::kBanned ? "banned" : "ended by an operator"));
+  });
+  if (!client) return fault(ReplyCode::kNotAllowed, client.error().text);
+  client_ = std::move(*client);
   return {};
 }
 
@@ -441,6 +455,7 @@ void Session::leave(std::string_view why) {
 
 /// Channels first, so that what is unacknowledged is back before the client's queues go.
 void Session::detach() {
+  client_ = nullptr;
   for (auto& [number, channel] : channels_) channel->close();
   channels_.clear();
   blocked_.reset();

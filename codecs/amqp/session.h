@@ -74,6 +74,7 @@ class Session final : public ProtocolSession {
   std::string certified() const;
   void loggedIn(Result<LoginRef> login, const Fault& refusal);
   void refuseLogin(const Fault& refusal);
+  Outcome welcome(const PrincipalRef& principal);
   void offerTuning();
   void whileClosing(const Frame& frame);
 
@@ -109,6 +110,7 @@ class Session final : public ProtocolSession {
   std::unique_ptr<WaitHandle> blocked_;  ///< until there is space on the disk
   size_t wanted_ = 0;
   LoginRef login_;
+  std::unique_ptr<ConnectedClient> client_;
   bool loggingIn_ = false;     ///< its password is being checked
   bool failureClose_ = false;  ///< the client takes connection.close as the answer to that
   std::string connectionName_;

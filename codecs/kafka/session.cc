@@ -88,6 +88,7 @@ Session::Session(Transport& transport, std::shared_ptr<const Services> services)
     : transport_(transport), services_(std::move(services)), sasl_(*services_, transport) {
   sasl_.onLogin = [this] {
     principal_ = nullptr;
+    client_ = nullptr;
     greet();
   };
   sasl_.onRevoked = [this] { close("the user was deleted"); };
@@ -163,6 +164,21 @@ void Session::greet() {
   transport_.handshakeDone();
 }
 
+/// Who is to log in is not known before that.
+bool Session::welcome(BytesView clientId) {
+  Clients* clients = services_->options.clients;
+  if (clients == nullptr || client_ || sasl_.mustLogIn()) return true;
+  auto client = clients->admit(principalFor(clientId), {}, [this](ClientEnd why) {
+    close(why == ClientEnd::kBanned ? "banned" : "ended by an operator");
+  });
+  if (!client) {
+    close(client.error().text);
+    return false;
+  }
+  client_ = std::move(*client);
+  return true;
+}
+
 bool Session::accept(SharedBytes frame) {
   if (sasl_.raw()) return acceptToken(frame);
   RequestHeader header;
@@ -175,7 +191,7 @@ bool Session::accept(SharedBytes frame) {
     close("unknown API key " + std::to_string(header.apiKey));
     return false;
   }
-  if (!mayAsk(header)) return false;
+  if (!mayAsk(header) || !welcome(header.clientId)) return false;
   if (!api->supports(header.version) && !refuseVersion(header, *api)) return false;
   if (api->supports(header.version) && api->flexible(header.version) && !skipHeaderTags(header)) {
     close("malformed request header");
@@ -309,6 +325,7 @@ void Session::close(std::string_view why) {
 }
 
 void Session::detachCalls() {
+  client_ = nullptr;
   // What a call's work holds may refer back to the call: let it go here.
   for (CallRef& call : calls_) {
     call->session_ = nullptr;

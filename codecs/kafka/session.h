@@ -37,6 +37,8 @@ class Session final : public ProtocolSession {
   bool mayAsk(const RequestHeader& header);
   bool acceptToken(const SharedBytes& token);
   void greet();
+  /// Whether it may come in, whoever it is by now. False: the connection is closed.
+  bool welcome(BytesView clientId);
   /// Handles one frame (without its length). False if the connection is to be closed.
   bool accept(SharedBytes frame);
   bool refuseVersion(const RequestHeader& header, const Api& api);
@@ -54,6 +56,7 @@ class Session final : public ProtocolSession {
   std::shared_ptr<const Services> services_;
   Sasl sasl_;
   PrincipalRef principal_;
+  std::unique_ptr<ConnectedClient> client_;
   std::deque<CallRef> calls_;  ///< in the order of requests
   size_t waitingBytes_ = 0;
   size_t wanted_ = 0;

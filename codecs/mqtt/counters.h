@@ -11,6 +11,8 @@ struct Counters {
   Metric& packetsSent = counter("polylog_mqtt_packets_sent_total", "MQTT packets sent to clients");
   Metric& connects =
       counter("polylog_mqtt_connects_total", "CONNECT packets that could be read, accepted or not");
+  Metric& throttled = counter("polylog_mqtt_throttled_total",
+                              "Times that a client was held up for sending too much");
 };
 
 inline const Counters& counters() {

@@ -39,11 +39,22 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
     return refuse(version, ReasonCode::kRetainNotSupported, std::nullopt, "will retain");
   }
   std::string scratch;
-  auto address = mapping::splitMqttTopic(fields.topic, scratch);
+  BytesView topic = fields.topic;
+  const auto delay = mapping::takeMqttDelay(topic);
+  const auto rewritten = options.rewrites.apply(mapping::TopicRewrites::Action::kPublish, topic,
+                                                {clientId, packet.username.value_or(BytesView())});
+  if (rewritten) topic = *rewritten;
+  const std::string mount =
+      mapping::filledIn(options.mountPoint, clientId, packet.username.value_or(BytesView()));
+  std::string mounted;
+  if (!mount.empty() && !topic.starts_with('$')) topic = mounted = mount + std::string(topic);
+  auto address = delay ? mapping::splitMqttTopic(topic, scratch)
+                       : Result<Address>(std::unexpected(delay.error()));
   if (!address) {
     return refuse(version, ReasonCode::kTopicNameInvalid, std::nullopt, "will topic");
   }
   Will will;
+  will.publishDelaySeconds = *delay;
   will.topic = std::string(address->topic);
   if (address->key) will.key = std::string(*address->key);
   std::string routed;  // the address may stand in `scratch`
@@ -105,10 +116,24 @@ void Admission::identify(const Login& login) {
   principal = std::move(known);
 }
 
+std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user) {
+  std::string mount = mapping::filledIn(options.mountPoint, clientId, user);
+  // A name with a wildcard would reach into others' corners.
+  if (mount.empty() || mapping::validMqttTopicName(mount)) return mount;
+  return std::nullopt;
+}
+
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
                                         const std::string& peer, PeerIdentityRef certificate) {
   if (!packet.readable()) return std::unexpected(wrongVersion(packet));
   const Version version = packet.version();
+  if (!options.redirect.empty()) {
+    const auto code =
+        options.redirectForGood ? ReasonCode::kServerMoved : ReasonCode::kUseAnotherServer;
+    Refusal refusal{code, Code311::kServerUnavailable, version, true, "sent to another server"};
+    refusal.serverReference = options.redirect;
+    return std::unexpected(std::move(refusal));
+  }
   const bool v5 = version == Version::k5;
   const Properties& properties = packet.properties;
 
@@ -207,6 +232,9 @@ std::optional<ConnackPacket> refusal(const Refusal& refusal) {
   ConnackPacket packet;
   if (refusal.answerAs == Version::k5) {
     packet.code = static_cast<uint8_t>(refusal.code);
+    if (!refusal.serverReference.empty()) {
+      packet.properties.add(PropertyId::kServerReference, BytesView(refusal.serverReference));
+    }
   } else if (refusal.code311) {
     packet.code = static_cast<uint8_t>(*refusal.code311);
   } else {

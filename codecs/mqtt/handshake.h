@@ -47,7 +47,12 @@ struct Refusal {
   Version answerAs = Version::k311;
   bool answer = true;
   const char* why = "";
+  std::string serverReference{};  ///< not empty: where the client is sent
 };
+
+/// What stands before every name of that client (MqttOptions::mountPoint); nothing if it can't have
+/// such names.
+std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user);
 
 /// The hash of an authentication method; nothing for what is not offered.
 std::optional<scram::Hash> scramMethod(BytesView name);

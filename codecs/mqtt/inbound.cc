@@ -112,7 +112,10 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
     if (packet.qos == 2) held_.emplace(packet.packetId, Held{});
   }
 
-  auto address = mapping::splitMqttTopic(topic, scratch());
+  const auto delay = mapping::takeMqttDelay(topic);
+  if (delay) rewrite(topic);
+  auto address = delay ? mapping::splitMqttTopic(topic, scratch())
+                       : Result<Address>(std::unexpected(delay.error()));
   if (!address) {
     refused().add();
     if (packet.qos == 0) return std::nullopt;
@@ -128,9 +131,23 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
     answer.result = static_cast<int32_t>(gathered_.size());
     answers_.push_back(answer);
   }
-  gather(packet, *address);
+  gather(packet, *address, *delay);
   if (gathered_.size() >= kMaxBatchRecords || gatheredBytes_ >= kMaxBatchBytes) flush();
   return std::nullopt;
+}
+
+/// The name that the configuration makes of it.
+void InboundPublishes::rewrite(BytesView& topic) {
+  const mapping::TopicRewrites& rewrites = link_.options->rewrites;
+  if (rewrites.empty() && link_.mount.empty()) return;
+  auto made = rewrites.apply(mapping::TopicRewrites::Action::kPublish, topic,
+                             {link_.principal->clientId, link_.principal->user});
+  if (!made && link_.mount.empty()) return;
+  std::string name = made ? std::move(*made) : std::string(topic);
+  if (!name.starts_with('$')) name.insert(0, link_.mount);
+  std::string& text = scratch();
+  text = std::move(name);
+  topic = text;
 }
 
 /// What CONNACK has told the client not to do.
@@ -186,7 +203,8 @@ std::string& InboundPublishes::scratch() {
   return scratch_[scratchUsed_];
 }
 
-void InboundPublishes::gather(const PublishPacket& packet, const Address& address) {
+void InboundPublishes::gather(const PublishPacket& packet, const Address& address,
+                              uint32_t delaySeconds) {
   Publish& out = gathered_.emplace_back();
   out.address = address;
   out.topic = address.topic;
@@ -203,13 +221,16 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
   out.partitionHash =
       out.record.key ? mapping::partitionHash(out.record.key, {}) : link_.publisherHash;
   if (packet.qos == 2) out.exactlyOnceId = packet.packetId;
+  out.delaySeconds = delaySeconds;
   out.admitted = packet.qos > 0 && link_.version == Version::k311;
   size_t bytes = kRecordOverhead + packet.topic.size() + packet.payload.size();
   if (!packet.properties.empty()) {
     travelling(packet.properties, properties_);
     if (!properties_.empty()) {
-      mapping::headersFromMqtt(properties_, link_.transport.dispatcher().clock().wallMillis(),
-                               out.record.headers, arena_);
+      // Its lifetime begins when it is published.
+      const int64_t from =
+          link_.transport.dispatcher().clock().wallMillis() + int64_t{delaySeconds} * 1000;
+      mapping::headersFromMqtt(properties_, from, out.record.headers, arena_);
       for (const Header& header : out.record.headers) {
         bytes += header.name.size() + (header.value ? header.value->size() : 0);
       }

@@ -81,7 +81,8 @@ class InboundPublishes {
   std::optional<Fault> take(const PublishPacket& packet);
   std::optional<Fault> admit(const PublishPacket& packet);
   std::optional<Fault> resolveAlias(const PublishPacket& packet, BytesView& topic);
-  void gather(const PublishPacket& packet, const Address& address);
+  void rewrite(BytesView& topic);
+  void gather(const PublishPacket& packet, const Address& address, uint32_t delaySeconds);
   std::string& scratch();
   void reset();
   void complete(Batch& batch, std::vector<PublishResult> results);

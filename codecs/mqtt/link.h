@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "codecs/mqtt/counters.h"
@@ -14,6 +15,7 @@
 #include "codecs/mqtt/limits.h"
 #include "codecs/mqtt/options.h"
 #include "codecs/mqtt/packet.h"
+#include "codecs/mqtt/trace.h"
 #include "core/base/byte_writer.h"
 #include "core/model/broker.h"
 #include "core/net/transport.h"
@@ -35,6 +37,7 @@ struct Link {
   uint32_t clientMaxPacket = 0xFFFFFFFF;
   uint16_t clientReceiveMaximum = 65535;
   uint32_t publisherHash = 0;  ///< partition hash of records without a key
+  std::string mount;           ///< before every name (MqttOptions::mountPoint)
 
   /// Ends the connection, telling the peer why where the version can. Idempotent.
   std::move_only_function<void(const Fault&)> end;
@@ -53,6 +56,13 @@ struct Link {
   int64_t packetsOut = 0;
 
   std::weak_ptr<char> guard() const { return alive; }
+  bool traced() const {
+    return options->tracer != nullptr && options->tracer->any() && principal != nullptr;
+  }
+  /// Of a packet from (`inward`) or to the client, once it is known who that is.
+  void trace(bool inward, const Packet& packet) const {
+    if (traced()) options->tracer->packet(*principal, inward, packet);
+  }
   bool open() const { return session != nullptr; }
 
   /// Hands what has gathered to the transport.
@@ -72,9 +82,11 @@ struct Link {
     if (out.size() >= kOutputChunk) flush();
   }
   void answerAck(PacketType type, uint16_t packetId, ReasonCode code = ReasonCode::kSuccess) {
+    if (traced()) trace(false, AckPacket{type, packetId, code, {}});
     answer([&](ByteWriter& w) { encodeAck(w, version, type, packetId, code); });
   }
   void answerPacket(const Packet& packet) {
+    trace(false, packet);
     answer([&](ByteWriter& w) { encode(w, version, packet); });
   }
 };

@@ -3,13 +3,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "core/base/clock.h"
 #include "core/model/authentication.h"
+#include "core/model/client.h"
 #include "core/model/subscriber_session.h"
+#include "mapping/rewrites.h"
 #include "mapping/rules.h"
 
 namespace polylog::mqtt {
+
+class Tracer;
 
 struct MqttOptions {
   /// The largest packet taken; 0 = the broker's largest record and kPacketOverhead.
@@ -27,10 +33,34 @@ struct MqttOptions {
   uint8_t maxQos = 2;
   bool retainAvailable = true;
   mapping::Rules rules;
+  /// Put before every name that a client uses, and taken off what it gets: its own corner, of which
+  /// it knows nothing. %c and %u as below. Names that begin with '$' are as for everybody.
+  std::string mountPoint;
+  /// Not empty: nobody is served, and CONNACK names this server instead.
+  std::string redirect;
+  bool redirectForGood = false;  ///< "server moved", not "use another server"
+  /// What one client may publish and send in a second; beyond it reading pauses. 0 = anything.
+  int64_t publishesPerSecond = 0;
+  int64_t bytesPerSecond = 0;
+  mapping::TopicRewrites rewrites;
+  /// What every client is subscribed to when it connects. %c and %u in `filter` stand for its
+  /// client identifier and its user's name.
+  struct AutomaticSubscription {
+    std::string filter;
+    uint8_t qos = 0;
+    bool noLocal = false;
+    bool retainAsPublished = false;
+    uint8_t retainHandling = 0;
+  };
+  std::vector<AutomaticSubscription> automatic;
   /// Null: everybody is let in, under the name that they give.
   Authenticator* authenticator = nullptr;
   /// With an authenticator: clients without a user name are let in too.
   bool allowAnonymous = true;
+  /// Null: nothing can be traced.
+  Tracer* tracer = nullptr;
+  /// Null: nobody is banned, and nobody knows who is connected.
+  Clients* clients = nullptr;
   /// For client ids that the broker assigns.
   Random* random = &systemRandom();
 };

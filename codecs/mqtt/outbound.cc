@@ -65,6 +65,11 @@ void OutboundDeliveries::pump() {
 void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   if (delivery.accepted) {
     own_.add(delivery.id, Stage::kReleased);
+    if (link_.traced()) {
+      link_.trace(
+          false,
+          AckPacket{PacketType::kPubrel, own_.packetId(delivery.id), ReasonCode::kSuccess, {}});
+    }
     encodeAck(link_.out, link_.version, PacketType::kPubrel, own_.packetId(delivery.id));
     ++link_.packetsOut;
     return;
@@ -80,6 +85,7 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   }
   const uint8_t qos = mapping::qosOf(delivery.guarantee);
   packet_.topic = topic_;
+  if (packet_.topic.starts_with(link_.mount)) packet_.topic.remove_prefix(link_.mount.size());
   packet_.qos = qos;
   packet_.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
   packet_.retain = delivery.retain;
@@ -89,6 +95,11 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   if (size > link_.clientMaxPacket || size > kMaxRemainingLength) {
     droppedTooLarge().add();  // [MQTT-3.1.2-25]: as if it had been sent
     return drop(delivery);
+  }
+  if (link_.traced()) {
+    packet_.payload = payload;
+    link_.trace(false, packet_);
+    packet_.payload = {};
   }
   encodePublishHead(link_.out, link_.version, packet_, payload.size());
   ++link_.packetsOut;

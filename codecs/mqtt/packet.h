@@ -55,6 +55,7 @@ enum class ReasonCode : uint8_t {
   kNotAuthorized = 0x87,
   kServerUnavailable = 0x88,
   kServerBusy = 0x89,
+  kBanned = 0x8A,
   kServerShuttingDown = 0x8B,
   kBadAuthenticationMethod = 0x8C,
   kKeepAliveTimeout = 0x8D,
@@ -71,6 +72,8 @@ enum class ReasonCode : uint8_t {
   kPayloadFormatInvalid = 0x99,
   kRetainNotSupported = 0x9A,
   kQosNotSupported = 0x9B,
+  kUseAnotherServer = 0x9C,
+  kServerMoved = 0x9D,
   kSharedSubscriptionsNotSupported = 0x9E,
 };
 

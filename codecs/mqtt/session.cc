@@ -36,7 +36,9 @@ Session::Session(Transport& transport, Broker& broker, std::shared_ptr<const Mqt
       inbound_(link_),
       outbound_(link_),
       subscriptions_(link_),
-      authentication_(*link_.options) {
+      authentication_(*link_.options),
+      publishes_(link_.options->publishesPerSecond),
+      bytes_(link_.options->bytesPerSecond) {
   link_.end = [this](const Fault& fault) { end(fault); };
   link_.progressed = [this] {
     if (inInput_) return;
@@ -58,6 +60,7 @@ size_t Session::onBytes(const SharedBytes& input) {
   wanted_ = 0;
   while (state_ != State::kEnded && state_ != State::kOpening) {
     if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
+    if (state_ == State::kOpen && throttled() > 0) break;
     Decoded decoded = decoder_.next(input.view().substr(used));
     if (const auto* more = std::get_if<NeedMore>(&decoded)) {
       wanted_ = more->total;
@@ -73,6 +76,8 @@ size_t Session::onBytes(const SharedBytes& input) {
     auto& packet = std::get<DecodedPacket>(decoded);
     used += packet.size;
     ++received;
+    bytes_.take(static_cast<int64_t>(packet.size), lastInput_);
+    if (std::holds_alternative<PublishPacket>(packet.packet)) publishes_.take(1, lastInput_);
     if (auto fault = handle(packet.packet)) end(*fault);
   }
   counters().packetsReceived.add(received);
@@ -85,6 +90,7 @@ size_t Session::onBytes(const SharedBytes& input) {
 }
 
 std::optional<Fault> Session::handle(Packet& packet) {
+  link_.trace(true, packet);
   if (state_ == State::kAuthenticating && !std::holds_alternative<AuthPacket>(packet)) {
     if (std::holds_alternative<DisconnectPacket>(packet)) {
       leave("disconnected while authenticating");
@@ -129,6 +135,7 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   }
   link_.version = admission->version;
   link_.principal = admission->principal;
+  if (link_.traced()) link_.trace(true, packet);
   link_.clientMaxPacket = admission->maximumPacketSize;
   link_.clientReceiveMaximum = admission->receiveMaximum;
   link_.publisherHash = mapping::partitionHash(std::nullopt, admission->session.clientId);
@@ -217,6 +224,13 @@ void Session::proceed(Admission admitted) {
     watchLogin();
   }
   link_.principal = admitted.principal;
+  auto mount = mountOf(*link_.options, link_.principal->clientId, link_.principal->user);
+  if (!mount) {
+    return turnAway(Refusal{ReasonCode::kClientIdInvalid, ConnectReturnCode::kIdentifierRejected,
+                            admitted.version, true, "its name can't be part of its mount point"});
+  }
+  link_.mount = std::move(*mount);
+  if (!welcome(admitted)) return;
   link_.transport.handshakeDone();
   state_ = State::kOpening;
   considerReading();
@@ -236,8 +250,29 @@ void Session::proceed(Admission admitted) {
       });
 }
 
+/// Whether it may come in, whoever it is.
+bool Session::welcome(const Admission& admission) {
+  Clients* clients = link_.options->clients;
+  if (clients == nullptr) return true;
+  const char* version = admission.is31 ? "3.1" : admission.version == Version::k5 ? "5.0" : "3.1.1";
+  auto client = clients->admit(link_.principal, version, [this](ClientEnd why) {
+    end(why == ClientEnd::kBanned
+            ? Fault{ReasonCode::kBanned, "banned"}
+            : Fault{ReasonCode::kAdministrativeAction, "ended by an operator"});
+  });
+  if (client) {
+    client_ = std::move(*client);
+    return true;
+  }
+  logInfo(fmt::format("mqtt {}: {}", link_.transport.peer(), client.error().text));
+  turnAway(Refusal{ReasonCode::kBanned, ConnectReturnCode::kNotAuthorized, admission.version, true,
+                   "banned"});
+  return false;
+}
+
 void Session::turnAway(const Refusal& refused) {
   if (auto packet = refusal(refused)) {
+    link_.trace(false, *packet);
     encode(link_.out, refused.answerAs, *packet);
     ++link_.packetsOut;
     link_.flush();
@@ -257,9 +292,10 @@ void Session::opened(Admission admission, Result<std::shared_ptr<SubscriberSessi
   state_ = State::kOpen;
   inbound_.open();
   outbound_.open();
-  encode(link_.out, link_.version,
-         acceptance(admission, *link_.options,
-                    link_.session->resumed() && !admission.session.cleanStart));
+  const Packet connack = acceptance(admission, *link_.options,
+                                    link_.session->resumed() && !admission.session.cleanStart);
+  link_.trace(false, connack);
+  encode(link_.out, link_.version, connack);
   ++link_.packetsOut;
   if (link_.out.size() > link_.clientMaxPacket) {
     link_.out.clear();
@@ -267,6 +303,7 @@ void Session::opened(Admission admission, Result<std::shared_ptr<SubscriberSessi
     return;
   }
   link_.flush();
+  subscriptions_.subscribeAutomatically();
   startKeepAlive(admission.keepAliveSeconds);
   outbound_.pump();
   considerReading();
@@ -314,6 +351,7 @@ void Session::say(const Fault& fault) {
   DisconnectPacket packet;
   packet.code = fault.code;
   packet.properties.add(PropertyId::kReasonString, BytesView(fault.what));
+  link_.trace(false, packet);
   encode(link_.out, link_.version, packet);
   if (link_.out.size() > link_.clientMaxPacket) {
     link_.out.clear();
@@ -328,11 +366,13 @@ void Session::leave(std::string_view why) {
   state_ = State::kEnded;
   link_.flush();
   if (keepAlive_) keepAlive_->cancel();
+  if (throttle_) throttle_->cancel();
   detach();
   link_.transport.close(why);
 }
 
 void Session::detach() {
+  client_ = nullptr;
   if (link_.session) std::exchange(link_.session, nullptr)->detach();
   if (relay_) relay_->drop();
 }
@@ -352,6 +392,7 @@ void Session::onShutdown() {
 void Session::onClosed(std::string_view) {
   state_ = State::kEnded;
   keepAlive_.reset();
+  throttle_.reset();
   detach();
 }
 
@@ -360,7 +401,9 @@ void Session::onClosed(std::string_view) {
 void Session::considerReading() {
   if (state_ == State::kEnded) return;
   if (!link_.transport.congested()) link_.unreadAnswers = 0;
-  const bool pause = state_ == State::kOpening || inbound_.saturated() ||
+  const int64_t tooMuch = state_ == State::kOpen ? throttled() : 0;
+  if (tooMuch > 0) waitThrottled(tooMuch);
+  const bool pause = tooMuch > 0 || state_ == State::kOpening || inbound_.saturated() ||
                      link_.waitingRequests > kMaxWaitingRequests ||
                      link_.unreadAnswers > kMaxUnreadAnswers;
   if (pause == readingPaused_) return;
@@ -368,6 +411,20 @@ void Session::considerReading() {
   // The time that we didn't listen is not the client's silence.
   if (!pause) lastInput_ = now();
   link_.transport.pauseReading(pause);
+}
+
+/// How long it has to be left alone until what it sent is within its rates.
+int64_t Session::throttled() {
+  const int64_t at = now();
+  return std::max(publishes_.wait(at), bytes_.wait(at));
+}
+
+void Session::waitThrottled(int64_t micros) {
+  if (!throttle_) {
+    throttle_ = link_.transport.dispatcher().makeTimer([this] { considerReading(); });
+  }
+  if (!readingPaused_) counters().throttled.add();
+  throttle_->start(micros);
 }
 
 void Session::startKeepAlive(uint16_t seconds) {

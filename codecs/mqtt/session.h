@@ -19,6 +19,7 @@
 #include "codecs/mqtt/link.h"
 #include "codecs/mqtt/outbound.h"
 #include "codecs/mqtt/subscriptions.h"
+#include "codecs/mqtt/throttle.h"
 #include "core/event/dispatcher.h"
 #include "core/net/transport.h"
 
@@ -55,6 +56,7 @@ class Session final : public ProtocolSession {
   void watchLogin();
   void proceed(Admission admission);
   LoginPoint loginPoint() const;
+  bool welcome(const Admission& admission);
   void turnAway(const Refusal& refusal);
   void opened(Admission admission, Result<std::shared_ptr<SubscriberSession>> result);
   void takenOver(bool byOperator);
@@ -63,6 +65,8 @@ class Session final : public ProtocolSession {
   void leave(std::string_view why);
   void detach();
   void considerReading();
+  int64_t throttled();
+  void waitThrottled(int64_t micros);
   void startKeepAlive(uint16_t seconds);
   void checkKeepAlive();
   int64_t now() const { return link_.transport.dispatcher().clock().monotonicMicros(); }
@@ -75,6 +79,7 @@ class Session final : public ProtocolSession {
   Authentication authentication_;
   std::unique_ptr<Admission> admission_;  ///< while AUTH packets go to and fro
   std::shared_ptr<Relay> relay_;
+  std::unique_ptr<ConnectedClient> client_;
 
   State state_ = State::kAwaitingConnect;
   bool inInput_ = false;  ///< onBytes() is on the stack: its end will pump and flush
@@ -85,6 +90,9 @@ class Session final : public ProtocolSession {
   int64_t lastInput_ = 0;        ///< monotonic microseconds
   int64_t keepAliveMicros_ = 0;  ///< silence allowed, 0 = any
   std::unique_ptr<Timer> keepAlive_;
+  TokenBucket publishes_;
+  TokenBucket bytes_;
+  std::unique_ptr<Timer> throttle_;  ///< while it has sent too much
 };
 
 }  // namespace polylog::mqtt

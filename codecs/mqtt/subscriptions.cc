@@ -1,9 +1,12 @@
 #include "codecs/mqtt/subscriptions.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
 
+#include "core/base/log.h"
 #include "mapping/errors.h"
 #include "mapping/guarantee.h"
 #include "mapping/mqtt.h"
@@ -25,6 +28,7 @@ std::variant<Subscription, ReasonCode> subscriptionOf(const SubscribeEntry& entr
   if (!parsed) return ReasonCode::kTopicFilterInvalid;
   Subscription out;
   out.text = std::string(entry.filter);
+  out.exclusive = parsed->exclusive;
   if (parsed->shareName) out.share = std::string(*parsed->shareName);
   out.filter = std::move(parsed->filter);
   out.guarantee = mapping::guaranteeFromQos(std::min(entry.qos, maxQos));
@@ -47,10 +51,12 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
   std::vector<ReasonCode> codes;
   std::vector<Subscription> wanted;
   codes.reserve(packet.entries.size());
-  for (const SubscribeEntry& entry : packet.entries) {
+  for (SubscribeEntry entry : packet.entries) {
     if (entry.noLocal && entry.filter.starts_with("$share/")) {
       return Fault{ReasonCode::kProtocolError, "no local on a shared subscription"};
     }
+    const std::string filter = rewritten(entry.filter);
+    entry.filter = filter;
     auto subscription = subscriptionOf(entry, id, link_.options->maxQos);
     if (auto* refused = std::get_if<ReasonCode>(&subscription)) {
       codes.push_back(*refused);
@@ -87,6 +93,51 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
   return std::nullopt;
 }
 
+/// What stands before a filter proper stays.
+std::string Subscriptions::rewritten(BytesView text) const {
+  const mapping::TopicRewrites& rewrites = link_.options->rewrites;
+  std::string out(text);
+  if (rewrites.empty() && link_.mount.empty()) return out;
+  const size_t prefix = mapping::mqttSubscriptionPrefix(text).size();
+  auto made = rewrites.apply(mapping::TopicRewrites::Action::kSubscribe, text.substr(prefix),
+                             {link_.principal->clientId, link_.principal->user});
+  if (made) out.replace(prefix, BytesView::npos, *made);
+  if (out.size() > prefix && out[prefix] != '$') out.insert(prefix, link_.mount);
+  return out;
+}
+
+void Subscriptions::subscribeAutomatically() {
+  std::vector<Subscription> wanted;
+  for (const auto& each : link_.options->automatic) {
+    std::string filter =
+        mapping::filledIn(each.filter, link_.principal->clientId, link_.principal->user);
+    const size_t prefix = mapping::mqttSubscriptionPrefix(filter).size();
+    if (filter.size() > prefix && filter[prefix] != '$') filter.insert(prefix, link_.mount);
+    SubscribeEntry entry;
+    entry.filter = filter;
+    entry.qos = each.qos;
+    entry.noLocal = each.noLocal;
+    entry.retainAsPublished = each.retainAsPublished;
+    entry.retainHandling = each.retainHandling;
+    auto subscription = subscriptionOf(entry, 0, link_.options->maxQos);
+    // A client's name may make a filter of it that is none.
+    if (auto* made = std::get_if<Subscription>(&subscription)) wanted.push_back(std::move(*made));
+  }
+  if (wanted.empty()) return;
+  ++link_.waitingRequests;
+  link_.session->subscribe(std::move(wanted), [this, guard = link_.guard()](const auto& results) {
+    if (guard.expired()) return;
+    --link_.waitingRequests;
+    for (const auto& result : results) {
+      if (!result) {
+        logInfo(fmt::format("mqtt client '{}': an automatic subscription was refused: {}",
+                            link_.principal->clientId, result.error().text));
+      }
+    }
+    link_.progressed();
+  });
+}
+
 std::optional<Fault> Subscriptions::unsubscribe(const UnsubscribePacket& packet, bool idInUse) {
   const size_t count = packet.filters.size();
   if (idInUse && link_.version == Version::k5) {
@@ -94,7 +145,8 @@ std::optional<Fault> Subscriptions::unsubscribe(const UnsubscribePacket& packet,
            std::vector<ReasonCode>(count, ReasonCode::kPacketIdInUse));
     return std::nullopt;
   }
-  std::vector<std::string> filters(packet.filters.begin(), packet.filters.end());
+  std::vector<std::string> filters;
+  for (BytesView filter : packet.filters) filters.push_back(rewritten(filter));
   ++link_.waitingRequests;
   link_.session->unsubscribe(std::move(filters), [this, guard = link_.guard(),
                                                   packetId = packet.packetId, count](auto results) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "codecs/mqtt/link.h"
@@ -16,9 +17,12 @@ class Subscriptions {
 
   /// `idInUse`: the packet identifier belongs to a publish of the client's.
   std::optional<Fault> subscribe(const SubscribePacket& packet, bool idInUse);
+  /// To what the configuration says, once the session is open.
+  void subscribeAutomatically();
   std::optional<Fault> unsubscribe(const UnsubscribePacket& packet, bool idInUse);
 
  private:
+  std::string rewritten(BytesView text) const;
   void answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes);
 
   Link& link_;

@@ -44,6 +44,9 @@ struct Publish {
   /// Its session holds publishes while full() says yes and has let this one in before: it is not
   /// refused for want of space.
   bool admitted = false;
+  /// Published by the broker so many seconds from now, as if it came then; answered once it waits
+  /// durably. 0 = now. Not with a route.
+  uint32_t delaySeconds = 0;
 };
 
 struct PublishResult {
@@ -111,7 +114,8 @@ struct SessionInfo {
   bool connected = false;
   std::string peer;
   uint32_t expirySeconds = 0;
-  int64_t waiting = 0;  ///< deliveries not acknowledged
+  int64_t waiting = 0;   ///< deliveries not acknowledged
+  int64_t inFlight = 0;  ///< of those, with the client
   int64_t dropped = 0;
   std::vector<SubscriptionInfo> subscriptions;
 };

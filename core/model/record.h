@@ -57,6 +57,10 @@ inline constexpr BytesView kReservedHeaderPrefix = "polylog.";
 inline constexpr BytesView kAddressHeader = "polylog.address";
 /// The topic of the broker's own values: nobody else publishes to it.
 inline constexpr BytesView kSystemTopic = "$SYS";
+/// The topic of Sparkplug's birth certificates, which the broker keeps: nobody else publishes to it.
+inline constexpr BytesView kSparkplugTopic = "$sparkplug";
+/// What a delayed publish will be; only while it waits.
+inline constexpr BytesView kDelayedHeader = "polylog.delayed";
 /// The publisher's client id, where shared subscriptions are divided by it.
 inline constexpr BytesView kPublisherHeader = "polylog.publisher";
 

@@ -37,6 +37,7 @@ struct Will {
   bool retain = false;
   uint32_t delaySeconds = 0;
   uint32_t partitionHash = 0;
+  uint32_t publishDelaySeconds = 0;  ///< Publish::delaySeconds, from its publication on
   /// The record's lifetime, counted from its publication: whoever publishes the will adds the
   /// header `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not
   /// expire.
@@ -68,6 +69,8 @@ struct Subscription {
   bool retainAsPublished = false;
   RetainHandling retainHandling = RetainHandling::kAlways;
   uint32_t id = 0;  ///< subscription identifier, 0 = none
+  /// Nobody else may have one of the same `text` beside it (kLocked).
+  bool exclusive = false;
   /// Not empty: a shared subscription's group. Of those who name the same `text`, one gets each
   /// record; retained records are not sent for it.
   std::string share;
