@@ -319,8 +319,12 @@ class World {
     factory_ = makeSessionFactory(*router_, options);
     settle();
   }
+  /// In the order that router.h asks for.
   void stop() {
     for (auto& peer : peers_) peer = nullptr;
+    store_->close();
+    while (loop_->runAll() > 0) {
+    }
     factory_ = nullptr;
     router_ = nullptr;
     scope_ = nullptr;
@@ -344,8 +348,9 @@ class World {
     }
   }
   void crash() {
+    auto durable = store_->afterCrash();
     stop();
-    store_ = store_->afterCrash();
+    store_ = std::move(durable);
     start();
   }
 
