@@ -94,6 +94,19 @@ def ruled_will():
         consumer.close()
 
 
+@suite.case("a will reaches a shared group, a sleeping session and a connection, at each QoS")
+def will_to_all():
+    for qos in (0, 1, 2):
+        with Broker() as broker:
+            member = PahoClient(broker, "member").subscribe("$share/g/w/#", 2)
+            sleeper = PahoClient(broker, "sleeper", clean=False, expiry=600).subscribe("w/#", 2)
+            plain = PahoClient(broker, "plain").subscribe("w/#", 2)
+            will = {"topic": "w/x", "payload": "gone", "qos": qos, "retain": False}
+            RawClient(broker, "c", level=5, will=will).close(politely=False)
+            for client in (member, sleeper, plain):
+                equal([(m.payload, m.qos) for m in client.expect(1)], [(b"gone", qos)], "will")
+
+
 # ---- $SYS
 
 SYS = ["version", "uptime", "clients/total", "clients/connected", "clients/disconnected",

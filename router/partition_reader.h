@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -58,8 +58,8 @@ class PartitionReader {
   const PartitionId partition_;
   const std::shared_ptr<const std::string> ownTopic_;
   const Protocol ownOrigin_;
-  std::deque<storage::ReadBatch> ahead_;
-  RoutedBlockRef block_;  ///< of ahead_.front()
+  std::list<storage::ReadBatch> ahead_;  ///< unlike a deque, nothing while it is empty
+  RoutedBlockRef block_;                 ///< of ahead_.front()
   size_t index_ = 0;
   std::shared_ptr<const std::string> topic_;
   uint32_t tag_ = 0;

@@ -119,11 +119,12 @@ Result<> Publisher::buildRequest(Call& call, storage::AppendRequest& request) {
   for (const Prepared& prepared : scratch.prepared) {
     if (!prepared.stored) continue;
     request.admitted |= prepared.in->admitted;
+    // Inboxes, and what is sent once it is durable, need it even if nobody waits for an answer.
+    needsPending |= prepared.guarantee >= DeliveryGuarantee::kAtLeastOnce;
     if (leadsToQueues(prepared)) {
       synced = true;  // queues are read below the high watermark
     } else if (prepared.guarantee >= DeliveryGuarantee::kAtLeastOnce || call.outcome) {
       (prepared.topic->config.flush == FlushPolicy::kSafe ? synced : written) = true;
-      needsPending = true;
     }
     if (prepared.in->record.retain || prepared.in->exactlyOnceId) needsPending = true;
     if (isCertificate(*prepared.in)) needsPending = true;

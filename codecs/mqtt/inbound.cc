@@ -66,10 +66,10 @@ void InboundPublishes::awaitSpace() {
 /// There is space: goes on from where it stopped, as far as that goes.
 void InboundPublishes::resume() {
   space_.reset();
-  std::deque<HeldBack> released;  // flush() needs their octets
+  std::list<HeldBack> released;  // flush() needs their octets
   while (!heldBack_.empty() && link_.open() && !link_.broker.full()) {
-    HeldBack& held = released.emplace_back(std::move(heldBack_.front()));
-    heldBack_.pop_front();
+    released.splice(released.end(), heldBack_, heldBack_.begin());
+    HeldBack& held = released.back();
     heldBackBytes_ -= held.bytes();
     held.packet.topic = held.topic;
     held.packet.payload = held.payload;
@@ -198,9 +198,9 @@ std::optional<Fault> InboundPublishes::resolveAlias(const PublishPacket& packet,
 
 std::string& InboundPublishes::scratch() {
   // One that the mapping leaves empty can be offered again.
-  while (scratchUsed_ < scratch_.size() && !scratch_[scratchUsed_].empty()) ++scratchUsed_;
-  if (scratchUsed_ == scratch_.size()) scratch_.emplace_back();
-  return scratch_[scratchUsed_];
+  while (scratchUsed_ < scratch_.size() && !scratch_[scratchUsed_]->empty()) ++scratchUsed_;
+  if (scratchUsed_ == scratch_.size()) scratch_.push_back(std::make_unique<std::string>());
+  return *scratch_[scratchUsed_];
 }
 
 void InboundPublishes::gather(const PublishPacket& packet, const Address& address,
@@ -276,7 +276,7 @@ void InboundPublishes::reset() {
   gatheredBytes_ = 0;
   arena_.clear();
   if (scratch_.size() > kKeptTexts) scratch_.clear();
-  for (std::string& text : scratch_) text.clear();
+  for (const auto& text : scratch_) text->clear();
   scratchUsed_ = 0;
 }
 

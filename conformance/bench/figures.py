@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -131,7 +132,37 @@ def sleepers():
         told("afterwards", broker)
 
 
-PARTS = {"idle": (idle,), "sleepers": (sleepers,), "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,),
+def connections():
+    """Idle connections, and all of them at once. As many as descriptors allow, of the broker and the client each."""
+    count = min(int(os.environ.get("CONNECTIONS", 18_000)), resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1000)
+    print(f"{count:,} idle MQTT connections")
+    for sessions in ("clean", "kept"):
+        for name, kind in (("polylog", Broker), ("mosquitto", Mosquitto)):
+            each, opened, storms, cpu = [], [], [], []
+            for _ in range(ROUNDS):
+                with kind() as broker:
+                    command = [os.path.join(BUILD, "mqtt_connections"), str(broker.mqtt), str(count), sessions]
+                    before = broker.resident_bytes()
+                    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+
+                        def go():
+                            client.stdin.write("\n")
+                            client.stdin.flush()
+                            said = client.stdout.readline().split()
+                            return float(said[1]) if said else float("inf")  # not all were served
+
+                        opened.append(go())
+                        each.append((broker.resident_bytes() - before) / count)
+                        took = broker.cpu_seconds()
+                        storms.append(go())
+                        cpu.append(broker.cpu_seconds() - took)
+                        client.stdin.close()
+            print(f"  {name}, sessions {sessions}: {statistics.median(each):,.0f} octets each; opened in "
+                  f"{statistics.median(opened):.1f} s, all back at once in {statistics.median(storms):.1f} s, "
+                  f"{statistics.median(cpu):.1f} s of the broker's CPU")
+
+
+PARTS = {"idle": (idle,), "connections": (connections,), "sleepers": (sleepers,), "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,),
          "amqp": (amqp_figures,)}
 for chosen in sys.argv[3:] or PARTS:
     for part in PARTS[chosen]:

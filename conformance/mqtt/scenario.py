@@ -204,7 +204,7 @@ class Peer(RawClient):
 
 def refused(at, octets, *codes):
     """These octets, on an open connection, end it: in 5.0 with one of these reason codes or without a
-    word, in 3.1.1 without one. A watcher sees that nobody else is harmed."""
+    word, in 3.1.1 without one."""
     client = at.peer("refused")
     client.connection.sendall(octets)
     outcome = client.ended()

@@ -10,12 +10,13 @@ using testing::SizeIs;
 
 class WillTest : public RouterFixture {
  protected:
-  void setWill(TestClient& client, uint32_t delay, bool retain = false) {
+  void setWill(TestClient& client, uint32_t delay, bool retain = false,
+               DeliveryGuarantee guarantee = kQos1) {
     Will will;
     will.topic = "status";
     will.key = client.id;
     will.value = "gone";
-    will.guarantee = kQos1;
+    will.guarantee = guarantee;
     will.delaySeconds = delay;
     will.retain = retain;
     will.headers = {{"reason", "lost"}};
@@ -25,6 +26,14 @@ class WillTest : public RouterFixture {
   void watchStatus() {
     watcher_ = &connect("watcher");
     subscribe(*watcher_, "status/#", kQos1);
+  }
+  /// Of its groups, too.
+  std::vector<std::string> texts(TestClient& client) {
+    std::vector<Delivery> taken;
+    on(client.worker, [&] { client.session->take(1000, {INT64_MAX, INT64_MAX}, taken); });
+    std::vector<std::string> out;
+    for (const Delivery& delivery : taken) out.push_back(textOf(delivery));
+    return out;
   }
   TestClient* watcher_ = nullptr;
 };
@@ -43,6 +52,30 @@ TEST_F(WillTest, PublishedWhenTheConnectionIsLost) {
   EXPECT_EQ(headers[0].name, "reason");
   EXPECT_EQ(headers[1].name, "expiry");
   EXPECT_EQ(headers[1].value, std::to_string(clock_.wallMillis() + 60'000));
+}
+
+TEST_F(WillTest, ReachesAGroupASessionAndAConnectionAtOnce) {
+  for (DeliveryGuarantee guarantee : {kQos0, kQos1, kQos2}) {
+    begin();
+    Subscription shared = subscription("status/#", kQos2);
+    shared.text = "$share/g/status/#";
+    shared.share = "g";
+    TestClient& member = connect("member");
+    subscribe(member, {shared});
+    TestClient& kept = connect("kept", 100);
+    subscribe(kept, "status/#", kQos2);
+    TestClient& plain = connect("plain");
+    subscribe(plain, "status/#", kQos2);
+    TestClient& client = connect("c");
+    setWill(client, 0, false, guarantee);
+    detach(client);
+    for (TestClient* one : {&member, &kept, &plain}) {
+      EXPECT_THAT(texts(*one), ElementsAre("gone")) << one->id;
+    }
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
 }
 
 TEST_F(WillTest, NotPublishedWhenCleared) {
