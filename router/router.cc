@@ -362,7 +362,7 @@ class RouterImpl final : public Router {
     core_.groups->commitInTransaction(std::move(who), std::move(commit), std::move(done));
   }
   void endTransaction(const PrincipalRef& principal, TransactionProducer who, bool commit,
-                      Done<Result<>> done) override {
+                      Done<Result<ProducerIdentity>> done) override {
     if (auto ok = transacts(principal, Operation::kWrite, who.id); !ok) {
       return refuse(std::move(done), ok.error());
     }

@@ -47,6 +47,7 @@ struct WriteTxnMarkersRequest;
 struct TxnOffsetCommitRequest;
 struct DescribeTransactionsRequest;
 struct ListTransactionsRequest;
+struct UpdateFeaturesRequest;
 struct SaslHandshakeRequest;
 struct SaslAuthenticateRequest;
 struct DescribeAclsRequest;
@@ -104,6 +105,7 @@ void handleWriteTxnMarkers(const CallRef& call, wire::WriteTxnMarkersRequest&& r
 void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& request);
 void handleDescribeTransactions(const CallRef& call, wire::DescribeTransactionsRequest&& request);
 void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request);
+void handleUpdateFeatures(const CallRef& call, wire::UpdateFeaturesRequest&& request);
 void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request);
 void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request);
 void handleDescribeAcls(const CallRef& call, wire::DescribeAclsRequest&& request);
