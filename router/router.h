@@ -39,6 +39,7 @@
 #include "core/model/access.h"
 #include "core/model/authentication.h"
 #include "core/model/broker.h"
+#include "core/model/quotas.h"
 #include "storage/log_store.h"
 
 namespace polylog::router {
@@ -155,6 +156,7 @@ class Router : public Broker {
   virtual void stop(std::move_only_function<void()> stopped) = 0;
   virtual Authenticator& authenticator() = 0;
   virtual AccessControl& access() = 0;
+  virtual QuotaControl& quotas() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

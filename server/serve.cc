@@ -147,6 +147,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.allowAnonymous = anonymous;
   options.reauthenticationMs = config.kafkaReauthenticationMs;
   options.access = &broker.access();
+  options.quotas = &broker.quotas();
   return kafka::makeSessionFactory(broker, options);
 }
 

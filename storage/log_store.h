@@ -87,6 +87,7 @@ enum class StateTable : uint8_t {
   kWill = 20,
   kUser = 24,
   kAccessRule = 25,
+  kQuota = 26,
 };
 
 /// A put, or a delete when `value` is nullopt.

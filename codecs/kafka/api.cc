@@ -96,6 +96,9 @@ constexpr Api kApis[] = {
     served<wire::ListPartitionReassignmentsRequest, handleListPartitionReassignments>(
         "always none"),
     served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
+    served<wire::DescribeClientQuotasRequest, handleDescribeClientQuotas>(),
+    served<wire::AlterClientQuotasRequest, handleAlterClientQuotas>(
+        "producer_byte_rate and consumer_byte_rate of users and client ids"),
     served<wire::DescribeUserScramCredentialsRequest, handleDescribeUserScramCredentials>(),
     served<wire::AlterUserScramCredentialsRequest, handleAlterUserScramCredentials>(
         "4,096 to 16,384 iterations"),

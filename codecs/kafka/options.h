@@ -8,6 +8,7 @@
 
 #include "core/model/access.h"
 #include "core/model/authentication.h"
+#include "core/model/quotas.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
@@ -52,6 +53,8 @@ struct KafkaOptions {
   int64_t reauthenticationMs = 0;
   /// Null: users and rules can't be seen nor changed.
   AccessControl* access = nullptr;
+  /// Null: there are no quotas.
+  QuotaControl* quotas = nullptr;
 };
 
 }  // namespace polylog::kafka

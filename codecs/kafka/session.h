@@ -46,6 +46,8 @@ class Session final : public ProtocolSession {
   void advance();
   bool step();
   void startTimer(int64_t micros);
+  void mute(int32_t millis);
+  void resume();
   void onTimer();
   void close(std::string_view why);
   void detachCalls();
@@ -59,8 +61,10 @@ class Session final : public ProtocolSession {
   size_t wanted_ = 0;
   size_t maxRequest_;
   std::unique_ptr<Timer> timer_;
+  std::unique_ptr<Timer> muteTimer_;
   bool greeted_ = false;
   bool paused_ = false;
+  bool muted_ = false;  ///< for having passed a quota
   bool closing_ = false;
   bool refused_ = false;  ///< closes once everything is answered
   bool advancing_ = false;

@@ -21,6 +21,7 @@ class Filler {
   void operator()(T& v, bool) {
     v = static_cast<T>(++next_);
   }
+  void operator()(double& v, bool) { v = ++next_ / 4.0; }
   void operator()(wire::Uuid& v, bool) { v.fill(static_cast<uint8_t>(++next_)); }
   void operator()(BytesView& v, bool) { v = BytesView(kText).substr(0, ++next_ % 20); }
   void operator()(wire::Records& v, bool nullable) {

@@ -48,6 +48,8 @@ struct TxnOffsetCommitRequest;
 struct DescribeTransactionsRequest;
 struct ListTransactionsRequest;
 struct UpdateFeaturesRequest;
+struct DescribeClientQuotasRequest;
+struct AlterClientQuotasRequest;
 struct SaslHandshakeRequest;
 struct SaslAuthenticateRequest;
 struct DescribeAclsRequest;
@@ -105,6 +107,8 @@ void handleWriteTxnMarkers(const CallRef& call, wire::WriteTxnMarkersRequest&& r
 void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& request);
 void handleDescribeTransactions(const CallRef& call, wire::DescribeTransactionsRequest&& request);
 void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request);
+void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasRequest&& request);
+void handleAlterClientQuotas(const CallRef& call, wire::AlterClientQuotasRequest&& request);
 void handleUpdateFeatures(const CallRef& call, wire::UpdateFeaturesRequest&& request);
 void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request);
 void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request);

@@ -10,7 +10,9 @@
 #include "codecs/kafka/errors.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/quota_meter.h"
 #include "core/base/byte_reader.h"
+#include "core/event/dispatcher.h"
 #include "core/model/record_batch.h"
 #include "mapping/address.h"
 
@@ -135,6 +137,16 @@ struct Production {
 };
 using ProductionRef = std::shared_ptr<Production>;
 
+/// As it comes, and not when it is answered: a client need not wait for answers.
+void countAgainstQuota(Production& production) {
+  Call& call = *production.call;
+  int64_t nowMs = call.transport().dispatcher().clock().monotonicMicros() / 1000;
+  int32_t held =
+      call.quotaMeter().count(QuotaKind::kProduce, *call.principal(), call.frame().size(), nowMs);
+  production.response.throttleTimeMs = held;
+  call.throttle(held);
+}
+
 /// What is wrong with the whole request.
 Refusal checkRequest(int16_t version, const wire::ProduceRequest& request) {
   if (version < kOldestServed) {
@@ -252,6 +264,7 @@ void joinAndProduce(const ProductionRef& production, std::vector<Planned> planne
 void handleProduce(const CallRef& call, wire::ProduceRequest&& request) {
   auto production = std::make_shared<Production>(call, request.acks);
   if (request.transactionalId) production->transactionalId = owned(*request.transactionalId);
+  countAgainstQuota(*production);
   auto& topics = production->response.topics;
   topics.resize(request.topics.size());
   // Places in the response must not move from here on: callbacks refer to them.
