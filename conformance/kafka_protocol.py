@@ -2,6 +2,7 @@
 """What Kafka's Java client says and other clients at hand don't, by frames as it sends them."""
 
 import os
+import random
 import sys
 import time
 
@@ -207,6 +208,32 @@ def pipelined():
             equal(client.number, sent, "answers")
             equal(end_txn(client, "tx", who, True)[0], 0, "commit")
         equal(committed(broker, "t"), [b"%d" % n for n in range(10)], "partition 0")
+
+
+@suite.case("transactions of version 2 over kill -9: an end whose answer was lost is asked for again, and has happened once")
+def lost_ends():
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    with Broker() as broker:
+        create(broker, t=1)
+        client = Connection(broker)
+        who, expected = raw.init_producer(client, "tx"), []
+        for number in range(25):
+            commit = chance.random() < 0.7
+            for sequence in range(3):
+                value = b"%d.%d" % (number, sequence)
+                batch = raw.batch(value, producer=who, sequence=sequence, transactional=True)
+                equal(raw.produce(client, "t", batch, version=12, transaction="tx")[0], 0, f"produce, seed {seed}")
+                expected += [value] * commit
+            if chance.random() < 0.4:
+                client.send(26, 5, text("tx") + i64(who[0]) + i16(who[1]) + i8(commit) + TAGS)
+                time.sleep(chance.random() * 0.004)  # anywhere between its arrival and its answer
+                broker.restart()
+                client = Connection(broker)
+            error, *after = end_txn(client, "tx", who, commit)
+            equal((error, after), (0, [who[0], who[1] + 1]), f"end {number}, seed {seed}")
+            who = tuple(after)
+        equal(committed(broker, "t"), expected, f"committed, seed {seed}")
 
 
 @suite.case("UpdateFeatures: the levels are what they are, and said so")
