@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <utility>
 
 #include "codecs/kafka/limits.h"
 #include "core/base/metrics.h"
@@ -14,6 +15,9 @@ namespace {
 
 /// Kafka's quota.window.num - 1 of quota.window.size.seconds.
 constexpr double kLeastWindowMs = 10'000;
+constexpr int64_t kSweepMs = 1000;
+/// Octets of a client id that tell clients apart.
+constexpr size_t kMaxMeasuredName = 255;
 
 Metric& throttled(QuotaKind kind) {
   auto made = [](const char* labels) {
@@ -58,8 +62,7 @@ int32_t QuotaMeter::count(QuotaKind kind, const Principal& principal, size_t oct
   std::optional<QuotaSet::Match> match = find(kind, principal);
   if (!match) return 0;
   std::lock_guard lock(mutex_);
-  if (windows_.size() >= sweepAt_) forgetQuietOnes(nowMs);
-  Window& window = windows_[{kind, match->shared}];
+  Window& window = windowOf(kind, std::move(match->shared), nowMs);
   window.add(static_cast<double>(octets), nowMs);
   double ahead = window.ahead(match->limit, nowMs);
   if (ahead < 1) return 0;
@@ -67,10 +70,20 @@ int32_t QuotaMeter::count(QuotaKind kind, const Principal& principal, size_t oct
   return static_cast<int32_t>(std::min(std::ceil(ahead), static_cast<double>(kMaxThrottleMs)));
 }
 
-/// With the lock. A client that has been quiet for so long has nothing counted against it.
-void QuotaMeter::forgetQuietOnes(int64_t nowMs) {
-  std::erase_if(windows_, [&](const auto& each) { return each.second.over(nowMs); });
-  sweepAt_ = std::max<size_t>(1024, windows_.size() * 2);
+/// With the lock. Clients name themselves: those beyond the limit are measured together.
+QuotaMeter::Window& QuotaMeter::windowOf(QuotaKind kind, QuotaEntity&& shared, int64_t nowMs) {
+  if (shared.clientId && shared.clientId->size() > kMaxMeasuredName) {
+    shared.clientId->resize(kMaxMeasuredName);
+  }
+  std::pair key(kind, std::move(shared));
+  if (auto at = windows_.find(key); at != windows_.end()) return at->second;
+  if (nowMs - sweptMs_ >= kSweepMs) {
+    // A client that has been quiet for so long has nothing counted against it.
+    std::erase_if(windows_, [&](const auto& each) { return each.second.over(nowMs); });
+    sweptMs_ = nowMs;
+  }
+  if (windows_.size() >= kMaxMeasuredClients) key.second = {};
+  return windows_[std::move(key)];
 }
 
 size_t QuotaMeter::largestFetch(const Principal& principal, size_t otherwise) const {

@@ -41,12 +41,12 @@ class QuotaMeter {
   };
 
   std::optional<QuotaSet::Match> find(QuotaKind kind, const Principal& principal) const;
-  void forgetQuietOnes(int64_t nowMs);
+  Window& windowOf(QuotaKind kind, QuotaEntity&& shared, int64_t nowMs);
 
   const QuotaControl* quotas_;
   std::mutex mutex_;
   std::map<std::pair<QuotaKind, QuotaEntity>, Window> windows_;
-  size_t sweepAt_ = 1024;
+  int64_t sweptMs_ = 0;
 };
 
 }  // namespace polylog::kafka

@@ -2,6 +2,7 @@
 // told and held.
 #include <gmock/gmock.h>
 
+#include "codecs/kafka/limits.h"
 #include "codecs/kafka/quota_meter.h"
 #include "tests/kafka/harness.h"
 
@@ -174,6 +175,24 @@ TEST(QuotaMeter, WhoSharesAQuotaIsMeasuredTogether) {
   EXPECT_EQ(meter.count(QuotaKind::kFetch, one, 1 << 20, 0), 0);
   // What came longer ago than eleven seconds counts no more.
   EXPECT_EQ(meter.count(QuotaKind::kProduce, two, 900, 11'000), 0);
+}
+
+TEST(QuotaMeter, ClientsWithoutNumberAreMeasuredTogether) {
+  FakeQuotas quotas;
+  auto set = std::make_shared<QuotaSet>();
+  set->quotas[{std::nullopt, ""}][QuotaKind::kProduce] = 100;
+  quotas.set = set;
+  QuotaMeter meter(&quotas);
+  auto count = [&](const std::string& client, int64_t nowMs) {
+    return meter.count(QuotaKind::kProduce, Principal{"", client, "", Protocol::kKafka}, 600,
+                       nowMs);
+  };
+  for (size_t i = 0; i < kMaxMeasuredClients; ++i) ASSERT_EQ(count(std::to_string(i), 0), 0);
+  EXPECT_EQ(count("one more", 0), 0);
+  EXPECT_GT(count("another", 0), 0) << "measured with the one before";
+  EXPECT_EQ(count("later", 12'000), 0) << "the quiet ones have made room";
+  EXPECT_EQ(count(std::string(30'000, 'x') + "a", 12'000), 0);
+  EXPECT_GT(count(std::string(30'000, 'x') + "b", 12'000), 0) << "255 octets tell clients apart";
 }
 
 }  // namespace
