@@ -23,6 +23,7 @@
 #include "router/publisher.h"
 #include "router/queue_client.h"
 #include "router/queue_registry.h"
+#include "router/quota_store.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
@@ -58,7 +59,7 @@ class RouterImpl final : public Router {
  public:
   RouterImpl(storage::LogStore& store, std::span<Dispatcher* const> workers, Clock& clock,
              Random& random, RouterOptions options)
-      : core_(store, workers, clock, random, std::move(options)), logs_(core_) {
+      : core_(store, workers, clock, random, std::move(options)), logs_(core_), quotas_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
@@ -98,6 +99,7 @@ class RouterImpl final : public Router {
   Authenticator& authenticator() override { return *core_.logins; }
   AccessControl& access() override { return *core_.access; }
   Clients& clients() override { return *core_.clients; }
+  QuotaControl& quotas() override { return quotas_; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -371,7 +373,7 @@ class RouterImpl final : public Router {
     core_.groups->commitInTransaction(std::move(who), std::move(commit), std::move(done));
   }
   void endTransaction(const PrincipalRef& principal, TransactionProducer who, bool commit,
-                      Done<Result<>> done) override {
+                      Done<Result<ProducerIdentity>> done) override {
     if (auto ok = transacts(principal, Operation::kWrite, who.id); !ok) {
       return refuse(std::move(done), ok.error());
     }
@@ -437,6 +439,7 @@ class RouterImpl final : public Router {
   Core core_;
   DurableLiveness liveness_{core_.store};
   LogAccess logs_;
+  QuotaStore quotas_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said
@@ -460,6 +463,7 @@ Result<> RouterImpl::load() {
   leaderEpoch_ = LeaderEpoch(epoch);
   if (auto ok = core_.access->load(); !ok) return ok;
   if (auto ok = core_.clients->load(); !ok) return ok;
+  if (auto ok = quotas_.load(); !ok) return ok;
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;

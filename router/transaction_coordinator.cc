@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "core/base/log.h"
 #include "router/catalogue.h"
@@ -18,13 +17,6 @@ namespace {
 constexpr size_t kMaxPartitions = 20'000;
 constexpr size_t kMaxStateBytes = 16U << 20;
 constexpr size_t kMaxIdBytes = 32'767;
-/// The last epoch is left for fencing: who would get it gets a new producer id.
-constexpr int16_t kLastEpoch = std::numeric_limits<int16_t>::max() - 1;
-
-std::unexpected<Error> unknown(const std::string& id) {
-  return fail(ErrorKind::kUnknownProducer,
-              fmt::format("transactional id '{}' is not that producer's", id));
-}
 
 std::unexpected<Error> fenced(const std::string& id) {
   return fail(ErrorKind::kProducerFenced,
@@ -113,7 +105,9 @@ Result<std::optional<ProducerIdentity>> TransactionCoordinator::takenUp(
   if (!init.current || state.producer.id < 0 || *init.current == state.producer) {
     return std::nullopt;
   }
-  if (*init.current == state.previous) return state.producer;
+  // One that has begun another transaction since then has had the answer.
+  bool begun = state.status == TransactionStatus::kOngoing;
+  if (*init.current == state.previous && !begun) return state.producer;
   return fenced(init.id);
 }
 
@@ -167,7 +161,7 @@ Result<> TransactionCoordinator::check(const Transaction& transaction,
                                        const TransactionProducer& who) {
   const ProducerIdentity& producer = transaction.state.producer;
   if (transaction.gone || producer.id < 0 || producer.id != who.producer.id) {
-    return unknown(who.id);
+    return unknownTransaction(who.id);
   }
   if (producer.epoch != who.producer.epoch) return fenced(who.id);
   return {};
@@ -176,10 +170,9 @@ Result<> TransactionCoordinator::check(const Transaction& transaction,
 Result<TransactionCoordinator::Ref> TransactionCoordinator::open(const TransactionProducer& who,
                                                                  Locked& lock) const {
   Ref transaction = find(who.id);
-  if (!transaction) return unknown(who.id);
+  if (!transaction) return unknownTransaction(who.id);
   lock = Locked(transaction->mutex);
   if (auto ok = check(*transaction, who); !ok) return std::unexpected(ok.error());
-  if (transaction->changing) return concurrent(who.id);
   return transaction;
 }
 
@@ -213,6 +206,13 @@ void TransactionCoordinator::addPartitions(
   Locked lock;
   auto transaction = open(who, lock);
   if (!transaction) return answer(std::unexpected(transaction.error()));
+  if ((*transaction)->changing) {
+    if (who.version < 2) return answer(concurrent(who.id));
+    return (*transaction)
+        ->await(core_.here(), [this, who, partitions, done = std::move(done)]() mutable {
+          addPartitions(who, partitions, std::move(done));
+        });
+  }
   Change change{begun((*transaction)->state), std::nullopt, 0, false};
   std::vector<PartitionId>& covered = change.next.partitions;
   size_t before = covered.size();
@@ -232,7 +232,7 @@ void TransactionCoordinator::addGroup(const TransactionProducer& who, std::strin
   addOffsets(who, {std::move(group), {}}, std::move(done));
 }
 
-/// With offsets, the transaction must cover the group already.
+/// With offsets, the transaction must cover the group already, but for version 2.
 void TransactionCoordinator::addOffsets(const TransactionProducer& who, PendingOffsets offsets,
                                         Done<Result<>> done) {
   auto answer = [&](Result<> result) {
@@ -241,29 +241,32 @@ void TransactionCoordinator::addOffsets(const TransactionProducer& who, PendingO
   Locked lock;
   auto transaction = open(who, lock);
   if (!transaction) return answer(std::unexpected(transaction.error()));
+  if ((*transaction)->changing) {
+    if (who.version < 2) return answer(concurrent(who.id));
+    return (*transaction)
+        ->await(core_.here(),
+                [this, who, offsets = std::move(offsets), done = std::move(done)]() mutable {
+                  addOffsets(who, std::move(offsets), std::move(done));
+                });
+  }
   const TransactionState& state = (*transaction)->state;
-  bool ongoing = state.status == TransactionStatus::kOngoing;
-  bool covered = ongoing && std::ranges::any_of(state.groups, [&](const PendingOffsets& group) {
-                   return group.group == offsets.group;
-                 });
+  Change change{begun(state), std::nullopt, 0, false};
+  auto& groups = change.next.groups;
+  auto group = std::ranges::find(groups, offsets.group, &PendingOffsets::group);
+  bool covered = group != groups.end();
   if (offsets.offsets.empty() && covered) return answer({});
-  if (!offsets.offsets.empty() && !covered) {
+  if (!offsets.offsets.empty() && !covered && who.version < 2) {
     return answer(fail(
         ErrorKind::kInvalidTransaction,
         fmt::format("the transaction of '{}' doesn't cover group '{}'", who.id, offsets.group)));
   }
-  Change change{begun(state), std::nullopt, 0, false};
-  if (!covered) {
-    change.next.groups.push_back(std::move(offsets));
-  } else {
-    auto group = std::ranges::find(change.next.groups, offsets.group, &PendingOffsets::group);
-    for (PendingOffset& offset : offsets.offsets) {
-      auto same = std::ranges::find_if(group->offsets, [&](const PendingOffset& other) {
-        return other.topic == offset.topic && other.partition == offset.partition;
-      });
-      if (same == group->offsets.end()) same = group->offsets.insert(same, PendingOffset{});
-      *same = std::move(offset);
-    }
+  if (!covered) group = groups.insert(groups.end(), {offsets.group, {}});
+  for (PendingOffset& offset : offsets.offsets) {
+    auto same = std::ranges::find_if(group->offsets, [&](const PendingOffset& other) {
+      return other.topic == offset.topic && other.partition == offset.partition;
+    });
+    if (same == group->offsets.end()) same = group->offsets.insert(same, PendingOffset{});
+    *same = std::move(offset);
   }
   if (encodeTransaction(change.next).size() > kMaxStateBytes) {
     return answer(fail(ErrorKind::kTooLarge, "too many offsets in one transaction"));
@@ -275,7 +278,7 @@ Result<storage::Appended> TransactionCoordinator::append(const TransactionProduc
                                                          PartitionId partition,
                                                          storage::AppendRequest request) {
   Ref transaction = find(who.id);
-  if (!transaction) return unknown(who.id);
+  if (!transaction) return unknownTransaction(who.id);
   Locked lock(transaction->mutex);
   if (auto ok = check(*transaction, who); !ok) return std::unexpected(ok.error());
   if (transaction->ending) return concurrent(who.id);
@@ -327,7 +330,7 @@ Result<TransactionDescription> TransactionCoordinator::describe(const std::strin
   TransactionDescription out;
   if (transaction) out = describe(*transaction);
   if (out.producer.id >= 0) return out;
-  return unknown(id);
+  return unknownTransaction(id);
 }
 
 }  // namespace polylog::router

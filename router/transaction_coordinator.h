@@ -6,7 +6,7 @@
 // Any worker. Each transaction has a lock, held over append(): what is produced and what ends the
 // transaction are in the journal in the order in which they were let through. One change of a
 // transaction is on its way to the disk at a time; until it is there, what was before it counts,
-// and whoever wants another is told to try again.
+// and whoever wants another is told to try again, or waits (version 2).
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,7 @@ class TransactionCoordinator {
                      const std::vector<std::pair<std::string, int32_t>>& partitions,
                      Done<Result<>> done);
   void addGroup(const TransactionProducer& who, std::string group, Done<Result<>> done);
-  void end(const TransactionProducer& who, bool commit, Done<Result<>> done);
+  void end(const TransactionProducer& who, bool commit, Done<Result<ProducerIdentity>> done);
   void abort(PartitionId partition, ProducerIdentity producer, Done<Result<>> done);
   std::vector<TransactionDescription> list() const;
   Result<TransactionDescription> describe(const std::string& id) const;
@@ -71,7 +71,7 @@ class TransactionCoordinator {
   void forgetIfUnused(const Ref& transaction);
   std::vector<Ref> all() const;
   static Result<> check(const Transaction& transaction, const TransactionProducer& who);
-  /// The transaction of that producer, locked, if it may be changed.
+  /// The transaction of that producer, locked.
   Result<Ref> open(const TransactionProducer& who, Locked& lock) const;
 
   void initWith(const TransactionInit& init, std::optional<int64_t> fresh,
@@ -79,6 +79,11 @@ class TransactionCoordinator {
   static Result<std::optional<ProducerIdentity>> takenUp(const TransactionInit& init,
                                                          const TransactionState& state);
   TransactionState begun(const TransactionState& state) const;
+  void endWith(const TransactionProducer& who, bool commit, std::optional<int64_t> fresh,
+               Done<Result<ProducerIdentity>> done);
+  static std::optional<Result<ProducerIdentity>> endedBefore(const TransactionProducer& who,
+                                                             TransactionStatus ended,
+                                                             const TransactionState& state);
   void abortLocked(const Ref& transaction, Locked lock, Done<Result<>> done);
   void journal(const Ref& transaction, Locked lock, Change change, Done<Result<>> done);
   storage::AppendRequest requestFor(const Transaction& transaction, const Change& change) const;
@@ -87,6 +92,7 @@ class TransactionCoordinator {
   void addGroupOffsets(const TransactionState& state, storage::AppendRequest& request) const;
   void journaled(const Ref& transaction, Change& change, const Result<storage::Appended>& result,
                  Done<Result<>> done);
+  void releaseWaiting(const Ref& transaction);
   void settleGroups(const std::string& id, std::vector<PendingOffsets> groups, bool commit,
                     Position position, Task then);
   int64_t dueMs(const TransactionState& state) const;

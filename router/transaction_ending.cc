@@ -9,6 +9,7 @@
 #include "router/catalogue.h"
 #include "router/feed_router.h"
 #include "router/group_coordinator.h"
+#include "router/id_allocator.h"
 #include "router/transaction_parts.h"
 
 namespace polylog::router {
@@ -57,26 +58,71 @@ Result<> TransactionCoordinator::abortOrphans() {
 
 // ---------------------------------------------------------------- ending
 
-void TransactionCoordinator::end(const TransactionProducer& who, bool commit, Done<Result<>> done) {
-  auto answer = [&](Result<> result) {
-    core_.here().later([done = std::move(done), result]() mutable { done(result); });
+void TransactionCoordinator::end(const TransactionProducer& who, bool commit,
+                                 Done<Result<ProducerIdentity>> done) {
+  endWith(who, commit, std::nullopt, std::move(done));
+}
+
+/// What to answer if the transaction has ended already: the first answer was lost.
+std::optional<Result<ProducerIdentity>> TransactionCoordinator::endedBefore(
+    const TransactionProducer& who, TransactionStatus ended, const TransactionState& state) {
+  bool over =
+      state.status == TransactionStatus::kCommitted || state.status == TransactionStatus::kAborted;
+  const ProducerIdentity& then = who.version >= 2 ? state.previous : state.producer;
+  if (!over || who.producer != then) return std::nullopt;
+  if (state.status == ended) return state.producer;
+  return fail(ErrorKind::kInvalidTransaction,
+              fmt::format("the transaction of '{}' has ended the other way", who.id));
+}
+
+void TransactionCoordinator::endWith(const TransactionProducer& who, bool commit,
+                                     std::optional<int64_t> fresh,
+                                     Done<Result<ProducerIdentity>> done) {
+  auto answer = [&](Result<ProducerIdentity> result) {
+    core_.here().later(
+        [done = std::move(done), result = std::move(result)]() mutable { done(result); });
   };
-  Locked lock;
-  auto transaction = open(who, lock);
-  if (!transaction) return answer(std::unexpected(transaction.error()));
-  const TransactionState& state = (*transaction)->state;
+  Ref transaction = find(who.id);
+  if (!transaction) return answer(unknownTransaction(who.id));
+  Locked lock(transaction->mutex);
+  const TransactionState& state = transaction->state;
   TransactionStatus ended = commit ? TransactionStatus::kCommitted : TransactionStatus::kAborted;
-  if (state.status == ended) return answer({});  // asked again: the answer was lost
-  if (state.status != TransactionStatus::kOngoing) {
+  if (auto before = endedBefore(who, ended, state)) return answer(std::move(*before));
+  if (auto ok = check(*transaction, who); !ok) return answer(std::unexpected(ok.error()));
+  if (transaction->changing) return answer(concurrent(who.id));
+  bool raises = who.version >= 2;
+  bool ongoing = state.status == TransactionStatus::kOngoing;
+  // A producer of version 2 need not know whether anything has joined before it aborts.
+  if (!ongoing && (commit || !raises)) {
     return answer(fail(ErrorKind::kInvalidTransaction,
                        fmt::format("no transaction of '{}' is under way", who.id)));
+  }
+  if (raises && state.producer.epoch >= kLastEpoch && !fresh) {
+    lock.unlock();
+    return core_.ids->nextProducer(
+        [this, who, commit, done = std::move(done)](Result<int64_t> id) mutable {
+          if (id) return endWith(who, commit, *id, std::move(done));
+          done(std::unexpected(id.error()));
+        });
   }
   Change change;
   change.next = state;
   change.next.status = ended;
-  change.end = commit ? EndMarker::kCommit : EndMarker::kAbort;
+  change.next.changedMs = core_.clock.wallMillis();
   change.markerEpoch = state.producer.epoch;
-  journal(*transaction, std::move(lock), std::move(change), std::move(done));
+  if (raises) {
+    change.markerEpoch = static_cast<int16_t>(state.producer.epoch + 1);
+    change.next.previous = state.producer;
+    change.next.producer = fresh ? ProducerIdentity{*fresh, 0}
+                                 : ProducerIdentity{state.producer.id, change.markerEpoch};
+  }
+  if (ongoing) change.end = commit ? EndMarker::kCommit : EndMarker::kAbort;
+  ProducerIdentity next = change.next.producer;
+  journal(transaction, std::move(lock), std::move(change),
+          [next, done = std::move(done)](const Result<>& result) mutable {
+            if (result) return done(next);
+            done(std::unexpected(result.error()));
+          });
 }
 
 /// Aborts the transaction under way without its producer, which is fenced by it.
@@ -230,7 +276,10 @@ void TransactionCoordinator::journal(const Ref& transaction, Locked lock, Change
   lock.unlock();
   Error error = appended.error();
   if (error.kind == ErrorKind::kNotFound) error.kind = ErrorKind::kIo;  // may be tried again
-  worker.later([shared, error] { shared->second(std::unexpected(error)); });
+  worker.later([this, transaction, shared, error] {
+    shared->second(std::unexpected(error));
+    releaseWaiting(transaction);
+  });
 }
 
 void TransactionCoordinator::journaled(const Ref& transaction, Change& change,
@@ -249,10 +298,31 @@ void TransactionCoordinator::journaled(const Ref& transaction, Change& change,
       if (change.forget) transactions_.erase(transaction->id);
     }
   }
-  if (!result) return done(std::unexpected(result.error()));
-  bool commit = change.end == EndMarker::kCommit;
-  settleGroups(transaction->id, std::move(groups), commit, result->position,
-               [done = std::move(done)]() mutable { done({}); });
+  if (result) {
+    bool commit = change.end == EndMarker::kCommit;
+    settleGroups(transaction->id, std::move(groups), commit, result->position,
+                 [done = std::move(done)]() mutable { done({}); });
+  } else {
+    done(std::unexpected(result.error()));
+  }
+  releaseWaiting(transaction);
+}
+
+/// In their order; those of this worker at once, so that what comes from it next comes behind them.
+void TransactionCoordinator::releaseWaiting(const Ref& transaction) {
+  std::vector<std::pair<Worker*, Task>> waiting;
+  {
+    Locked lock(transaction->mutex);
+    if (transaction->changing) return;  // the next to be through sees to them
+    waiting.swap(transaction->waiting);
+  }
+  for (auto& [worker, task] : waiting) {
+    if (worker == &core_.here()) {
+      task();
+    } else {
+      worker->post(std::move(task));
+    }
+  }
 }
 
 /// `then` on this worker once every group has what became of the offsets.

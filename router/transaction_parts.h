@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "router/transaction_coordinator.h"
 
@@ -17,6 +19,13 @@ inline std::unexpected<Error> concurrent(const std::string& id) {
               "another change of the transaction of '" + id + "' is under way");
 }
 
+inline std::unexpected<Error> unknownTransaction(const std::string& id) {
+  return fail(ErrorKind::kUnknownProducer, "transactional id '" + id + "' is not that producer's");
+}
+
+/// The last epoch is left for fencing: who would get it gets a new producer id.
+inline constexpr int16_t kLastEpoch = std::numeric_limits<int16_t>::max() - 1;
+
 struct TransactionCoordinator::Transaction {
   explicit Transaction(std::string name) : id(std::move(name)) {}
 
@@ -26,6 +35,11 @@ struct TransactionCoordinator::Transaction {
   bool changing = false;   ///< a change is on its way to the disk
   bool ending = false;     ///< one that ends the transaction: nothing is produced any more
   bool gone = false;       ///< the coordinator doesn't know it any more
+  /// What wants to be done, on that worker, when the change under way is through.
+  std::vector<std::pair<Worker*, Task>> waiting;
+
+  /// With the lock.
+  void await(Worker& worker, Task task) { waiting.emplace_back(&worker, std::move(task)); }
   /// When it times out or is to be forgotten. Also without the lock.
   std::atomic<int64_t> dueMs{INT64_MAX};
 };

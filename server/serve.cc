@@ -172,6 +172,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.clients = &broker.clients();
   options.reauthenticationMs = config.kafkaReauthenticationMs;
   options.access = &broker.access();
+  options.quotas = &broker.quotas();
   return kafka::makeSessionFactory(broker, options);
 }
 

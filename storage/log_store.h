@@ -89,6 +89,7 @@ enum class StateTable : uint8_t {
   kBan = 22,
   kUser = 24,
   kAccessRule = 25,
+  kQuota = 26,
 };
 
 /// A put, or a delete when `value` is nullopt.

@@ -32,7 +32,9 @@ constexpr Api served(const char* note = "") {
 
 constexpr Api kApis[] = {
     served<wire::ProduceRequest, handleProduce>("advertised from 0, as Kafka 4 does (KAFKA-18659); "
-                                                "0 to 2 are answered with UNSUPPORTED_VERSION"),
+                                                "0 to 2 are answered with UNSUPPORTED_VERSION; "
+                                                "from 12 on partitions join transactions by "
+                                                "themselves (KIP-890)"),
     served<wire::FetchRequest, handleFetch>(
         "long poll; incremental fetch sessions (KIP-227) from version 7 on"),
     served<wire::ListOffsetsRequest, handleListOffsets>(
@@ -63,13 +65,13 @@ constexpr Api kApis[] = {
     served<wire::OffsetForLeaderEpochRequest, handleOffsetForLeaderEpoch>(
         "every epoch reaches to the end: nothing that was answered is ever cut off"),
     served<wire::AddPartitionsToTxnRequest, handleAddPartitionsToTxn>(
-        "from 4 on it is between brokers"),
+        "from 4 on it is between brokers, and asks for the right to act as one"),
     served<wire::AddOffsetsToTxnRequest, handleAddOffsetsToTxn>(),
-    served<wire::EndTxnRequest, handleEndTxn>("5 belongs to transactions of version 2"),
+    served<wire::EndTxnRequest, handleEndTxn>("from 5 on with a new epoch (KIP-890)"),
     served<wire::WriteTxnMarkersRequest, handleWriteTxnMarkers>(
         "aborting only, for administrators"),
     served<wire::TxnOffsetCommitRequest, handleTxnOffsetCommit>(
-        "5 belongs to transactions of version 2"),
+        "from 5 on the group joins the transaction by itself (KIP-890)"),
     served<wire::DescribeAclsRequest, handleDescribeAcls>(
         "rules about queues, exchanges, sessions and with filters aren't shown"),
     served<wire::CreateAclsRequest, handleCreateAcls>(),
@@ -94,9 +96,14 @@ constexpr Api kApis[] = {
     served<wire::ListPartitionReassignmentsRequest, handleListPartitionReassignments>(
         "always none"),
     served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
+    served<wire::DescribeClientQuotasRequest, handleDescribeClientQuotas>(),
+    served<wire::AlterClientQuotasRequest, handleAlterClientQuotas>(
+        "producer_byte_rate and consumer_byte_rate of users and client ids"),
     served<wire::DescribeUserScramCredentialsRequest, handleDescribeUserScramCredentials>(),
     served<wire::AlterUserScramCredentialsRequest, handleAlterUserScramCredentials>(
         "4,096 to 16,384 iterations"),
+    served<wire::UpdateFeaturesRequest, handleUpdateFeatures>(
+        "every feature stays at its level: FEATURE_UPDATE_FAILED"),
     served<wire::DescribeClusterRequest, handleDescribeCluster>(),
     served<wire::DescribeProducersRequest, handleDescribeProducers>("the time is the broker's"),
     served<wire::DescribeTransactionsRequest, handleDescribeTransactions>(),

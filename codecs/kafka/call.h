@@ -21,6 +21,7 @@ namespace polylog::kafka {
 
 struct Api;
 class FetchSessions;
+class QuotaMeter;
 class Sasl;
 class Session;
 class Call;
@@ -34,6 +35,7 @@ struct Services {
   Broker& broker;
   const KafkaOptions options;
   const std::unique_ptr<FetchSessions> fetchSessions;
+  const std::unique_ptr<QuotaMeter> quotaMeter;
 };
 
 /// Work that begins when its call is the first one unanswered and the connection isn't congested,
@@ -62,6 +64,7 @@ class Call : public std::enable_shared_from_this<Call> {
   Broker& broker() const { return services_->broker; }
   const KafkaOptions& options() const { return services_->options; }
   FetchSessions& fetchSessions() const { return *services_->fetchSessions; }
+  QuotaMeter& quotaMeter() const { return *services_->quotaMeter; }
   const PrincipalRef& principal() const { return principal_; }
   const Api& api() const { return api_; }
   int16_t version() const { return header_.version; }
@@ -98,6 +101,9 @@ class Call : public std::enable_shared_from_this<Call> {
   void answerNothing();
   /// Closes the connection. `why` goes to the log.
   void abort(std::string_view why);
+
+  /// Nothing more is read from the connection for so long: its client has passed a quota.
+  void throttle(int32_t millis);
 
   /// The answer to come is the connection's last.
   void lastAnswer();

@@ -92,8 +92,8 @@ int32_t FetchSessions::create(std::vector<FetchEntry> entries, bool byId, int64_
 bool FetchSessions::makeRoom(size_t partitions, int64_t nowMs) {
   if (partitions > limits_.partitions || limits_.sessions == 0) return false;
   while (slots_.size() >= limits_.sessions || partitions_ + partitions > limits_.partitions) {
-    auto oldest = std::ranges::min_element(
-        slots_, {}, [](const auto& each) { return each.second.usedMs; });
+    auto oldest =
+        std::ranges::min_element(slots_, {}, [](const auto& each) { return each.second.usedMs; });
     if (nowMs - oldest->second.usedMs <= limits_.evictionMs) {
       auto smallest = std::ranges::min_element(slots_, {}, [&](const auto& each) {
         bool safe = nowMs - each.second.createdMs <= limits_.evictionMs;
@@ -171,8 +171,8 @@ std::vector<bool> FetchSessions::tell(FetchSession& session, int32_t epoch,
     if (at == session.places_.end()) continue;
     FetchEntry& known = *at->second;
     const FetchFinding& found = findings[i];
-    told[i] = found.records || found.errorCode != 0 ||
-              found.highWatermark != known.highWatermark || found.logStart != known.logStart;
+    told[i] = found.records || found.errorCode != 0 || found.highWatermark != known.highWatermark ||
+              found.logStart != known.logStart;
     // One with an error is told of again when it is well.
     known.highWatermark = found.errorCode == 0 ? found.highWatermark : -1;
     known.logStart = found.logStart;

@@ -75,9 +75,9 @@ class FetchSession {
 class FetchSessions {
  public:
   struct Limits {
-    size_t sessions = 1000;         ///< max.incremental.fetch.session.cache.slots
-    size_t partitions = 200'000;    ///< of all sessions together
-    int64_t evictionMs = 120'000;   ///< how long a session has its place for sure
+    size_t sessions = 1000;        ///< max.incremental.fetch.session.cache.slots
+    size_t partitions = 200'000;   ///< of all sessions together
+    int64_t evictionMs = 120'000;  ///< how long a session has its place for sure
   };
 
   FetchSessions(Limits limits, Random& random) : limits_(limits), random_(random) {}

@@ -25,6 +25,11 @@ inline constexpr size_t kMaxSessionPartitions = 200'000;
 /// How long a fetch session has its place for sure (Kafka's two minutes).
 inline constexpr int64_t kFetchSessionEvictionMs = 120'000;
 
+/// Clients that are measured apart from each other for their quotas.
+inline constexpr size_t kMaxMeasuredClients = 20'000;
+/// The longest that a client is held for passing its quota, at one time.
+inline constexpr int32_t kMaxThrottleMs = 60 * 60 * 1000;
+
 /// Batches up to this size are copied into the answer, larger ones go by reference.
 inline constexpr size_t kCopiedBatchBytes = 2048;
 /// What a shared batch may decompress to when a part of it is to be handed out.

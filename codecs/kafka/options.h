@@ -9,6 +9,7 @@
 #include "core/model/access.h"
 #include "core/model/authentication.h"
 #include "core/model/client.h"
+#include "core/model/quotas.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
@@ -55,6 +56,8 @@ struct KafkaOptions {
   AccessControl* access = nullptr;
   /// Null: nobody is banned, and nobody knows who is connected.
   Clients* clients = nullptr;
+  /// Null: there are no quotas.
+  QuotaControl* quotas = nullptr;
 };
 
 }  // namespace polylog::kafka

@@ -8,6 +8,7 @@
 #include "codecs/kafka/fetch_sessions.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/limits.h"
+#include "codecs/kafka/quota_meter.h"
 #include "core/base/metrics.h"
 
 namespace polylog::kafka {
@@ -20,7 +21,8 @@ Services::Services(Broker& b, KafkaOptions o)
       fetchSessions(std::make_unique<FetchSessions>(
           FetchSessions::Limits{options.maxFetchSessions, kMaxSessionPartitions,
                                 kFetchSessionEvictionMs},
-          systemRandom())) {}
+          systemRandom())),
+      quotaMeter(std::make_unique<QuotaMeter>(options.quotas)) {}
 Services::~Services() = default;
 
 // ---- Call
@@ -64,6 +66,10 @@ void Call::answer(Reply reply) {
   session_->ended(*this);
 }
 
+void Call::throttle(int32_t millis) {
+  if (millis > 0 && open()) session_->mute(millis);
+}
+
 void Call::answerNothing() {
   if (!open()) return;
   ended_ = true;
@@ -102,7 +108,7 @@ Session::~Session() {
 
 bool Session::mustWait() const {
   return calls_.size() >= kMaxWaitingRequests || waitingBytes_ >= kMaxWaitingBytes ||
-         transport_.congested() || shuttingDown_ || sasl_.busy();
+         transport_.congested() || shuttingDown_ || muted_ || sasl_.busy();
 }
 
 size_t Session::onBytes(const SharedBytes& input) {
@@ -256,10 +262,29 @@ void Session::advance() {
   if (closing_) return;
   if (refused_ && calls_.empty()) return close("authentication failed");
   if (shuttingDown_ && calls_.empty()) return close("the broker is stopping");
-  if (paused_ && !mustWait()) {
-    paused_ = false;
-    transport_.pauseReading(false);
+  resume();
+}
+
+void Session::resume() {
+  if (!paused_ || mustWait()) return;
+  paused_ = false;
+  transport_.pauseReading(false);
+}
+
+/// Nothing is read for so long: a client that doesn't hold itself back is held.
+void Session::mute(int32_t millis) {
+  muted_ = true;
+  if (!paused_) {
+    paused_ = true;
+    transport_.pauseReading(true);
   }
+  if (muteTimer_ == nullptr) {
+    muteTimer_ = transport_.dispatcher().makeTimer([this] {
+      muted_ = false;
+      if (!closing_) resume();
+    });
+  }
+  muteTimer_->start(int64_t{millis} * 1000);
 }
 
 /// Deals with the first call. False if there is nothing to do about it now.

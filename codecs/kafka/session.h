@@ -48,6 +48,8 @@ class Session final : public ProtocolSession {
   void advance();
   bool step();
   void startTimer(int64_t micros);
+  void mute(int32_t millis);
+  void resume();
   void onTimer();
   void close(std::string_view why);
   void detachCalls();
@@ -63,8 +65,10 @@ class Session final : public ProtocolSession {
   size_t maxRequest_;
   std::unique_ptr<Timer> timer_;
   bool identified_ = false;  ///< its certificate has been looked at
+  std::unique_ptr<Timer> muteTimer_;
   bool greeted_ = false;
   bool paused_ = false;
+  bool muted_ = false;  ///< for having passed a quota
   bool closing_ = false;
   bool refused_ = false;  ///< closes once everything is answered
   bool advancing_ = false;

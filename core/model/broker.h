@@ -317,7 +317,8 @@ class Broker {
   virtual void initTransactions(const PrincipalRef& principal, TransactionInit init,
                                 Done<Result<ProducerIdentity>> done) = 0;
   /// Begins a transaction if none is under way; records may be produced to the partitions from here
-  /// on. All or none of them: kNotFound if one is not there.
+  /// on. All or none of them: kNotFound if one is not there. In version 2 it waits for a change
+  /// that is under way, instead of kConcurrentTransaction; calls from one worker keep their order.
   virtual void addToTransaction(const PrincipalRef& principal, TransactionProducer who,
                                 std::vector<std::pair<std::string, int32_t>> partitions,
                                 Done<Result<>> done) = 0;
@@ -328,9 +329,10 @@ class Broker {
   virtual void commitInTransaction(const PrincipalRef& principal, TransactionProducer who,
                                    GroupCommit commit,
                                    Done<Result<std::vector<Result<>>>> done) = 0;
-  /// All of it takes effect at once, or nothing does.
+  /// All of it takes effect at once, or nothing does. `done` with who the producer is from now on:
+  /// in version 2 somebody new.
   virtual void endTransaction(const PrincipalRef& principal, TransactionProducer who, bool commit,
-                              Done<Result<>> done) = 0;
+                              Done<Result<ProducerIdentity>> done) = 0;
   /// An operator's: aborts the producer's transaction that is open in a partition; one that is
   /// under way is aborted as a whole, and its producer fenced. kInvalidTransaction if there is
   /// none.

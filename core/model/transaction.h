@@ -32,6 +32,10 @@ struct TransactionInit {
 struct TransactionProducer {
   std::string id;
   ProducerIdentity producer;
+  /// Of the protocol between them (Kafka's KIP-890): in version 2 what is produced or committed
+  /// joins the transaction by itself, and every end gives the producer a new epoch, so that nothing
+  /// of one transaction can get into the next.
+  int version = 1;
 };
 
 enum class TransactionStatus : uint8_t {

@@ -140,7 +140,9 @@ class KafkaTest : public testing::Test {
     wire::ProduceRequest request;
     request.acks = acks;
     request.timeoutMs = 1000;
-    request.topics.push_back({topic, {{0, {BytesView(batch), 0}}}});
+    auto known = broker_.byName.find(std::string(topic));
+    TopicId id = known == broker_.byName.end() ? TopicId{} : known->second->id;
+    request.topics.push_back({topic, id, {{0, {BytesView(batch), 0}}}});
     return request;
   }
   wire::FetchRequest fetchRequest(BytesView topic, int64_t offset, int32_t maxWaitMs = 500) {

@@ -408,6 +408,7 @@ class LogBroker final : public Broker {
   void addToTransaction(const PrincipalRef&, TransactionProducer who,
                         std::vector<std::pair<std::string, int32_t>> partitions,
                         Done<Result<>> done) override {
+    transactionVersions.push_back(who.version);
     for (auto& [topic, partition] : partitions) {
       transactionCalls.push_back(who.id + " add " + topic + "/" + std::to_string(partition));
     }
@@ -421,15 +422,19 @@ class LogBroker final : public Broker {
   void commitInTransaction(const PrincipalRef&, TransactionProducer who, GroupCommit commit,
                            Done<Result<std::vector<Result<>>>> done) override {
     transactionCalls.push_back(who.id + " offsets of " + commit.group);
+    transactionVersions.push_back(who.version);
     Result<std::vector<Result<>>> result = std::vector<Result<>>(commit.offsets.size());
     if (transactionError) result = std::unexpected(*transactionError);
     commits.push_back(std::move(commit));
     answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }
   void endTransaction(const PrincipalRef&, TransactionProducer who, bool commit,
-                      Done<Result<>> done) override {
+                      Done<Result<ProducerIdentity>> done) override {
     transactionCalls.push_back(who.id + (commit ? " commit" : " abort"));
-    answerTransaction(std::move(done));
+    transactionVersions.push_back(who.version);
+    Result<ProducerIdentity> result = ProducerIdentity{who.producer.id, 77};
+    if (transactionError) result = std::unexpected(*transactionError);
+    answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }
   void abortTransaction(const PrincipalRef&, const std::string& topic, int32_t partition,
                         ProducerIdentity producer, Done<Result<>> done) override {
@@ -450,6 +455,7 @@ class LogBroker final : public Broker {
 
   std::vector<TransactionInit> transactionInits;
   std::vector<std::string> transactionCalls;
+  std::vector<int> transactionVersions;  ///< of adding partitions, offsets and ending
   std::optional<Error> transactionError;
   std::vector<TransactionDescription> knownTransactions;
   /// Of every partition; what fetch() says beside its batches.

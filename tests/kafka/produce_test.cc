@@ -167,8 +167,10 @@ TEST_F(ProduceTest, EachPartitionHasItsOwnAnswer) {
   wire::ProduceRequest request;
   request.acks = 1;
   request.topics.push_back(
-      {"two", {{0, {BytesView(bad), 0}}, {1, {BytesView(good), 0}}, {2, {BytesView(good), 0}}}});
-  request.topics.push_back({"no such name!", {{0, {BytesView(good), 0}}}});
+      {"two",
+       {},
+       {{0, {BytesView(bad), 0}}, {1, {BytesView(good), 0}}, {2, {BytesView(good), 0}}}});
+  request.topics.push_back({"no such name!", {}, {{0, {BytesView(good), 0}}}});
   auto response = ask<wire::ProduceResponse>(request, 9);
   ASSERT_EQ(response.topics.size(), 2U);
   EXPECT_EQ(response.topics[0].partitions[0].errorCode, 2);

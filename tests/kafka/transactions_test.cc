@@ -85,7 +85,7 @@ TEST_F(TransactionsTest, AddsAllPartitionsOrNone) {
   EXPECT_EQ(broker_.transactionCalls[0], "tx add t/0");
   broker_.transactionCalls.clear();
   request.topics.push_back({"nowhere", {0}});
-  auto response = ask<wire::AddPartitionsToTxnResponse>(request);
+  auto response = ask<wire::AddPartitionsToTxnResponse>(request, 3);
   EXPECT_EQ(response.topics[0].partitions[0].errorCode, 55) << "not attempted";
   EXPECT_EQ(response.topics[1].partitions[0].errorCode, 3);
   EXPECT_THAT(broker_.transactionCalls, IsEmpty());
@@ -140,7 +140,7 @@ TEST_F(TransactionsTest, OffsetsGoWithTheTransaction) {
   };
   for (auto [kind, expected] : kExpected) {
     broker_.transactionError = Error{kind, "why"};
-    EXPECT_EQ(code(4), expected) << describe(kind);
+    EXPECT_EQ(code(3), expected) << describe(kind);
   }
 }
 
@@ -259,6 +259,108 @@ TEST_F(TransactionsTest, TransactionsAreCoordinatedHere) {
   auto found = ask<wire::FindCoordinatorResponse>(request);
   EXPECT_EQ(found.coordinators[0].errorCode, 0);
   EXPECT_EQ(found.coordinators[0].nodeId, 1);
+}
+
+// ---- version 2 (KIP-890)
+
+TEST_F(TransactionsTest, FeaturesSayThatTransactionsAreOfVersion2) {
+  wire::ApiVersionsRequest request;
+  auto old = ask<wire::ApiVersionsResponse>(request, 2);
+  EXPECT_THAT(old.finalizedFeatures, IsEmpty());
+  auto third = ask<wire::ApiVersionsResponse>(request, 3);
+  ASSERT_THAT(third.finalizedFeatures, SizeIs(1));
+  EXPECT_EQ(third.finalizedFeatures[0].name, "transaction.version");
+  EXPECT_EQ(third.finalizedFeatures[0].maxVersionLevel, 2);
+  EXPECT_GE(third.finalizedFeaturesEpoch, 0);
+  EXPECT_THAT(third.supportedFeatures, IsEmpty()) << "version 3 can't say that it begins with 0";
+  auto fourth = ask<wire::ApiVersionsResponse>(request, 4);
+  ASSERT_THAT(fourth.supportedFeatures, SizeIs(1));
+  EXPECT_EQ(fourth.supportedFeatures[0].minVersion, 0);
+  EXPECT_EQ(fourth.supportedFeatures[0].maxVersion, 2);
+}
+
+TEST_F(TransactionsTest, EndTxn5TellsTheNewEpoch) {
+  wire::EndTxnRequest request;
+  request.transactionalId = "tx";
+  request.producerId = 9;
+  request.committed = true;
+  auto ended = ask<wire::EndTxnResponse>(request, 5);
+  EXPECT_EQ(ended.producerId, 9);
+  EXPECT_EQ(ended.producerEpoch, 77);
+  ask<wire::EndTxnResponse>(request, 4);
+  EXPECT_THAT(broker_.transactionVersions, ElementsAre(2, 1));
+  broker_.transactionError = Error{ErrorKind::kProducerFenced, "newer"};
+  ended = ask<wire::EndTxnResponse>(request, 5);
+  EXPECT_EQ(ended.errorCode, 90);
+  EXPECT_EQ(ended.producerId, -1);
+}
+
+TEST_F(TransactionsTest, WhatIsProducedJoinsFromVersion12On) {
+  EXPECT_EQ(produce(11, "tx"), 0);
+  EXPECT_THAT(broker_.transactionCalls, IsEmpty());
+  for (int16_t version : {int16_t{12}, int16_t{13}}) {
+    broker_.transactionCalls.clear();
+    EXPECT_EQ(produce(version, "tx"), 0);
+    EXPECT_THAT(broker_.transactionCalls, ElementsAre("tx add t/0"));
+    EXPECT_EQ(broker_.transactionVersions.back(), 2);
+    EXPECT_EQ(broker_.produced.back().transactionalId, "tx");
+  }
+  size_t produced = broker_.produced.size();
+  broker_.transactionError = Error{ErrorKind::kConcurrentTransaction, "ending"};
+  EXPECT_EQ(produce(12, "tx"), 19) << "retriable to every client";
+  broker_.transactionError = Error{ErrorKind::kProducerFenced, "newer"};
+  EXPECT_EQ(produce(12, "tx"), 47);
+  EXPECT_EQ(broker_.produced.size(), produced);
+}
+
+TEST_F(TransactionsTest, OffsetsJoinFromVersion5On) {
+  wire::TxnOffsetCommitRequest request;
+  request.transactionalId = "tx";
+  request.groupId = "g";
+  request.topics.push_back({"t", {{0, 5, 1, "meta"}}});
+  auto code = [&](int16_t version) {
+    return ask<wire::TxnOffsetCommitResponse>(request, version).topics[0].partitions[0].errorCode;
+  };
+  EXPECT_EQ(code(5), 0);
+  EXPECT_EQ(code(4), 0);
+  EXPECT_THAT(broker_.transactionVersions, ElementsAre(2, 1));
+  broker_.transactionError = Error{ErrorKind::kInvalidTransaction, "not covered"};
+  EXPECT_EQ(code(3), 48);
+  EXPECT_EQ(code(4), 120) << "TRANSACTION_ABORTABLE, to those who know it";
+}
+
+TEST_F(TransactionsTest, BrokersAddAndVerifyInBatches) {
+  wire::AddPartitionsToTxnRequest request;
+  request.transactions.push_back({"a", 43, 2, false, {{"t", {0}}}});
+  request.transactions.push_back({"tx", 43, 2, true, {{"t", {0}}}});
+  request.transactions.push_back({"tx", 43, 2, true, {{"t", {1}}}});
+  request.transactions.push_back({"b", 43, 2, false, {{"nowhere", {0}}}});
+  broker_.knownTransactions = {
+      {"tx", TransactionStatus::kOngoing, {43, 2}, 1000, 77, 5000, {{"t", 0}}}};
+  auto codes = [&](int16_t version) {
+    std::vector<int> out;
+    for (const auto& one : ask<wire::AddPartitionsToTxnResponse>(request, version).transactions) {
+      out.push_back(one.topics.at(0).partitions.at(0).errorCode);
+    }
+    return out;
+  };
+  EXPECT_THAT(codes(5), ElementsAre(0, 0, 120, 3));
+  EXPECT_THAT(codes(4), ElementsAre(0, 0, 48, 3));
+  EXPECT_THAT(broker_.transactionCalls, ElementsAre("a add t/0", "a add t/0"));
+}
+
+TEST_F(TransactionsTest, LevelsOfFeaturesStayAsTheyAre) {
+  wire::UpdateFeaturesRequest request;
+  request.updates.push_back({"transaction.version", 2, false, 1});
+  EXPECT_EQ(ask<wire::UpdateFeaturesResponse>(request, 2).errorCode, 0);
+  request.updates.push_back({"transaction.version", 1, false, 2});
+  EXPECT_EQ(ask<wire::UpdateFeaturesResponse>(request, 2).errorCode, 96);
+  request.updates.push_back({"no.such", 1, false, 1});
+  auto response = ask<wire::UpdateFeaturesResponse>(request, 1);
+  ASSERT_THAT(response.results, SizeIs(3));
+  EXPECT_EQ(response.results[0].errorCode, 0);
+  EXPECT_EQ(response.results[1].errorCode, 96);
+  EXPECT_EQ(response.results[2].errorCode, 95);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ class Filler {
   void operator()(T& v, bool) {
     v = static_cast<T>(++next_);
   }
+  void operator()(double& v, bool) { v = ++next_ / 4.0; }
   void operator()(wire::Uuid& v, bool) { v.fill(static_cast<uint8_t>(++next_)); }
   void operator()(BytesView& v, bool) { v = BytesView(kText).substr(0, ++next_ % 20); }
   void operator()(wire::Records& v, bool nullable) {
@@ -172,7 +173,7 @@ TEST(Wire, ProduceRequest9) {
   wire::ProduceRequest request;
   request.acks = -1;
   request.timeoutMs = 30000;
-  request.topics.push_back({"t", {{3, {BytesView("abc"), 0}}}});
+  request.topics.push_back({"t", {}, {{3, {BytesView("abc"), 0}}}});
   EXPECT_EQ(encoded(request, 9), octets({0, 255, 255, 0, 0, 0x75, 0x30, 2,   2, 't', 2,
                                          0, 0,   0,   3, 4, 'a',  'b',  'c', 0, 0,   0}));
   EXPECT_EQ(encoded(request, 3),
@@ -208,8 +209,33 @@ TEST(Wire, DescribeLogDirs4TellsTheDisk) {
   response.results[0].totalBytes = 2;
   response.results[0].usableBytes = 1;
   EXPECT_EQ(encoded(response, 3), octets({0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 'd', 1, 0, 0}));
-  EXPECT_EQ(encoded(response, 4), octets({0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 'd', 1, 0, 0, 0, 0, 0, 0, 0,
-                                          0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}));
+  EXPECT_EQ(encoded(response, 4), octets({0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 'd', 1, 0, 0, 0,
+                                          0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,   0, 1, 0, 0}));
+}
+
+TEST(Wire, TransactionsOfVersion2) {
+  wire::EndTxnResponse ended;
+  ended.producerId = 3;
+  ended.producerEpoch = 4;
+  EXPECT_EQ(encoded(ended, 4), octets({0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(encoded(ended, 5), octets({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 4, 0}));
+  wire::ProduceRequest produce;
+  produce.topics.push_back({"t", wire::Uuid{7}, {}});
+  EXPECT_EQ(encoded(produce, 12), octets({0, 0, 0, 0, 0, 0, 0, 2, 2, 't', 1, 0, 0}));
+  EXPECT_EQ(encoded(produce, 13), octets({0, 0, 0, 0, 0, 0, 0, 2, 7, 0, 0, 0, 0, 0,
+                                          0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}));
+  wire::AddPartitionsToTxnRequest add;
+  add.transactions.push_back({"x", 1, 2, true, {{"t", {3}}}});
+  EXPECT_EQ(encoded(add, 5), octets({2, 2, 'x', 0,   0, 0, 0, 0, 0, 0, 1, 0, 2,
+                                     1, 2, 2,   't', 2, 0, 0, 0, 3, 0, 0, 0}));
+}
+
+TEST(Wire, UpdateFeatures) {
+  wire::UpdateFeaturesRequest request;
+  request.timeoutMs = 1;
+  request.updates.push_back({"f", 2, true, 3});
+  EXPECT_EQ(encoded(request, 0), octets({0, 0, 0, 1, 2, 2, 'f', 0, 2, 1, 0, 0}));
+  EXPECT_EQ(encoded(request, 1), octets({0, 0, 0, 1, 2, 2, 'f', 0, 2, 3, 0, 0, 0}));
 }
 
 TEST(Wire, WriteTxnMarkers2TellsTheTransactionsVersion) {
@@ -239,7 +265,7 @@ TEST(Wire, UnknownTaggedFieldsAreSkipped) {
 
 TEST(Wire, RecordsAreViewsOfTheInput) {
   wire::ProduceRequest request;
-  request.topics.push_back({"t", {{0, {BytesView("batch"), 0}}}});
+  request.topics.push_back({"t", {}, {{0, {BytesView("batch"), 0}}}});
   std::string body = encoded(request, 9);
   wire::ProduceRequest back;
   wire::Decoder in(body);

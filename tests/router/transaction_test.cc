@@ -43,13 +43,23 @@ class TransactionTest : public GroupTest {
       router_->addToTransaction(who_, {id, producer}, std::move(partitions), std::move(done));
     });
   }
-  Result<> end(ProducerIdentity producer, bool commit, const std::string& id = "tx",
-               size_t worker = 0) {
-    return ask<void>(
+  Result<ProducerIdentity> end(ProducerIdentity producer, bool commit, const std::string& id = "tx",
+                               size_t worker = 0, int version = 1) {
+    return ask<ProducerIdentity>(
         [&](auto done) {
-          router_->endTransaction(who_, {id, producer}, commit, std::move(done));
+          router_->endTransaction(who_, {id, producer, version}, commit, std::move(done));
         },
         worker);
+  }
+  /// As a producer of version 2 does it.
+  Result<ProducerIdentity> end2(ProducerIdentity producer, bool commit) {
+    return end(producer, commit, "tx", 0, 2);
+  }
+  Result<> join(ProducerIdentity producer, int32_t partition) {
+    return ask<void>([&](auto done) {
+      router_->addToTransaction(who_, {"tx", producer, 2}, {{"orders", partition}},
+                                std::move(done));
+    });
   }
   Result<> addGroup(ProducerIdentity producer, const std::string& group = "g") {
     return ask<void>([&](auto done) {
@@ -207,7 +217,7 @@ TEST_F(TransactionTest, InboxesGetEachRecordOnceAcrossCrashesInBetween) {
         ASSERT_TRUE(produceIn(*producer, i, {{"a", expected.back()}}, partition));
       }
     }
-    on(0, [&] { router_->endTransaction(who_, {"tx", *producer}, true, [](Result<>) {}); });
+    on(0, [&] { router_->endTransaction(who_, {"tx", *producer}, true, [](const auto&) {}); });
     run();
     store_->commit();  // the markers, and nothing that is linked
     for (int i = 0; i < rounds; ++i) loops_[0]->runRound();
@@ -225,7 +235,7 @@ TEST_F(TransactionTest, LinksThatFailAreTriedAgain) {
   ASSERT_TRUE(add(*producer, {{"orders", 0}, {"orders", 1}}));
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(produceIn(*producer, i, {{"a", std::to_string(i)}}));
   ASSERT_TRUE(produceIn(*producer, 0, {{"b", "x"}}, 1));
-  on(0, [&] { router_->endTransaction(who_, {"tx", *producer}, true, [](Result<>) {}); });
+  on(0, [&] { router_->endTransaction(who_, {"tx", *producer}, true, [](const auto&) {}); });
   run();
   store_->commit();
   run();
@@ -308,9 +318,10 @@ TEST_F(TransactionTest, NothingComesBehindTheMarkerOnItsWay) {
   auto producer = init();
   ASSERT_TRUE(add(*producer, {{"orders", 0}}));
   ASSERT_TRUE(produceIn(*producer, 0, {{"a", "1"}}));
-  Result<> ended = fail(ErrorKind::kInternal, "not called");
+  Result<ProducerIdentity> ended = fail(ErrorKind::kInternal, "not called");
   on(0, [&] {
-    router_->endTransaction(who_, {"tx", *producer}, true, [&](Result<> r) { ended = r; });
+    router_->endTransaction(who_, {"tx", *producer}, true,
+                            [&](Result<ProducerIdentity> r) { ended = r; });
   });
   run();
   auto late = std::make_shared<Result<Produced>>(fail(ErrorKind::kInternal, "not called"));
@@ -322,9 +333,10 @@ TEST_F(TransactionTest, NothingComesBehindTheMarkerOnItsWay) {
   });
   run();
   EXPECT_EQ(late->error().kind, ErrorKind::kConcurrentTransaction);
-  Result<> again = fail(ErrorKind::kInternal, "not called");
+  Result<ProducerIdentity> again = fail(ErrorKind::kInternal, "not called");
   on(1, [&] {
-    router_->endTransaction(who_, {"tx", *producer}, true, [&](Result<> r) { again = r; });
+    router_->endTransaction(who_, {"tx", *producer}, true,
+                            [&](Result<ProducerIdentity> r) { again = r; });
   });
   run();
   EXPECT_EQ(again.error().kind, ErrorKind::kConcurrentTransaction);
@@ -412,7 +424,7 @@ TEST_F(TransactionTest, SurvivesACrashAtAnyStep) {
   crash();
   EXPECT_THAT(committed(), IsEmpty());
   ASSERT_TRUE(produceIn(*producer, 1, {{"a", "2"}}));
-  on(0, [&] { router_->endTransaction(who_, {"tx", *producer}, true, [](Result<>) {}); });
+  on(0, [&] { router_->endTransaction(who_, {"tx", *producer}, true, [](const auto&) {}); });
   run();
   crash();  // before the entry was written
   EXPECT_EQ(status(), TransactionStatus::kOngoing);
@@ -465,6 +477,121 @@ TEST_F(TransactionTest, ATopicThatIsDeletedMeanwhileHoldsNothingUp) {
   settle();
   ASSERT_TRUE(deleted);
   ASSERT_TRUE(end(*producer, true));
+}
+
+// ---- version 2 (KIP-890)
+
+TEST_F(TransactionTest, EveryEndOfVersion2GivesANewEpoch) {
+  auto producer = init();
+  ASSERT_TRUE(join(*producer, 0));
+  ASSERT_TRUE(produceIn(*producer, 0, {{"a", "1"}}));
+  auto next = end2(*producer, true);
+  ASSERT_TRUE(next);
+  EXPECT_EQ(*next, (ProducerIdentity{producer->id, 1}));
+  EXPECT_EQ(*end2(*producer, true), *next) << "asked again: the answer was lost";
+  EXPECT_EQ(end2(*producer, false).error().kind, ErrorKind::kInvalidTransaction);
+  EXPECT_EQ(produceIn(*producer, 1, {{"a", "late"}}).error().kind, ErrorKind::kProducerFenced)
+      << "what was sent for the last transaction doesn't get into the next";
+  ASSERT_TRUE(join(*next, 0));
+  EXPECT_EQ(end2(*producer, true).error().kind, ErrorKind::kProducerFenced)
+      << "nor does its end end it";
+  ASSERT_TRUE(produceIn(*next, 0, {{"a", "2"}})) << "sequences begin anew";
+  auto last = end2(*next, false);
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->epoch, 2);
+  EXPECT_THAT(committed(), ElementsAre("1"));
+  crash();
+  EXPECT_EQ(*end2(*next, false), *last) << "asked again after a crash";
+  EXPECT_EQ(status(), TransactionStatus::kAborted);
+}
+
+TEST_F(TransactionTest, AnAbortOfNothingGivesANewEpochACommitIsRefused) {
+  auto producer = init();
+  EXPECT_EQ(end2(*producer, true).error().kind, ErrorKind::kInvalidTransaction);
+  EXPECT_EQ(end(*producer, false).error().kind, ErrorKind::kInvalidTransaction) << "version 1";
+  auto next = end2(*producer, false);
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->epoch, producer->epoch + 1);
+  EXPECT_EQ(*end2(*producer, false), *next);
+  EXPECT_EQ(join(*producer, 0).error().kind, ErrorKind::kProducerFenced);
+}
+
+TEST_F(TransactionTest, OffsetsJoinByThemselvesInVersion2) {
+  auto producer = init();
+  GroupCommit commit;
+  commit.group = "g";
+  commit.transactional = true;
+  commit.offsets.push_back({"t", 0, 5, -1, "meta"});
+  auto give = [&](int version) {
+    return ask<std::vector<Result<>>>([&](auto done) {
+      router_->commitInTransaction(who_, {"tx", *producer, version}, commit, std::move(done));
+    });
+  };
+  EXPECT_EQ(give(1).error().kind, ErrorKind::kInvalidTransaction);
+  ASSERT_TRUE(give(2));
+  EXPECT_EQ(status(), TransactionStatus::kOngoing);
+  ASSERT_TRUE(give(2));
+  ASSERT_TRUE(end2(*producer, true));
+  EXPECT_EQ(status(), TransactionStatus::kCommitted);
+}
+
+TEST_F(TransactionTest, WhatJoinsWaitsForAChangeUnderWay) {
+  auto producer = init();
+  std::vector<std::string> order;
+  auto begin = [&](int32_t partition) {
+    on(0, [&] {
+      router_->addToTransaction(
+          who_, {"tx", *producer, 2}, {{"orders", partition}},
+          [&order, partition](const Result<>& added) {
+            order.push_back(std::to_string(partition) + (added ? "" : added.error().text));
+          });
+    });
+  };
+  begin(0);
+  begin(1);
+  begin(0);
+  run();
+  EXPECT_THAT(order, IsEmpty());
+  EXPECT_EQ(add(*producer, {{"orders", 0}}).error().kind, ErrorKind::kConcurrentTransaction)
+      << "version 1 is told to come again";
+  settle();
+  EXPECT_THAT(order, ElementsAre("0", "1", "0"));
+  begin(1);
+  begin(0);
+  settle();
+  EXPECT_THAT(order, ElementsAre("0", "1", "0", "1", "0"));
+}
+
+TEST_F(TransactionTest, WaitersGoOnWhenTheChangeFails) {
+  auto producer = init();
+  std::vector<bool> results;
+  for (int32_t partition : {0, 1}) {
+    on(0, [&] {
+      router_->addToTransaction(who_, {"tx", *producer, 2}, {{"orders", partition}},
+                                [&](const Result<>& added) { results.push_back(bool(added)); });
+    });
+  }
+  run();
+  failWrites();
+  settle();
+  EXPECT_THAT(results, ElementsAre(false, true));
+}
+
+TEST_F(TransactionTest, TheLastEpochGoesOverToANewProducerId) {
+  auto producer = init();
+  auto current = *producer;
+  // As many ends as there are epochs.
+  while (current.id == producer->id) {
+    auto next = end2(current, false);
+    ASSERT_TRUE(next) << next.error().text;
+    ASSERT_NE(*next, current);
+    current = *next;
+  }
+  EXPECT_EQ(current.epoch, 0);
+  ASSERT_TRUE(join(current, 0));
+  ASSERT_TRUE(produceIn(current, 0, {{"a", "1"}}));
+  ASSERT_TRUE(end2(current, true));
+  EXPECT_THAT(committed(), ElementsAre("1"));
 }
 
 }  // namespace

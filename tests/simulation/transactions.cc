@@ -38,6 +38,11 @@ std::string batchOf(const std::string& value, ProducerIdentity producer, int32_t
   return batch;
 }
 
+/// Of the transaction: producers of either version may take an id up.
+int versionOf(size_t number) {
+  return number % 2 == 0 ? 2 : 1;
+}
+
 }  // namespace
 
 // ---------------------------------------------------------------- life
@@ -126,7 +131,8 @@ void Transactor::begin() {
   transactions_.emplace_back();
   machine_.say("transaction " + std::to_string(transactions_.size() - 1) + " begins");
   machine_.on(machine_.pick(Machine::kWorkers), [&] {
-    machine_.router().addToTransaction(who_, {kId, *identity_}, {{kTopic, 0}, {kTopic, 1}},
+    machine_.router().addToTransaction(who_, {kId, *identity_, versionOf(transactions_.size() - 1)},
+                                       {{kTopic, 0}, {kTopic, 1}},
                                        [this, asked = asked_](const Result<>& added) {
                                          if (asked != asked_) return;
                                          asking_ = false;
@@ -165,23 +171,28 @@ void Transactor::end() {
   if (commit) transactions_[number].fate = Fate::kUndecided;
   machine_.say("transaction " + std::to_string(number) + (commit ? " is to commit" : " aborts"));
   machine_.on(machine_.pick(Machine::kWorkers), [&] {
-    machine_.router().endTransaction(who_, {kId, *identity_}, commit,
-                                     [this, commit, number, asked = asked_](const Result<>& ended) {
-                                       if (asked != asked_) return;
-                                       asking_ = false;
-                                       inside_ = false;
-                                       Fate& fate = transactions_[number].fate;
-                                       if (ended && commit) fate = Fate::kCommitted;
-                                       if (ended) return;
-                                       // These say that the request had no effect.
-                                       ErrorKind kind = ended.error().kind;
-                                       if (kind == ErrorKind::kProducerFenced ||
-                                           kind == ErrorKind::kConcurrentTransaction ||
-                                           kind == ErrorKind::kInvalidTransaction) {
-                                         fate = Fate::kNone;
-                                       }
-                                       failed(ended.error());
-                                     });
+    machine_.router().endTransaction(
+        who_, {kId, *identity_, versionOf(number)}, commit,
+        [this, commit, number, asked = asked_](const Result<ProducerIdentity>& ended) {
+          if (asked != asked_) return;
+          asking_ = false;
+          inside_ = false;
+          Fate& fate = transactions_[number].fate;
+          if (ended && commit) fate = Fate::kCommitted;
+          if (ended) {
+            // A new epoch counts anew.
+            if (*ended != *identity_) sequences_[0] = sequences_[1] = 0;
+            identity_ = *ended;
+            return;
+          }
+          // These say that the request had no effect.
+          ErrorKind kind = ended.error().kind;
+          if (kind == ErrorKind::kProducerFenced || kind == ErrorKind::kConcurrentTransaction ||
+              kind == ErrorKind::kInvalidTransaction) {
+            fate = Fate::kNone;
+          }
+          failed(ended.error());
+        });
   });
 }
 

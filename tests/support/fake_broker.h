@@ -203,7 +203,8 @@ class FakeBroker final : public Broker {
                              Done<Result<>>) override {}
   void commitInTransaction(const PrincipalRef&, TransactionProducer, GroupCommit,
                            Done<Result<std::vector<Result<>>>>) override {}
-  void endTransaction(const PrincipalRef&, TransactionProducer, bool, Done<Result<>>) override {}
+  void endTransaction(const PrincipalRef&, TransactionProducer, bool,
+                      Done<Result<ProducerIdentity>>) override {}
   void abortTransaction(const PrincipalRef&, const std::string&, int32_t, ProducerIdentity,
                         Done<Result<>>) override {}
   std::vector<TransactionDescription> transactions(const PrincipalRef&) override { return {}; }

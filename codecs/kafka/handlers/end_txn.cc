@@ -5,6 +5,9 @@
 #include "codecs/kafka/handlers/transactions.h"
 
 namespace polylog::kafka {
+namespace {
+constexpr int16_t kFirstWithNewEpoch = 5;
+}  // namespace
 
 void handleEndTxn(const CallRef& call, wire::EndTxnRequest&& request) {
   if (request.transactionalId.empty()) {
@@ -14,10 +17,16 @@ void handleEndTxn(const CallRef& call, wire::EndTxnRequest&& request) {
   }
   call->broker().endTransaction(
       call->principal(),
-      transactionProducer(request.transactionalId, request.producerId, request.producerEpoch),
-      request.committed, [call](const Result<>& ended) {
+      transactionProducer(request.transactionalId, request.producerId, request.producerEpoch,
+                          call->version() >= kFirstWithNewEpoch ? 2 : 1),
+      request.committed, [call](const Result<ProducerIdentity>& ended) {
         wire::EndTxnResponse response;
-        if (!ended) response.errorCode = transactionCode(ended.error(), call->version());
+        if (ended) {
+          response.producerId = ended->id;
+          response.producerEpoch = ended->epoch;
+        } else {
+          response.errorCode = transactionCode(ended.error(), call->version());
+        }
         call->answer(response);
       });
 }

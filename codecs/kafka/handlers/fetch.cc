@@ -13,6 +13,7 @@
 #include "codecs/kafka/handlers/fetched_batches.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/limits.h"
+#include "codecs/kafka/quota_meter.h"
 #include "core/event/dispatcher.h"
 
 namespace polylog::kafka {
@@ -36,6 +37,7 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
       : call_(std::move(call)), request_(std::move(request)) {
     auto asked = static_cast<size_t>(std::max(request_.maxBytes, 1));
     budget_ = std::min(asked, call_->options().maxFetchBytes);
+    budget_ = call_->quotaMeter().largestFetch(*call_->principal(), budget_);
     enough_ = std::min(static_cast<size_t>(std::max(request_.minBytes, 0)), budget_);
   }
 
@@ -55,17 +57,13 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
     PartRead read;
     bool told = true;  ///< in the answer
 
-    int16_t errorCode() const {
-      return refused == Code::kNone ? read.errorCode : code(refused);
-    }
+    int16_t errorCode() const { return refused == Code::kNone ? read.errorCode : code(refused); }
     size_t bytes() const { return errorCode() == 0 ? read.bytes : 0; }
   };
 
   Code open();
   bool byId() const { return call_->version() >= kFirstByTopicId; }
-  int64_t nowMs() const {
-    return call_->transport().dispatcher().clock().monotonicMicros() / 1000;
-  }
+  int64_t nowMs() const { return call_->transport().dispatcher().clock().monotonicMicros() / 1000; }
   FetchSessions& sessions() const { return call_->fetchSessions(); }
   std::vector<FetchEntry> entriesAsked() const;
   std::vector<FetchKey> keysForgotten() const;
@@ -117,9 +115,8 @@ Code FetchRun::open() {
     resolve(entriesAsked());
     return Code::kNone;
   }
-  FetchSessions::Step step =
-      sessions().advance(request_.sessionId, request_.sessionEpoch, byId(), entriesAsked(),
-                         keysForgotten(), nowMs());
+  FetchSessions::Step step = sessions().advance(request_.sessionId, request_.sessionEpoch, byId(),
+                                                entriesAsked(), keysForgotten(), nowMs());
   if (step.error != Code::kNone) return step.error;
   session_ = std::move(step.session);
   if (session_) sessionId_ = session_->id();
@@ -183,8 +180,8 @@ bool FetchRun::settleSession() {
   std::vector<FetchFinding> findings;
   for (const Part& part : parts_) {
     entries.push_back(part.asked);
-    findings.push_back({part.bytes() > 0, part.errorCode(), part.read.highWatermark,
-                        part.read.logStart});
+    findings.push_back(
+        {part.bytes() > 0, part.errorCode(), part.read.highWatermark, part.read.logStart});
     if (!begins) continue;
     if (part.errorCode() == 0) entries.back().highWatermark = part.read.highWatermark;
     entries.back().logStart = part.read.logStart;
@@ -314,11 +311,13 @@ void FetchRun::respond() {
   if (!call_->open()) return;
   if (!settleSession()) return refuse(Code::kInvalidFetchSessionEpoch);
   wire::FetchResponse response = describe();
-  wire::Encoder out = call_->begin();
-  response.encode(out, call_->version());
-
   size_t records = 0;
   for (const Part& part : parts_) records += part.bytes();
+  response.throttleTimeMs =
+      call_->quotaMeter().count(QuotaKind::kFetch, *call_->principal(), records, nowMs());
+  call_->throttle(response.throttleTimeMs);
+  wire::Encoder out = call_->begin();
+  response.encode(out, call_->version());
   out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize + records));
 
   // The batches go between the pieces of the encoded message.

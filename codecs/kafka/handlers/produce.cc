@@ -2,13 +2,17 @@
 #include "codecs/kafka/wire/produce.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "codecs/kafka/errors.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/quota_meter.h"
 #include "core/base/byte_reader.h"
+#include "core/event/dispatcher.h"
 #include "core/model/record_batch.h"
 #include "mapping/address.h"
 
@@ -21,6 +25,8 @@ constexpr int16_t kOldestServed = 3;  ///< the first version with record batches
 constexpr int16_t kFirstWithStorageError = 4;
 constexpr int16_t kFirstWithZstd = 7;
 constexpr int16_t kFirstWithAbortable = 11;
+constexpr int16_t kFirstThatJoins = 12;
+constexpr int16_t kFirstByTopicId = 13;
 constexpr size_t kMagicAt = 16;
 
 struct Refusal {
@@ -131,6 +137,16 @@ struct Production {
 };
 using ProductionRef = std::shared_ptr<Production>;
 
+/// As it comes, and not when it is answered: a client need not wait for answers.
+void countAgainstQuota(Production& production) {
+  Call& call = *production.call;
+  int64_t nowMs = call.transport().dispatcher().clock().monotonicMicros() / 1000;
+  int32_t held =
+      call.quotaMeter().count(QuotaKind::kProduce, *call.principal(), call.frame().size(), nowMs);
+  production.response.throttleTimeMs = held;
+  call.throttle(held);
+}
+
 /// What is wrong with the whole request.
 Refusal checkRequest(int16_t version, const wire::ProduceRequest& request) {
   if (version < kOldestServed) {
@@ -141,23 +157,106 @@ Refusal checkRequest(int16_t version, const wire::ProduceRequest& request) {
   return {};
 }
 
-void producePartition(const ProductionRef& production, Partition& answer, const std::string& topic,
-                      const wire::ProduceRequest::Topic::Partition& partition) {
+/// What is asked of one partition and stands up to a look.
+struct Planned {
+  Partition* answer = nullptr;
+  std::string topic;  ///< canonical
+  BytesView batch;
+  bool transactional = false;
+};
+
+/// The canonical name of a topic that is asked for, or why it isn't produced to.
+Result<std::string> topicOf(const Call& call, const wire::ProduceRequest::Topic& topic) {
+  if (call.version() < kFirstByTopicId) return canonicalTopic(topic.name);
+  TopicRef found = call.broker().findTopic(call.principal(), topic.id);
+  if (found == nullptr) return fail(ErrorKind::kNotFound, "no topic has that id");
+  return found->name;
+}
+
+/// Refuses what can be seen to be wrong; the rest.
+std::vector<Planned> plan(const ProductionRef& production, const wire::ProduceRequest& request) {
+  const Call& call = *production->call;
+  std::vector<Planned> planned;
+  Refusal whole = checkRequest(call.version(), request);
+  auto& topics = production->response.topics;
+  for (size_t i = 0; i < topics.size(); ++i) {
+    Result<std::string> topic = topicOf(call, request.topics[i]);
+    for (size_t j = 0; j < topics[i].partitions.size(); ++j) {
+      Partition& answer = topics[i].partitions[j];
+      const auto& asked = request.topics[i].partitions[j];
+      answer.index = asked.index;
+      BytesView batch = asked.records.bytes.value_or(BytesView());
+      Refusal refusal = whole;
+      if (!refusal && !topic) {
+        bool byId = call.version() >= kFirstByTopicId;
+        production->refuse(answer, code(byId ? Code::kUnknownTopicId : Code::kInvalidTopic),
+                           topic.error().text);
+        continue;
+      }
+      if (!refusal) {
+        refusal = checkBatch(batch, call.version(), call.broker().maxRecordBytes(),
+                             !production->transactionalId.empty());
+      }
+      if (refusal) {
+        production->refuse(answer, code(refusal.code), refusal.text);
+        continue;
+      }
+      bool transactional = parseRecordBatchHeader(batch)->transactional();
+      planned.push_back({&answer, *topic, batch, transactional});
+    }
+  }
+  return planned;
+}
+
+void produceAll(const ProductionRef& production, std::vector<Planned> planned) {
   Call& call = *production->call;
-  BytesView batch = partition.records.bytes.value_or(BytesView());
-  const std::string& transactionalId = production->transactionalId;
-  if (Refusal refusal = checkBatch(batch, call.version(), call.broker().maxRecordBytes(),
-                                   !transactionalId.empty())) {
-    return production->refuse(answer, code(refusal.code), refusal.text);
+  for (Planned& one : planned) {
+    ProduceBatch out{std::move(one.topic), one.answer->index, call.share(one.batch),
+                     production->acks != 0};
+    if (one.transactional) out.transactionalId = production->transactionalId;
+    ++production->waiting;
+    call.broker().produce(call.principal(), std::move(out),
+                          [production, answer = one.answer](Result<Produced> result) {
+                            production->done(*answer, result);
+                          });
   }
-  ProduceBatch out{topic, partition.index, call.share(batch), production->acks != 0};
-  if (!transactionalId.empty() && parseRecordBatchHeader(batch)->transactional()) {
-    out.transactionalId = transactionalId;
+  production->release();
+}
+
+/// Has the partitions join the transaction first, unless they are in it (KIP-890).
+void joinAndProduce(const ProductionRef& production, std::vector<Planned> planned) {
+  Call& call = *production->call;
+  std::vector<std::pair<std::string, int32_t>> joining;
+  std::optional<TransactionProducer> who;
+  for (const Planned& one : planned) {
+    TopicRef topic = call.broker().findTopic(call.principal(), one.topic);
+    if (!one.transactional || !hasPartition(topic, one.answer->index)) continue;
+    joining.emplace_back(one.topic, one.answer->index);
+    if (who) continue;
+    auto header = parseRecordBatchHeader(one.batch);
+    who = TransactionProducer{
+        production->transactionalId, {header->producerId, header->producerEpoch}, 2};
   }
-  ++production->waiting;
-  call.broker().produce(
-      call.principal(), std::move(out),
-      [production, &answer](Result<Produced> result) { production->done(answer, result); });
+  if (!who) return produceAll(production, std::move(planned));
+  AccessControl* access = call.options().access;
+  if (access != nullptr &&
+      !access->permits(call.principal(), Operation::kWrite, ResourceKind::kTransaction, who->id)) {
+    for (const Planned& one : planned) {
+      production->refuse(*one.answer, code(Code::kTransactionalIdAuthorizationFailed), {});
+    }
+    return production->release();
+  }
+  call.broker().addToTransaction(
+      call.principal(), std::move(*who), std::move(joining),
+      [production, planned = std::move(planned)](const Result<>& joined) mutable {
+        if (!production->call->open()) return;
+        if (joined) return produceAll(production, std::move(planned));
+        for (const Planned& one : planned) {
+          production->refuse(*one.answer, produceCode(joined.error(), production->call->version()),
+                             joined.error().text);
+        }
+        production->release();
+      });
 }
 
 }  // namespace
@@ -165,29 +264,20 @@ void producePartition(const ProductionRef& production, Partition& answer, const 
 void handleProduce(const CallRef& call, wire::ProduceRequest&& request) {
   auto production = std::make_shared<Production>(call, request.acks);
   if (request.transactionalId) production->transactionalId = owned(*request.transactionalId);
+  countAgainstQuota(*production);
   auto& topics = production->response.topics;
   topics.resize(request.topics.size());
   // Places in the response must not move from here on: callbacks refer to them.
   for (size_t i = 0; i < topics.size(); ++i) {
     topics[i].name = request.topics[i].name;
+    topics[i].id = request.topics[i].id;
     topics[i].partitions.resize(request.topics[i].partitions.size());
   }
-  Refusal refusal = checkRequest(call->version(), request);
-  for (size_t i = 0; i < topics.size(); ++i) {
-    Result<std::string> topic = canonicalTopic(topics[i].name);
-    for (size_t j = 0; j < topics[i].partitions.size(); ++j) {
-      Partition& answer = topics[i].partitions[j];
-      answer.index = request.topics[i].partitions[j].index;
-      if (refusal) {
-        production->refuse(answer, code(refusal.code), refusal.text);
-      } else if (!topic) {
-        production->refuse(answer, code(Code::kInvalidTopic), topic.error().text);
-      } else {
-        producePartition(production, answer, *topic, request.topics[i].partitions[j]);
-      }
-    }
+  std::vector<Planned> planned = plan(production, request);
+  if (call->version() >= kFirstThatJoins && !production->transactionalId.empty()) {
+    return joinAndProduce(production, std::move(planned));
   }
-  production->release();
+  produceAll(production, std::move(planned));
 }
 
 }  // namespace polylog::kafka

@@ -10,8 +10,9 @@
 
 namespace polylog::kafka {
 
-inline TransactionProducer transactionProducer(BytesView id, int64_t producer, int16_t epoch) {
-  return {std::string(id), {producer, epoch}};
+inline TransactionProducer transactionProducer(BytesView id, int64_t producer, int16_t epoch,
+                                               int version = 1) {
+  return {std::string(id), {producer, epoch}, version};
 }
 
 /// A transaction's error. Clients older than `firstFenced` don't know PRODUCER_FENCED.

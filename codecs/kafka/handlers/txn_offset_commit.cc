@@ -16,14 +16,20 @@ namespace {
 
 using Results = Result<std::vector<Result<>>>;
 
+constexpr int16_t kFirstWithAbortable = 4;
+constexpr int16_t kFirstThatJoins = 5;
+
 /// One request under way. `places` are those in the response of the offsets that the broker got.
 struct Commit {
   wire::TxnOffsetCommitResponse response;
   std::vector<int16_t*> places;
 };
 
-int16_t wholeCode(const Error& error) {
+int16_t wholeCode(const Error& error, int16_t version) {
   switch (error.kind) {
+    case ErrorKind::kInvalidTransaction:
+      if (version >= kFirstWithAbortable) return code(Code::kTransactionAbortable);
+      return code(error, Area::kGroup);
     // A member's commit to a group that isn't there comes from a generation that is over.
     case ErrorKind::kNotFound: return code(Code::kIllegalGeneration);
     case ErrorKind::kUnauthorized: return code(error, Area::kTransaction);
@@ -37,10 +43,10 @@ int16_t offsetCode(const Error& error) {
   return code(error, Area::kGroup);
 }
 
-void fill(Commit& commit, const Results& results) {
+void fill(Commit& commit, const Results& results, int16_t version) {
   for (size_t i = 0; i < commit.places.size(); ++i) {
     if (!results) {
-      *commit.places[i] = wholeCode(results.error());
+      *commit.places[i] = wholeCode(results.error(), version);
     } else if (i < results->size() && !(*results)[i]) {
       *commit.places[i] = offsetCode((*results)[i].error());
     }
@@ -92,9 +98,10 @@ void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& r
   if (out.offsets.empty()) return call->answer(commit->response);
   call->broker().commitInTransaction(
       call->principal(),
-      transactionProducer(request.transactionalId, request.producerId, request.producerEpoch),
+      transactionProducer(request.transactionalId, request.producerId, request.producerEpoch,
+                          call->version() >= kFirstThatJoins ? 2 : 1),
       std::move(out), [call, commit](const Results& results) {
-        fill(*commit, results);
+        fill(*commit, results, call->version());
         call->answer(commit->response);
       });
 }

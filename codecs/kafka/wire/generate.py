@@ -15,13 +15,14 @@ SCALARS = {
     "int16": ("int16_t", 2, "0"),
     "int32": ("int32_t", 4, "0"),
     "int64": ("int64_t", 8, "0"),
+    "float64": ("double", 8, "0"),
     "uuid": ("Uuid", 16, ""),
     "string": ("BytesView", 1, ""),
     "bytes": ("BytesView", 1, ""),
     "records": ("Records", 1, ""),
 }
 READ = {"bool": "boolean", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
-        "uuid": "uuid"}
+        "float64": "f64", "uuid": "uuid"}
 BANNER = "// Generated from codecs/kafka/wire/%s by generate.py. Not to be edited.\n"
 
 

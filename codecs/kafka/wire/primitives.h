@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -34,6 +35,7 @@ class Decoder : public ByteReader {
       : ByteReader(bytes), elements_(elements) {}
 
   bool boolean() { return u8() != 0; }
+  double f64() { return std::bit_cast<double>(u64()); }
   Uuid uuid();
   /// Not null: null fails. `flexible`: compact lengths.
   BytesView string(bool flexible);
@@ -71,6 +73,7 @@ class Decoder : public ByteReader {
 class Encoder : public ByteWriter {
  public:
   void boolean(bool v) { u8(v ? 1 : 0); }
+  void f64(double v) { u64(std::bit_cast<uint64_t>(v)); }
   void uuid(const Uuid& v) { bytes({reinterpret_cast<const char*>(v.data()), v.size()}); }
   /// Without compact lengths no more than 32,767 octets can be said; what is longer is cut.
   void string(BytesView v, bool flexible);

@@ -1,0 +1,213 @@
+// DescribeClientQuotas and AlterClientQuotas (KIP-546): how fast users and client ids may produce
+// and fetch.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "codecs/kafka/errors.h"
+#include "codecs/kafka/handlers/common.h"
+#include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/wire/alter_client_quotas.h"
+#include "codecs/kafka/wire/describe_client_quotas.h"
+
+namespace polylog::kafka {
+namespace {
+
+constexpr BytesView kUser = "user";
+constexpr BytesView kClientId = "client-id";
+constexpr BytesView kIp = "ip";
+
+constexpr std::pair<BytesView, QuotaKind> kKeys[] = {{"producer_byte_rate", QuotaKind::kProduce},
+                                                     {"consumer_byte_rate", QuotaKind::kFetch}};
+
+enum Match : int8_t { kExact = 0, kDefault = 1, kSpecified = 2 };
+
+struct Filter {
+  const wire::DescribeClientQuotasRequest::Component* user = nullptr;
+  const wire::DescribeClientQuotasRequest::Component* clientId = nullptr;
+  bool ip = false;
+  bool strict = false;
+};
+
+Error invalid(std::string text) {
+  return {ErrorKind::kInvalid, std::move(text)};
+}
+
+Result<Filter> filterOf(const wire::DescribeClientQuotasRequest& request) {
+  Filter filter;
+  filter.strict = request.strict;
+  for (const auto& component : request.components) {
+    bool known = component.entityType == kUser || component.entityType == kClientId;
+    if (component.matchType < kExact || component.matchType > kSpecified ||
+        (component.matchType == kExact) != component.match.has_value()) {
+      return std::unexpected(invalid("a component of the filter has no match of its type"));
+    }
+    if (component.entityType == kIp) {
+      filter.ip = true;
+    } else if (!known) {
+      return fail(ErrorKind::kUnsupported,
+                  "quotas for '" + std::string(component.entityType) + "' are not known");
+    } else {
+      auto& place = component.entityType == kUser ? filter.user : filter.clientId;
+      if (place != nullptr) {
+        return std::unexpected(
+            invalid("the filter names '" + std::string(component.entityType) + "' twice"));
+      }
+      place = &component;
+    }
+  }
+  if (filter.ip && (filter.user != nullptr || filter.clientId != nullptr)) {
+    return std::unexpected(invalid("quotas for an ip are for nothing beside it"));
+  }
+  return filter;
+}
+
+bool admits(const wire::DescribeClientQuotasRequest::Component* component, bool strict,
+            const std::optional<std::string>& part) {
+  if (component == nullptr) return !strict || !part;
+  if (!part) return false;
+  switch (component->matchType) {
+    case kExact: return !part->empty() && *part == component->match;
+    case kDefault: return part->empty();
+    default: return true;
+  }
+}
+
+template <class Part>
+void addPart(std::vector<Part>& entity, BytesView type, const std::optional<std::string>& part) {
+  if (!part) return;
+  auto& added = entity.emplace_back();
+  added.type = type;
+  if (!part->empty()) added.name = BytesView(*part);
+}
+
+/// An entity as the request names it.
+template <class Part>
+Result<QuotaEntity> entityOf(const std::vector<Part>& parts) {
+  QuotaEntity entity;
+  for (const Part& part : parts) {
+    if (part.type == kIp) {
+      return std::unexpected(
+          invalid("there are no quotas for an ip: how fast a listener takes "
+                  "connections is limits.listener_connection_rate"));
+    }
+    if (part.type != kUser && part.type != kClientId) {
+      return std::unexpected(invalid("quotas for '" + std::string(part.type) + "' are not known"));
+    }
+    auto& place = part.type == kUser ? entity.user : entity.clientId;
+    if (place) return std::unexpected(invalid("'" + std::string(part.type) + "' is named twice"));
+    if (part.name && part.name->empty()) {
+      return std::unexpected(invalid("the name of a " + std::string(part.type) + " is empty"));
+    }
+    place = std::string(part.name.value_or(BytesView()));
+  }
+  if (parts.empty()) return std::unexpected(invalid("a quota is for a user, a client id or both"));
+  return entity;
+}
+
+Result<std::vector<QuotaChange>> changesOf(const wire::AlterClientQuotasRequest::Entry& entry) {
+  auto entity = entityOf(entry.entity);
+  if (!entity) return std::unexpected(entity.error());
+  std::vector<QuotaChange> changes;
+  for (const auto& op : entry.ops) {
+    const auto* key = std::ranges::find(kKeys, op.key, [](const auto& one) { return one.first; });
+    if (key == std::end(kKeys)) {
+      return std::unexpected(invalid("'" + std::string(op.key) +
+                                     "' is not a quota that is kept here: producer_byte_rate and "
+                                     "consumer_byte_rate are"));
+    }
+    if (std::ranges::find(changes, key->second, &QuotaChange::kind) != changes.end()) {
+      return std::unexpected(invalid("'" + std::string(op.key) + "' is named twice"));
+    }
+    if (!op.remove && (!std::isfinite(op.value) || op.value < 1 || op.value > 9e18 ||
+                       op.value != std::floor(op.value))) {
+      return std::unexpected(
+          invalid("'" + std::string(op.key) + "' is a whole number of octets a second, above 0"));
+    }
+    auto& change = changes.emplace_back();
+    change.entity = *entity;
+    change.kind = key->second;
+    if (!op.remove) change.value = op.value;
+  }
+  return changes;
+}
+
+}  // namespace
+
+void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasRequest&& request) {
+  wire::DescribeClientQuotasResponse response;
+  auto refuse = [&](int16_t errorCode, BytesView text) {
+    response.errorCode = errorCode;
+    response.errorMessage = text;
+    response.entries.reset();
+    call->answer(response);
+  };
+  auto filter = filterOf(request);
+  if (!filter) {
+    bool unknown = filter.error().kind == ErrorKind::kUnsupported;
+    return refuse(code(unknown ? Code::kUnsupportedVersion : Code::kInvalidRequest),
+                  filter.error().text);
+  }
+  auto& entries = response.entries.emplace();
+  QuotaControl* quotas = call->options().quotas;
+  if (quotas == nullptr || filter->ip) return call->answer(response);
+  auto set = quotas->quotas(call->principal());
+  if (!set) return refuse(code(set.error(), Area::kCluster), set.error().text);
+  for (const auto& [entity, values] : (*set)->quotas) {
+    if (!admits(filter->user, filter->strict, entity.user) ||
+        !admits(filter->clientId, filter->strict, entity.clientId)) {
+      continue;
+    }
+    auto& entry = entries.emplace_back();
+    addPart(entry.entity, kUser, entity.user);
+    addPart(entry.entity, kClientId, entity.clientId);
+    for (const auto& [key, kind] : kKeys) {
+      if (auto at = values.find(kind); at != values.end()) {
+        entry.values.push_back({key, at->second});
+      }
+    }
+  }
+  call->answer(response);
+}
+
+void handleAlterClientQuotas(const CallRef& call, wire::AlterClientQuotasRequest&& request) {
+  auto pending = std::make_shared<Pending<wire::AlterClientQuotasResponse>>(call);
+  QuotaControl* quotas = call->options().quotas;
+  // Places in the response must not move from here on: callbacks refer to them.
+  pending->response.entries.resize(request.entries.size());
+  for (size_t i = 0; i < request.entries.size(); ++i) {
+    auto& answer = pending->response.entries[i];
+    for (const auto& part : request.entries[i].entity) {
+      answer.entity.push_back({part.type, part.name});
+    }
+    auto settle = [pending, &answer](const Result<>& done) {
+      if (done) return;
+      bool malformed = done.error().kind == ErrorKind::kInvalid;
+      answer.errorCode =
+          malformed ? code(Code::kInvalidRequest) : code(done.error(), Area::kCluster);
+      answer.errorMessage = pending->texts.keep(std::string(done.error().text));
+    };
+    auto changes = changesOf(request.entries[i]);
+    if (!changes) {
+      settle(std::unexpected(changes.error()));
+    } else if (quotas == nullptr) {
+      settle(fail(ErrorKind::kInvalid, "there are no quotas here"));
+    } else if (auto seen = quotas->mayAlter(call->principal()); !seen || request.validateOnly) {
+      settle(seen);
+    } else {
+      ++pending->waiting;
+      quotas->alterQuotas(call->principal(), std::move(*changes),
+                          [pending, settle](const Result<>& done) {
+                            settle(done);
+                            pending->release();
+                          });
+    }
+  }
+  pending->release();
+}
+
+}  // namespace polylog::kafka

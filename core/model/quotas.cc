@@ -1,0 +1,32 @@
+#include "core/model/quotas.h"
+
+#include <array>
+
+namespace polylog {
+
+std::optional<QuotaSet::Match> QuotaSet::find(QuotaKind kind, const std::string& user,
+                                              const std::string& clientId) const {
+  const std::string others;
+  // As Kafka orders them. Who has a limit of his own is not measured with others.
+  const std::array<QuotaEntity, 8> candidates = {{{user, clientId},
+                                                  {user, others},
+                                                  {user, std::nullopt},
+                                                  {others, clientId},
+                                                  {others, others},
+                                                  {others, std::nullopt},
+                                                  {std::nullopt, clientId},
+                                                  {std::nullopt, others}}};
+  for (const QuotaEntity& candidate : candidates) {
+    auto at = quotas.find(candidate);
+    if (at == quotas.end()) continue;
+    auto value = at->second.find(kind);
+    if (value == at->second.end()) continue;
+    Match match{value->second, {}};
+    if (candidate.user) match.shared.user = user;
+    if (candidate.clientId) match.shared.clientId = clientId;
+    return match;
+  }
+  return std::nullopt;
+}
+
+}  // namespace polylog

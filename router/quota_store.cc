@@ -1,0 +1,182 @@
+#include "router/quota_store.h"
+
+#include <bit>
+#include <cmath>
+#include <utility>
+
+#include "core/base/byte_reader.h"
+#include "core/base/byte_writer.h"
+#include "router/authorizer.h"
+#include "router/state_codec.h"
+
+namespace polylog::router {
+namespace {
+
+using storage::StateTable;
+
+constexpr uint8_t kVersion = 1;
+constexpr size_t kMaxQuotas = 10'000;
+constexpr size_t kMaxNameBytes = 255;
+
+void putPart(ByteWriter& out, const std::optional<std::string>& part) {
+  out.u8(part ? 1 : 0);
+  if (part) putText(out, *part);
+}
+std::optional<std::string> getPart(ByteReader& in) {
+  uint8_t there = in.u8();
+  if (there > 1) in.fail();
+  if (there != 1) return std::nullopt;
+  return getText(in);
+}
+
+}  // namespace
+
+std::string quotaKey(const QuotaEntity& entity, QuotaKind kind) {
+  ByteWriter out;
+  out.u8(static_cast<uint8_t>(kind));
+  putPart(out, entity.user);
+  putPart(out, entity.clientId);
+  return out.take();
+}
+
+std::string encodeQuota(double value) {
+  ByteWriter out;
+  out.u8(kVersion);
+  out.u64(std::bit_cast<uint64_t>(value));
+  return out.take();
+}
+
+Result<QuotaChange> decodeQuota(BytesView key, BytesView value) {
+  ByteReader name(key);
+  QuotaChange quota;
+  uint8_t kind = name.u8();
+  if (kind > static_cast<uint8_t>(QuotaKind::kFetch)) name.fail();
+  quota.kind = static_cast<QuotaKind>(kind);
+  quota.entity.user = getPart(name);
+  quota.entity.clientId = getPart(name);
+  ByteReader in(value);
+  if (in.u8() != kVersion) in.fail();
+  quota.value = std::bit_cast<double>(in.u64());
+  if (name.complete() && in.complete()) return quota;
+  return fail(ErrorKind::kCorrupt, "state of a quota can't be read");
+}
+
+Result<> QuotaStore::load() {
+  QuotaSet set;
+  std::optional<Error> error;
+  core_.store.scanState(StateTable::kQuota, {}, [&](BytesView key, BytesView value) {
+    auto quota = decodeQuota(key, value);
+    if (!quota) {
+      error = quota.error();
+      return false;
+    }
+    set.quotas[quota->entity][quota->kind] = *quota->value;
+    return true;
+  });
+  if (error) return std::unexpected(*error);
+  set_ = std::make_shared<const QuotaSet>(std::move(set));
+  return {};
+}
+
+std::shared_ptr<const QuotaSet> QuotaStore::current() const {
+  std::lock_guard hold(lock_);
+  return set_;
+}
+
+Result<std::shared_ptr<const QuotaSet>> QuotaStore::quotas(const PrincipalRef& principal) {
+  Resource resource{ResourceKind::kCluster, kClusterName};
+  if (!core_.authorizer.permits(principal, Operation::kDescribeConfigs, resource)) {
+    return std::unexpected(notPermitted(resource));
+  }
+  return current();
+}
+
+Result<> QuotaStore::mayAlter(const PrincipalRef& principal) const {
+  Resource resource{ResourceKind::kCluster, kClusterName};
+  if (core_.authorizer.permits(principal, Operation::kAlterConfigs, resource)) return {};
+  return std::unexpected(notPermitted(resource));
+}
+
+Result<> QuotaStore::check(const std::vector<QuotaChange>& changes) const {
+  for (const QuotaChange& change : changes) {
+    const QuotaEntity& entity = change.entity;
+    if (!entity.user && !entity.clientId) {
+      return fail(ErrorKind::kInvalid, "a quota is for a user, a client id or both");
+    }
+    if (entity.user.value_or("").size() > kMaxNameBytes ||
+        entity.clientId.value_or("").size() > kMaxNameBytes) {
+      return fail(ErrorKind::kInvalid, "a quota's user and client id have 255 octets at most");
+    }
+    if (change.value && (!std::isfinite(*change.value) || *change.value <= 0)) {
+      return fail(ErrorKind::kInvalid, "a quota is above 0");
+    }
+  }
+  std::lock_guard hold(lock_);
+  if (set_->quotas.size() + underWay_ + changes.size() > kMaxQuotas) {
+    return fail(ErrorKind::kBusy, "there are as many quotas as are allowed: remove some first");
+  }
+  return {};
+}
+
+void QuotaStore::alterQuotas(const PrincipalRef& principal, std::vector<QuotaChange> changes,
+                             Done<Result<>> done) {
+  Worker& worker = core_.here();
+  auto shared = std::make_shared<Done<Result<>>>(std::move(done));
+  auto answer = [&](Result<> result) {
+    worker.later([shared, result = std::move(result)] { (*shared)(result); });
+  };
+  if (auto ok = mayAlter(principal); !ok) return answer(ok);
+  if (auto ok = check(changes); !ok) return answer(ok);
+  if (changes.empty()) return answer({});
+  storage::AppendRequest request;
+  for (const QuotaChange& change : changes) {
+    std::optional<std::string> value;
+    if (change.value) value = encodeQuota(*change.value);
+    request.state.push_back(
+        {StateTable::kQuota, quotaKey(change.entity, change.kind), std::move(value)});
+  }
+  request.durability = storage::Durability::kSynced;
+  request.sink = &worker.sink;
+  request.done = [this, shared,
+                  changes = std::move(changes)](const Result<storage::Appended>& result) {
+    settled(changes, result);
+    if (result) return (*shared)({});
+    ++core_.writeFailures;
+    (*shared)(std::unexpected(result.error()));
+  };
+  {
+    std::lock_guard hold(lock_);
+    ++underWay_;
+  }
+  if (auto appended = core_.store.append(std::move(request)); !appended) {
+    settled({}, std::unexpected(appended.error()));
+    answer(std::unexpected(appended.error()));
+  }
+}
+
+void QuotaStore::settled(const std::vector<QuotaChange>& changes,
+                         const Result<storage::Appended>& result) {
+  std::lock_guard hold(lock_);
+  if (result) apply(changes, result->position);
+  if (--underWay_ == 0) places_.clear();
+}
+
+/// With the lock.
+void QuotaStore::apply(const std::vector<QuotaChange>& changes, Position at) {
+  auto set = std::make_shared<QuotaSet>(*set_);
+  for (const QuotaChange& change : changes) {
+    Position& place = places_[{change.entity, change.kind}];
+    if (place > at) continue;
+    place = at;
+    QuotaSet::Values& values = set->quotas[change.entity];
+    if (change.value) {
+      values[change.kind] = *change.value;
+    } else {
+      values.erase(change.kind);
+    }
+    if (values.empty()) set->quotas.erase(change.entity);
+  }
+  set_ = std::move(set);
+}
+
+}  // namespace polylog::router

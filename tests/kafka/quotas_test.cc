@@ -1,0 +1,199 @@
+// Client quotas: what may be set and seen (KIP-546), how it is measured, and that who passes it is
+// told and held.
+#include <gmock/gmock.h>
+
+#include "codecs/kafka/limits.h"
+#include "codecs/kafka/quota_meter.h"
+#include "tests/kafka/harness.h"
+
+namespace polylog::kafka::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+class FakeQuotas final : public QuotaControl {
+ public:
+  Result<std::shared_ptr<const QuotaSet>> quotas(const PrincipalRef&) override { return current(); }
+  Result<> mayAlter(const PrincipalRef&) const override {
+    if (allowed) return {};
+    return fail(ErrorKind::kUnauthorized, "no");
+  }
+  void alterQuotas(const PrincipalRef&, std::vector<QuotaChange> changes,
+                   Done<Result<>> done) override {
+    auto next = std::make_shared<QuotaSet>(*set);
+    for (const QuotaChange& change : changes) {
+      next->quotas[change.entity].erase(change.kind);
+      if (change.value) next->quotas[change.entity][change.kind] = *change.value;
+    }
+    set = next;
+    done({});
+  }
+  std::shared_ptr<const QuotaSet> current() const override { return set; }
+
+  std::shared_ptr<const QuotaSet> set = std::make_shared<const QuotaSet>();
+  bool allowed = true;
+};
+
+class QuotasTest : public KafkaTest {
+ protected:
+  QuotasTest() {
+    broker_.addTopic("t", 1);
+    KafkaOptions options;
+    options.quotas = &quotas_;
+    connect(std::move(options));
+  }
+
+  using Entity = std::vector<wire::AlterClientQuotasRequest::Entry::Part>;
+  using Ops = std::vector<wire::AlterClientQuotasRequest::Entry::Op>;
+  int16_t alter(Entity entity, Ops ops, bool validateOnly = false) {
+    wire::AlterClientQuotasRequest request;
+    request.validateOnly = validateOnly;
+    request.entries.push_back({std::move(entity), std::move(ops)});
+    return ask<wire::AlterClientQuotasResponse>(request).entries.at(0).errorCode;
+  }
+  /// "user=a client-id=<default> producer_byte_rate=5"
+  std::vector<std::string> describe(
+      std::vector<wire::DescribeClientQuotasRequest::Component> components, bool strict = false,
+      int16_t expected = 0) {
+    wire::DescribeClientQuotasRequest request;
+    request.components = std::move(components);
+    request.strict = strict;
+    auto response = ask<wire::DescribeClientQuotasResponse>(request);
+    EXPECT_EQ(response.errorCode, expected);
+    std::vector<std::string> out;
+    if (!response.entries) return out;
+    for (const auto& entry : *response.entries) {
+      std::string text;
+      for (const auto& part : entry.entity) {
+        text += std::string(part.type) + "=" + std::string(part.name.value_or("<default>")) + " ";
+      }
+      for (const auto& value : entry.values) {
+        text += std::string(value.key) + "=" + std::to_string(static_cast<int>(value.value));
+      }
+      out.push_back(text);
+    }
+    return out;
+  }
+
+  FakeQuotas quotas_;
+};
+
+TEST_F(QuotasTest, AreSetAndSeenByFilters) {
+  EXPECT_EQ(alter({{"user", "a"}}, {{"producer_byte_rate", 5, false}}), 0);
+  EXPECT_EQ(alter({{"user", "a"}, {"client-id", {}}}, {{"consumer_byte_rate", 6, false}}), 0);
+  EXPECT_EQ(alter({{"client-id", "c"}}, {{"consumer_byte_rate", 7, false}}), 0);
+  EXPECT_THAT(describe({}), SizeIs(3));
+  EXPECT_THAT(describe({}, true), IsEmpty());
+  EXPECT_THAT(describe({{"user", 0, "a"}}), SizeIs(2));
+  EXPECT_THAT(describe({{"user", 0, "a"}}, true), ElementsAre("user=a producer_byte_rate=5"));
+  EXPECT_THAT(describe({{"user", 2, {}}, {"client-id", 1, {}}}, true),
+              ElementsAre("user=a client-id=<default> consumer_byte_rate=6"));
+  EXPECT_THAT(describe({{"client-id", 2, {}}}, true),
+              ElementsAre("client-id=c consumer_byte_rate=7"));
+  EXPECT_THAT(describe({{"ip", 2, {}}}), IsEmpty());
+  EXPECT_EQ(alter({{"client-id", "c"}}, {{"consumer_byte_rate", 0, true}}), 0);
+  EXPECT_TRUE(quotas_.set->quotas.at({std::nullopt, "c"}).empty());
+}
+
+TEST_F(QuotasTest, WhatIsNotKeptIsRefused) {
+  const Ops fine{{"producer_byte_rate", 5, false}};
+  EXPECT_EQ(alter({}, fine), 42);
+  EXPECT_EQ(alter({{"ip", "127.0.0.1"}}, fine), 42);
+  EXPECT_EQ(alter({{"group", "g"}}, fine), 42);
+  EXPECT_EQ(alter({{"user", "a"}, {"user", "b"}}, fine), 42);
+  EXPECT_EQ(alter({{"user", ""}}, fine), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, {{"request_percentage", 5, false}}), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, {{"producer_byte_rate", 0, false}}), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, {{"producer_byte_rate", 1.5, false}}), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, fine, true), 0) << "only looked at";
+  EXPECT_TRUE(quotas_.set->quotas.empty());
+  quotas_.allowed = false;
+  EXPECT_EQ(alter({{"user", "a"}}, fine), 31);
+  describe({{"group", 0, "g"}}, false, 35);
+  describe({{"user", 0, {}}}, false, 42);
+  describe({{"user", 0, "a"}, {"user", 1, {}}}, false, 42);
+  describe({{"user", 0, "a"}, {"ip", 2, {}}}, false, 42);
+}
+
+TEST_F(QuotasTest, AProducerThatIsTooFastIsToldAndHeld) {
+  ASSERT_EQ(alter({{"client-id", "tester"}}, {{"producer_byte_rate", 1000, false}}), 0);
+  std::string batch = batchOf({std::string(9000, 'x')});
+  auto first = ask<wire::ProduceResponse>(produceRequest("t", batch), 9);
+  EXPECT_EQ(first.throttleTimeMs, 0) << "ten seconds' worth may come at once";
+  auto second = ask<wire::ProduceResponse>(produceRequest("t", batch), 9);
+  EXPECT_EQ(second.topics[0].partitions[0].errorCode, 0) << "what has come is kept";
+  EXPECT_GT(second.throttleTimeMs, 7000);
+  EXPECT_LT(second.throttleTimeMs, 9000);
+  EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance((second.throttleTimeMs - 1) * int64_t{1000});
+  EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance(2000);
+  EXPECT_FALSE(transport_->paused);
+  dispatcher_.advance(11'000'000);
+  EXPECT_EQ(ask<wire::ProduceResponse>(produceRequest("t", batch), 9).throttleTimeMs, 0);
+}
+
+TEST_F(QuotasTest, AConsumerThatIsTooFastIsToldAndHeld) {
+  ASSERT_EQ(alter({{"user", {}}}, {{"consumer_byte_rate", 1000, false}}), 0);
+  for (int i = 0; i < 30; ++i) {
+    broker_.append("t", 0, SharedBytes::own(batchOf({std::string(2000, 'x')})), 0, 1);
+  }
+  auto first = ask<wire::FetchResponse>(fetchRequest("t", 0), 12);
+  size_t given = first.topics[0].partitions[0].records.bytes->size();
+  EXPECT_LT(given, 13'000U) << "about what the quota gives in ten seconds";
+  EXPECT_GT(given, 7'000U);
+  auto second = ask<wire::FetchResponse>(fetchRequest("t", 10), 12);
+  EXPECT_GT(second.throttleTimeMs, 5000);
+  EXPECT_TRUE(transport_->paused);
+}
+
+TEST_F(QuotasTest, WithoutAnAnswerTheConnectionIsHeldAllTheSame) {
+  ASSERT_EQ(alter({{"client-id", "tester"}}, {{"producer_byte_rate", 100, false}}), 0);
+  send(produceRequest("t", batchOf({std::string(5000, 'x')}), 0), 9);
+  run();
+  EXPECT_TRUE(transport_->paused);
+  EXPECT_FALSE(transport_->closed);
+}
+
+TEST(QuotaMeter, WhoSharesAQuotaIsMeasuredTogether) {
+  FakeQuotas quotas;
+  auto set = std::make_shared<QuotaSet>();
+  set->quotas[{"u", std::nullopt}][QuotaKind::kProduce] = 100;
+  set->quotas[{"", ""}][QuotaKind::kProduce] = 100;
+  quotas.set = set;
+  QuotaMeter meter(&quotas);
+  Principal one{"u", "a", "", Protocol::kKafka};
+  Principal two{"u", "b", "", Protocol::kKafka};
+  Principal other{"v", "a", "", Protocol::kKafka};
+  Principal nobody{"", "a", "", Protocol::kKafka};
+  EXPECT_EQ(meter.count(QuotaKind::kProduce, one, 900, 0), 0);
+  EXPECT_EQ(meter.count(QuotaKind::kProduce, two, 200, 0), 1000);
+  EXPECT_EQ(meter.count(QuotaKind::kProduce, other, 900, 0), 0);
+  EXPECT_EQ(meter.count(QuotaKind::kProduce, nobody, 900, 0), 0) << "ANONYMOUS is a user too";
+  EXPECT_EQ(meter.count(QuotaKind::kFetch, one, 1 << 20, 0), 0);
+  // What came longer ago than eleven seconds counts no more.
+  EXPECT_EQ(meter.count(QuotaKind::kProduce, two, 900, 11'000), 0);
+}
+
+TEST(QuotaMeter, ClientsWithoutNumberAreMeasuredTogether) {
+  FakeQuotas quotas;
+  auto set = std::make_shared<QuotaSet>();
+  set->quotas[{std::nullopt, ""}][QuotaKind::kProduce] = 100;
+  quotas.set = set;
+  QuotaMeter meter(&quotas);
+  auto count = [&](const std::string& client, int64_t nowMs) {
+    return meter.count(QuotaKind::kProduce, Principal{"", client, "", Protocol::kKafka}, 600,
+                       nowMs);
+  };
+  for (size_t i = 0; i < kMaxMeasuredClients; ++i) ASSERT_EQ(count(std::to_string(i), 0), 0);
+  EXPECT_EQ(count("one more", 0), 0);
+  EXPECT_GT(count("another", 0), 0) << "measured with the one before";
+  EXPECT_EQ(count("later", 12'000), 0) << "the quiet ones have made room";
+  EXPECT_EQ(count(std::string(30'000, 'x') + "a", 12'000), 0);
+  EXPECT_GT(count(std::string(30'000, 'x') + "b", 12'000), 0) << "255 octets tell clients apart";
+}
+
+}  // namespace
+}  // namespace polylog::kafka::test
