@@ -73,6 +73,8 @@ class Session final : public ProtocolSession {
   /// The user that the client's certificate names; empty = none.
   std::string certified() const;
   void loggedIn(Result<LoginRef> login, const Fault& refusal);
+  void watchLogin();
+  void renewed(Result<LoginRef> login);
   void refuseLogin(const Fault& refusal);
   void offerTuning();
   void whileClosing(const Frame& frame);
@@ -109,6 +111,7 @@ class Session final : public ProtocolSession {
   std::unique_ptr<WaitHandle> blocked_;  ///< until there is space on the disk
   size_t wanted_ = 0;
   LoginRef login_;
+  LoginRef firstLogin_;        ///< whom the principal is of, once login_ is a newer one
   bool loggingIn_ = false;     ///< its password is being checked
   bool failureClose_ = false;  ///< the client takes connection.close as the answer to that
   std::string connectionName_;
