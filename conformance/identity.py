@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import http.server
 import json
 import os
 import select
@@ -15,18 +14,17 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import confluent_kafka
-import jwt
 import paho.mqtt.client as paho
 import pika
 import pika.exceptions
 
 from lib.broker import BINARY, Broker
 from lib.cases import Suite, equal, wait_until
-from lib.certificates import Authority, openssl
+from lib.certificates import Authority
+from lib.identity import Issuer, Service, Talker
 from lib.kafka_raw import Reader, exactly, i16, i32, text
 
 suite = Suite("identity")
@@ -112,32 +110,6 @@ def external(broker, certificate):
         ssl_options=pika.SSLOptions(context, "127.0.0.1")))
 
 
-class Talker:
-    """A client in JavaScript that goes on by lines on its standard input, and says what it has done."""
-
-    def __init__(self, script, *arguments):
-        self.said = []
-        self.process = subprocess.Popen(["node", os.path.join(HERE, "js", script), *arguments], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self):
-        for line in self.process.stdout:
-            self.said.append(line.strip())
-
-    def say(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def wait_for(self, word, count=1):
-        wait_until(lambda: self.said.count(word) >= count or self.process.poll() is not None, 30, word)
-        assert self.said.count(word) >= count, self.said
-
-    def status(self):
-        self.process.stdin.close()
-        return self.process.wait(30)
-
-
 def published(connection, topic):
     """None, or the code with which a confirmed publish was refused."""
     channel = connection.channel()
@@ -218,27 +190,6 @@ def sessions():
 
 
 # ---------------------------------------------------------------- tokens
-
-class Issuer:
-    """Signs tokens, and has its keys in a file for the broker."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.path = os.path.join(folder, "issuer.pem")
-        self.renew()
-
-    def renew(self):
-        self.private = os.path.join(self.folder, "issuer.key")
-        openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.private)
-        openssl("pkey", "-in", self.private, "-pubout", "-out", self.path + ".new")
-        os.replace(self.path + ".new", self.path)
-
-    def token(self, user, seconds=600, key=None, algorithm="RS256", headers=None, **claims):
-        with open(self.private) as file:
-            secret = file.read() if key is None else key
-        made = {"iss": "https://id.example", "aud": "polylog", "sub": user, "exp": time.time() + seconds, **claims}
-        return jwt.encode(made, secret, algorithm=algorithm, headers=headers)
-
 
 @contextlib.contextmanager
 def tokens(*settings, users=("device-17",)):
@@ -444,46 +395,6 @@ def half():
 
 
 # ---------------------------------------------------------------- a web service
-
-class Service:
-    """Answers as a test says, and keeps what it was asked."""
-
-    def __init__(self):
-        service = self
-        service.asked, service.answer, service.hold = [], (200, b'{"result": "allow"}'), threading.Event()
-        service.hold.set()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                service.asked.append((self.headers["Content-Type"], body))
-                service.hold.wait(30)
-                status, said = service.answer
-                self.send_response(status)
-                if status != 204:
-                    self.send_header("Content-Length", str(len(said)))
-                with contextlib.suppress(BrokenPipeError):  # who asked has given up
-                    self.end_headers()
-                    self.wfile.write(said)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/login"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.hold.set()
-        self.server.shutdown()
-        self.server.server_close()
-
 
 @suite.case("a web service is asked about users whom the broker doesn't know: MQTT, Kafka and AMQP")
 def web_service():
