@@ -29,14 +29,33 @@ std::string shown(BytesView name) {
   return out;
 }
 
+/// A JWS in its compact form (RFC 7515, 7.1): what begins with the base64url of `{"`, of three
+/// parts.
+bool looksLikeToken(BytesView password) {
+  return password.starts_with("eyJ") && std::ranges::count(password, '.') == 2;
+}
+
+void tellLater(Done<Result<LoginRef>> done, Result<LoginRef> result) {
+  Dispatcher::current()->defer(
+      [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
+}
+
+std::unexpected<Error> tooMany() {
+  return fail(ErrorKind::kBusy, "too many logins wait to be checked");
+}
+
 }  // namespace
 
 // ---------------------------------------------------------------- logins
 
 class LoginService::LoginImpl final : public Login, public std::enable_shared_from_this<LoginImpl> {
  public:
-  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Worker& worker)
-      : registry_(std::move(registry)), user_(std::move(user)), worker_(worker) {
+  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Core& core, int64_t expiresAtMs)
+      : registry_(std::move(registry)),
+        user_(std::move(user)),
+        worker_(core.here()),
+        clock_(core.clock),
+        expiresAtMs_(expiresAtMs) {
     if (user_.empty()) return;
     revoked_ = std::make_shared<std::atomic<bool>>(false);
     std::lock_guard hold(registry_->lock);
@@ -51,34 +70,51 @@ class LoginService::LoginImpl final : public Login, public std::enable_shared_fr
   }
   const std::string& user() const override { return user_; }
   std::shared_ptr<const std::atomic<bool>> revoked() const override { return revoked_; }
-  void onRevoked(Task task) override {
+  int64_t expiresAtMs() const override { return expiresAtMs_; }
+  void onEnd(std::move_only_function<void(LoginEnd)> task) override {
     task_ = std::move(task);
-    if (revoked_ && revoked_->load()) tell();
+    if (revoked_ && revoked_->load()) tell(shared_from_this(), LoginEnd::kRevoked);
+    if (expiresAtMs_ != kNeverExpires) watchClock();
   }
   /// Any thread, the registry's lock held.
   void revoke() {
     revoked_->store(true);
-    if (auto self = weak_from_this().lock()) tell(std::move(self));
+    if (auto self = weak_from_this().lock()) tell(std::move(self), LoginEnd::kRevoked);
   }
 
  private:
-  void tell() { tell(shared_from_this()); }
-  void tell(std::shared_ptr<LoginImpl> self) {
-    worker_.post([weak = std::weak_ptr(self)] {
+  /// The wall clock may be set meanwhile, and timers don't follow it: look now and then.
+  void watchClock() {
+    if (!expiry_) {
+      expiry_ = worker_.dispatcher.makeTimer([this] {
+        if (clock_.wallMillis() < expiresAtMs_) return watchClock();
+        tell(shared_from_this(), LoginEnd::kExpired);
+      });
+    }
+    const int64_t left = std::max<int64_t>(expiresAtMs_ - clock_.wallMillis(), 0);
+    expiry_->start(std::min(left, kLookEveryMillis) * 1000);
+  }
+  void tell(std::shared_ptr<LoginImpl> self, LoginEnd why) {
+    worker_.post([weak = std::weak_ptr(self), why] {
       auto alive = weak.lock();
       if (!alive || !alive->task_) return;
-      Task task = std::exchange(alive->task_, nullptr);
-      task();
+      auto task = std::exchange(alive->task_, nullptr);
+      task(why);
     });
     // The last reference must not go here, with the registry's lock held.
     if (self.use_count() == 1) worker_.post([self = std::move(self)] {});
   }
 
+  static constexpr int64_t kLookEveryMillis = 60'000;
+
   std::shared_ptr<Registry> registry_;
   const std::string user_;
   Worker& worker_;
+  Clock& clock_;
+  const int64_t expiresAtMs_;
   std::shared_ptr<std::atomic<bool>> revoked_;
-  Task task_;
+  std::unique_ptr<Timer> expiry_;
+  std::move_only_function<void(LoginEnd)> task_;
 };
 
 LoginService::LoginService(Core& core, const AccessStore& users)
@@ -109,11 +145,12 @@ void LoginService::stop() {
   }
   wake_.notify_all();
   for (std::thread& thread : threads) thread.join();
+  if (core_.options.access.hook) core_.options.access.hook->stop();
 }
 
 LoginRef LoginService::admitted(const LoginPoint& point, const UserRef& user,
-                                const std::string& name) {
-  auto login = std::make_shared<LoginImpl>(registry_, name, core_.here());
+                                const std::string& name, int64_t expiresAtMs) {
+  auto login = std::make_shared<LoginImpl>(registry_, name, core_, expiresAtMs);
   if (name.empty()) return login;
   outcomes_[static_cast<size_t>(point.protocol)][kAdmitted]->add();
   // Deleted since it was looked up: revoke() may have come before it was registered.
@@ -124,9 +161,10 @@ LoginRef LoginService::admitted(const LoginPoint& point, const UserRef& user,
   return login;
 }
 
-Error LoginService::refused(const LoginPoint& point, const std::string& user, const char* why) {
+Error LoginService::refused(const LoginPoint& point, std::optional<BytesView> user,
+                            std::string_view why) {
   const int64_t now = core_.clock.monotonicMicros();
-  bool throttled = why == nullptr;
+  bool throttled = why.empty();
   outcomes_[static_cast<size_t>(point.protocol)][throttled ? kThrottled : kRefused]->add();
   if (!throttled) throttle_.failed(hostOf(point.peer), user, now);
   int64_t others = 0;
@@ -140,7 +178,8 @@ Error LoginService::refused(const LoginPoint& point, const std::string& user, co
     others = std::exchange(unlogged_, 0);
   }
   logWarning(fmt::format(
-      "{} {}: login of '{}' refused: {}{}", protocolName(point.protocol), point.peer, shown(user),
+      "{} {}: login {} refused: {}{}", protocolName(point.protocol), point.peer,
+      user ? fmt::format("of '{}'", shown(*user)) : "by token",
       throttled ? "too many failed before" : why,
       others > 0 ? fmt::format(" (and {} refused since the last told)", others) : std::string()));
   return {ErrorKind::kUnauthorized, "the login was refused"};
@@ -162,25 +201,35 @@ bool LoginService::proves(const User& user, const std::string& password) const {
   return true;
 }
 
+bool LoginService::judges() const {
+  return users_.anyUsers() || takesTokens() || core_.options.access.hook != nullptr;
+}
+
 void LoginService::admit(const LoginPoint& point, Credentials credentials,
                          Done<Result<LoginRef>> done) {
-  Worker& worker = core_.here();
-  auto answer = [&](Result<LoginRef> result) {
-    worker.later([done = std::move(done), result = std::move(result)]() mutable {
-      done(std::move(result));
-    });
-  };
+  if (credentials.token || (takesTokens() && looksLikeToken(credentials.password))) {
+    return admitToken(point, std::move(credentials), std::move(done));
+  }
+  auto answer = [&](Result<LoginRef> result) { tellLater(std::move(done), std::move(result)); };
   UserRef user = users_.user(credentials.user);
-  bool nobody = credentials.user.empty() || !users_.anyUsers() ||
-                (credentials.conventional && user == nullptr);
+  bool nobody =
+      credentials.user.empty() || !judges() || (credentials.conventional && user == nullptr);
   if (nobody && point.allowAnonymous) return answer(admitted(point, nullptr, {}));
-  if (credentials.user.empty()) return answer(std::unexpected(refused(point, {}, "no user given")));
+  if (credentials.user.empty()) return answer(std::unexpected(refused(point, "", "no user given")));
   if (!throttle_.admits(hostOf(point.peer), credentials.user, core_.clock.monotonicMicros())) {
-    return answer(std::unexpected(refused(point, credentials.user, nullptr)));
+    return answer(std::unexpected(refused(point, credentials.user, {})));
   }
   if (user && scram::sameOctets(user->provedBy(), tagOf(credentials.password))) {
     return answer(admitted(point, user, credentials.user));
   }
+  if (!user && core_.options.access.hook && checkUserName(credentials.user)) {
+    return admitByHook(point, std::move(credentials), std::move(done));
+  }
+  admitByPassword(point, std::move(credentials), std::move(user), std::move(done));
+}
+
+void LoginService::admitByPassword(const LoginPoint& point, Credentials credentials, UserRef user,
+                                   Done<Result<LoginRef>> done) {
   struct Attempt {
     LoginPoint point;
     Credentials credentials;
@@ -207,9 +256,60 @@ void LoginService::admit(const LoginPoint& point, Credentials credentials,
     attempt->done(std::unexpected(
         refused(attempt->point, name, attempt->user ? "wrong password" : "no such user")));
   };
-  if (slowly(job, after)) return;
-  done = std::move(attempt->done);
-  answer(fail(ErrorKind::kBusy, "too many logins wait for their password to be checked"));
+  if (!slowly(job, after)) tellLater(std::move(attempt->done), tooMany());
+}
+
+void LoginService::admitToken(const LoginPoint& point, Credentials credentials,
+                              Done<Result<LoginRef>> done) {
+  if (!takesTokens() ||
+      !throttle_.admits(hostOf(point.peer), std::nullopt, core_.clock.monotonicMicros())) {
+    const char* why = takesTokens() ? "" : "none are taken (auth.jwt)";
+    return tellLater(std::move(done), std::unexpected(refused(point, std::nullopt, why)));
+  }
+  struct Attempt {
+    LoginPoint point;
+    std::string token;
+    Done<Result<LoginRef>> done;
+    Result<TokenVerifier::Bearer> bearer = fail(ErrorKind::kInternal, "not verified");
+  };
+  auto attempt = std::make_shared<Attempt>(point, std::move(credentials.password), std::move(done));
+  auto job = [this, attempt] {
+    attempt->bearer = core_.options.access.tokens->verify(attempt->token, core_.clock.wallMillis());
+  };
+  auto after = [this, attempt] {
+    const auto& bearer = attempt->bearer;
+    if (bearer && checkUserName(bearer->user)) {
+      return attempt->done(
+          admitted(attempt->point, users_.user(bearer->user), bearer->user, bearer->expiresAtMs));
+    }
+    attempt->done(std::unexpected(refused(attempt->point, std::nullopt,
+                                          bearer ? "no name for a user" : bearer.error().text)));
+  };
+  if (!slowly(job, after)) tellLater(std::move(attempt->done), tooMany());
+}
+
+void LoginService::admitByHook(const LoginPoint& point, Credentials credentials,
+                               Done<Result<LoginRef>> done) {
+  struct Attempt {
+    LoginPoint point;
+    std::string user;
+    Done<Result<LoginRef>> done;
+  };
+  auto attempt = std::make_shared<Attempt>(point, credentials.user, std::move(done));
+  auto judged = [this, attempt, worker = &core_.here()](LoginHook::Verdict verdict) {
+    worker->post([this, attempt, verdict] {
+      // A user of that name may have been made meanwhile: it is that user's password that counts.
+      const bool stands = users_.user(attempt->user) == nullptr;
+      if (verdict == LoginHook::Verdict::kAdmit && stands) {
+        return attempt->done(admitted(attempt->point, nullptr, attempt->user));
+      }
+      if (verdict == LoginHook::Verdict::kUnavailable) {
+        return attempt->done(fail(ErrorKind::kBusy, "the login can't be checked now"));
+      }
+      attempt->done(std::unexpected(refused(attempt->point, attempt->user, "by auth.http.url")));
+    });
+  };
+  core_.options.access.hook->ask(attempt->point, credentials, std::move(judged));
 }
 
 Result<LoginRef> LoginService::admitIdentified(const LoginPoint& point, const std::string& name) {
@@ -311,7 +411,7 @@ class ScramLoginImpl final : public ScramLogin {
     const std::string& name = exchange_.user();
     const int64_t now = service_.core_.clock.monotonicMicros();
     if (!service_.throttle_.admits(hostOf(point_.peer), name, now)) {
-      return std::unexpected(service_.refused(point_, name, nullptr));
+      return std::unexpected(service_.refused(point_, name, {}));
     }
     auto answer = exchange_.finish(clientFinal);
     if (!answer && answer.error().kind == ErrorKind::kInvalid) {

@@ -6,6 +6,9 @@
 // by a keyed hash (HMAC under a key of this run), kept with the user until its password changes: a
 // storm of reconnects costs a derivation a user after a start and none later.
 //
+// Tokens are verified on the same threads; users whom the store doesn't know are asked about by the
+// hook, if there is one.
+//
 // Authenticator and derive() on a worker's thread, revoke() on any. stop() before the workers end.
 #pragma once
 
@@ -33,6 +36,7 @@ class LoginService final : public Authenticator {
   ~LoginService() override;
   void stop();
 
+  bool takesTokens() const override { return core_.options.access.tokens != nullptr; }
   void admit(const LoginPoint& point, Credentials credentials,
              Done<Result<LoginRef>> done) override;
   Result<LoginRef> admitIdentified(const LoginPoint& point, const std::string& user) override;
@@ -60,8 +64,16 @@ class LoginService final : public Authenticator {
   void work();
   bool proves(const User& user, const std::string& password) const;
   std::string tagOf(const std::string& password) const;
-  LoginRef admitted(const LoginPoint& point, const UserRef& user, const std::string& name);
-  Error refused(const LoginPoint& point, const std::string& user, const char* why);
+  void admitToken(const LoginPoint& point, Credentials credentials, Done<Result<LoginRef>> done);
+  void admitByPassword(const LoginPoint& point, Credentials credentials, UserRef user,
+                       Done<Result<LoginRef>> done);
+  void admitByHook(const LoginPoint& point, Credentials credentials, Done<Result<LoginRef>> done);
+  /// Whether names and passwords mean anything.
+  bool judges() const;
+  LoginRef admitted(const LoginPoint& point, const UserRef& user, const std::string& name,
+                    int64_t expiresAtMs = Login::kNeverExpires);
+  /// `user`: none for a token. `why`: empty if too many failed before.
+  Error refused(const LoginPoint& point, std::optional<BytesView> user, std::string_view why);
   scram::Credential nobodysCredential(const std::string& user, scram::Hash hash) const;
 
   Core& core_;

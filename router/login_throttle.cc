@@ -1,6 +1,7 @@
 #include "router/login_throttle.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace polylog::router {
 namespace {
@@ -19,26 +20,36 @@ double LoginThrottle::now(const Bucket& bucket, double perSecond, int64_t nowMic
   return std::max(0.0, bucket.failures - seconds * perSecond);
 }
 
-bool LoginThrottle::admits(BytesView host, BytesView user, int64_t nowMicros) {
+bool LoginThrottle::admits(BytesView host, std::optional<BytesView> user, int64_t nowMicros) {
   std::lock_guard hold(lock_);
   if (buckets_.empty()) return true;
-  auto within = [&](const std::string& key, double burst, double perSecond) {
-    auto found = buckets_.find(key);
-    return found == buckets_.end() || now(found->second, perSecond, nowMicros) <= burst - 1;
+  auto within = [&](BytesView key, double burst, double perSecond) {
+    auto found = byKey_.find(key);
+    return found == byKey_.end() || now(*found->second, perSecond, nowMicros) <= burst - 1;
   };
-  return within(std::string(host), kHostBurst, kHostPerSecond) &&
-         within(keyOf(host, user), kUserBurst, kUserPerSecond);
+  return within(host, kHostBurst, kHostPerSecond) &&
+         (!user || within(keyOf(host, *user), kUserBurst, kUserPerSecond));
 }
 
-void LoginThrottle::failed(BytesView host, BytesView user, int64_t nowMicros) {
+void LoginThrottle::failed(BytesView host, std::optional<BytesView> user, int64_t nowMicros) {
   std::lock_guard hold(lock_);
-  if (buckets_.size() + 2 > kMaxEntries) buckets_.clear();
+  if (user) add(keyOf(host, *user), kUserPerSecond, nowMicros);
   add(std::string(host), kHostPerSecond, nowMicros);
-  add(keyOf(host, user), kUserPerSecond, nowMicros);
 }
 
-void LoginThrottle::add(const std::string& key, double perSecond, int64_t nowMicros) {
-  Bucket& bucket = buckets_[key];
+void LoginThrottle::add(std::string key, double perSecond, int64_t nowMicros) {
+  auto found = byKey_.find(key);
+  if (found != byKey_.end()) {
+    buckets_.splice(buckets_.begin(), buckets_, found->second);
+  } else {
+    if (buckets_.size() >= kMaxEntries) {
+      byKey_.erase(buckets_.back().key);
+      buckets_.pop_back();
+    }
+    buckets_.push_front({std::move(key), 0, nowMicros});
+    byKey_.emplace(buckets_.front().key, buckets_.begin());
+  }
+  Bucket& bucket = buckets_.front();
   bucket.failures = now(bucket, perSecond, nowMicros) + 1;
   bucket.at = nowMicros;
 }

@@ -138,9 +138,11 @@ struct RouterOptions {
   struct AccessOptions {
     bool denyByDefault = false;           ///< what no rule is about
     std::vector<std::string> superusers;  ///< whom no rule binds
-    /// There may be users whom the store doesn't know (client certificates): whose session it is
-    /// must not be forgotten for that.
+    /// There may be users whom the store doesn't know (client certificates, tokens): whose session
+    /// it is must not be forgotten for that.
     bool usersElsewhere = false;
+    std::shared_ptr<TokenVerifier> tokens;  ///< null: no tokens are taken
+    std::shared_ptr<LoginHook> hook;        ///< asked about users not in the store; null: nobody is
     size_t maxUsers = 100'000;
     size_t maxRules = 20'000;
     /// Of new passwords. RFC 7677's least: each login of a user costs the broker as much once a

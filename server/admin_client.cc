@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "server/json_value.h"
+#include "core/base/json_value.h"
 
 namespace polylog::server {
 namespace {

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
+#include "core/base/json_value.h"
 #include "core/model/access.h"
 #include "server/access_words.h"
 #include "server/api.h"
 #include "server/json.h"
-#include "server/json_value.h"
 
 namespace polylog::server {
 namespace {

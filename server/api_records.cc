@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/base/json_value.h"
 #include "core/base/log.h"
 #include "core/event/dispatcher.h"
 #include "core/model/record_batch.h"
 #include "mapping/partition.h"
 #include "server/api.h"
 #include "server/json.h"
-#include "server/json_value.h"
 
 namespace polylog::server {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "server/json_value.h"
+#include "core/base/json_value.h"
 
 namespace CLI {
 class App;

@@ -54,6 +54,22 @@ Key number(const char* name, int64_t Config::*field, int64_t least, int64_t most
           }};
 }
 
+/// A number within a part of Config.
+template <class Part>
+Key number(const char* name, Part Config::*part, int64_t Part::*field, int64_t least, int64_t most,
+           const char* help) {
+  const Config standards;
+  Key key = number(name, &Config::workers, least, most, help);
+  key.defaultValue = fmt::to_string((standards.*part).*field);
+  key.assign = [part, field, assign = std::move(key.assign)](const Values& values, Config& config) {
+    Config scratch;
+    auto wrong = assign(values, scratch);
+    if (!wrong) (config.*part).*field = scratch.workers;
+    return wrong;
+  };
+  return key;
+}
+
 Key flag(const char* name, bool Config::*field, const char* help) {
   return {name,
           "true or false",
@@ -103,9 +119,11 @@ Key choice(const char* name, Field field, std::vector<std::pair<std::string, T>>
 /// A key with one text as value, any but the empty one.
 template <class Field>
 Key anyText(const char* name, const char* values, Field field, const char* help) {
+  Config standards;
+  const std::string& standard = std::invoke(field, standards);
   return {name,
           values,
-          "none",
+          standard.empty() ? "none" : standard,
           help,
           false,
           [=](const Values& given, Config& config) -> std::optional<std::string> {
@@ -263,6 +281,47 @@ std::vector<Key> serverKeys() {
   };
 }
 
+std::vector<Key> tokenKeys() {
+  using jwt::Options;
+  auto notEmpty = [](const std::string& text) { return !text.empty(); };
+  return {
+      anyText(
+          "auth.jwt.key_file", "PEM or JWKS file", within(&Config::jwt, &Options::keyFile),
+          "Takes JSON Web Tokens as logins, signed with these keys: public keys or certificates "
+          "as PEM, or a JWK set. Read again when it changes. Needs `auth.jwt.issuer` and "
+          "`auth.jwt.audience`."),
+      anyText("auth.jwt.secret_file", "file", within(&Config::jwt, &Options::secretFile),
+              "A secret shared with the issuer, for HS256, HS384 and HS512: the file's octets, but "
+              "for a line's end."),
+      anyText("auth.jwt.issuer", "text", within(&Config::jwt, &Options::issuer),
+              "The `iss` of tokens that are taken."),
+      texts("auth.jwt.audience", "list of texts", within(&Config::jwt, &Options::audiences),
+            notEmpty, "give the audience's name",
+            "What means this broker: tokens are taken whose `aud` has one of these."),
+      texts(
+          "auth.jwt.algorithms", "list of algorithms", within(&Config::jwt, &Options::algorithms),
+          [](const std::string& name) { return jwt::findAlgorithm(name) != nullptr; },
+          "give names of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, "
+          "HS256, HS384, HS512",
+          "The algorithms of signatures that are taken; none = all that fit the keys."),
+      anyText("auth.jwt.user_claim", "text", within(&Config::jwt, &Options::userClaim),
+              "The claim that names the user."),
+      number("auth.jwt.leeway_s", &Config::jwt, &Options::leewaySeconds, 0, 600,
+             "Seconds by which the issuer's clock may differ from the broker's."),
+      anyText("auth.http.url", "URL as text", within(&Config::httpHook, &HttpHookOptions::url),
+              "A web service that is asked about users whom the broker doesn't know "
+              "(docs/security.md)."),
+      anyText("auth.http.ca", "PEM file", within(&Config::httpHook, &HttpHookOptions::ca),
+              "The CAs that vouch for the service's certificate; none = the system's."),
+      number("auth.http.timeout_ms", &Config::httpHook, &HttpHookOptions::timeoutMs, 1, 9000,
+             "Milliseconds in which it has to answer, or the login is refused."),
+      number("auth.http.max_concurrent", &Config::httpHook, &HttpHookOptions::maxConcurrent, 1,
+             1000, "Requests to it at once; others wait for their turn."),
+      number("auth.http.cache_s", &Config::httpHook, &HttpHookOptions::cacheSeconds, 0, 3600,
+             "Seconds for which a login that it admitted is admitted again without asking."),
+  };
+}
+
 std::vector<Key> tlsKeys() {
   using Clients = TlsOptions::Clients;
   using Version = TlsOptions::Version;
@@ -301,6 +360,9 @@ std::vector<Key> tlsKeys() {
                        "[L] What of a client's certificate is its user: the subject's common name, "
                        "all of the subject (CN=a,O=b), or the first alternative name of that kind. "
                        "Such a client is logged in by its certificate."),
+      anyText("tls.psk_file", "file", within(&Config::tls, &TlsOptions::pskFile),
+              "[L] Pre-shared keys in place of certificates, a line each of IDENTITY:KEY in "
+              "hexadecimal digits; the identity is the client's user. For a listener of its own."),
       choice<Version>("tls.min_version", within(&Config::tls, &TlsOptions::minVersion),
                       {{"1.2", Version::k12}, {"1.3", Version::k13}},
                       "[L] The oldest TLS that is spoken."),
@@ -375,6 +437,9 @@ std::vector<Key> protocolKeys() {
              "The largest message of any protocol, in octets."),
       number("limits.max_connections", &Config::maxConnections, 1, 10'000'000,
              "Connections over all listeners; more are closed at once."),
+      number("limits.max_handshakes", &Config::maxHandshakes, 1, 10'000'000,
+             "Of these, how many may not have introduced themselves yet (TLS, and the protocol's "
+             "own hello); more are closed at once."),
       number("limits.handshake_seconds", &Config::handshakeSeconds, 1, 3600,
              "How long a new connection may take to introduce itself."),
       number("flapping.max_connects", &Config::flappingConnects, 0, 1'000'000,
@@ -505,8 +570,8 @@ std::vector<Key> storageKeys() {
 const std::vector<Key>& keys() {
   static const std::vector<Key> all = [] {
     std::vector<Key> made;
-    for (auto part :
-         {serverKeys(), listenerKeys(), tlsKeys(), topicKeys(), protocolKeys(), storageKeys()}) {
+    for (auto part : {serverKeys(), tokenKeys(), listenerKeys(), tlsKeys(), topicKeys(),
+                      protocolKeys(), storageKeys()}) {
       std::move(part.begin(), part.end(), std::back_inserter(made));
     }
     return made;
@@ -666,6 +731,10 @@ std::vector<Error> checkConfig(const Config& config) {
                       "`auth.required: true` and `allow_anonymous: true` contradict each other: "
                       "leave one out"});
   }
+  if (config.jwt.any()) {
+    if (auto opened = jwt::Verifier::open(config.jwt); !opened) errors.push_back(opened.error());
+  }
+  if (auto sound = checkHttpHook(config.httpHook); !sound) errors.push_back(sound.error());
   if (config.diskLowMarkBytes < config.diskHighMarkBytes) {
     errors.push_back(
         {ErrorKind::kInvalid,

@@ -14,12 +14,14 @@
 #include "codecs/mqtt/options.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/jwt/verifier.h"
 #include "core/model/topic.h"
 #include "core/net/tls_context.h"
 #include "core/net/transport.h"
 #include "core/net/websocket_upgrade.h"
 #include "mapping/rules.h"
 #include "router/router.h"
+#include "server/http_hook.h"
 
 namespace polylog::server {
 
@@ -38,6 +40,8 @@ struct Config {
   bool authRequired = false;
   bool authDenyByDefault = false;
   std::vector<std::string> authSuperusers;
+  jwt::Options jwt;
+  HttpHookOptions httpHook;
   int64_t workers = 0;  ///< 0 = one a core
   LogLevel logLevel = LogLevel::kInfo;
 
@@ -50,6 +54,7 @@ struct Config {
 
   int64_t maxMessageBytes = 16 << 20;
   int64_t maxConnections = 100'000;
+  int64_t maxHandshakes = 10'000;
   int64_t handshakeSeconds = 10;
   int64_t flappingConnects = 0;  ///< 0 = nobody is watched
   int64_t flappingWindowSeconds = 60;

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "core/base/rapidjson.h"
 #include "mapping/address.h"
-#include "server/rapidjson.h"
 
 namespace polylog::server {
 

@@ -174,13 +174,17 @@ Config configFor(const ListenerConfig& listener, const Config& config) {
   };
   // A key belongs to its certificate.
   if (has("tls.certificate")) merged.tls.keys.clear();
+  // A listener has one or the other, whatever the others have.
+  if (has("tls.psk_file")) merged.tls = TlsOptions{};
+  if (has("tls.certificate")) merged.tls.pskFile.clear();
   for (const auto& [key, value] : listener.own) setKey(key, value, merged);
   return merged;
 }
 
 bool asksForCertificates(const ListenerConfig& listener, const Config& config) {
-  return listenerKind(listener.protocol)->tls &&
-         configFor(listener, config).tls.clients == TlsOptions::Clients::kRequired;
+  if (!listenerKind(listener.protocol)->tls) return false;
+  const TlsOptions tls = configFor(listener, config).tls;
+  return tls.clients == TlsOptions::Clients::kRequired || !tls.pskFile.empty();
 }
 
 bool mayBeAnonymous(const ListenerConfig& listener, const Config& config) {

@@ -32,7 +32,7 @@ std::string nameOf(const ListenerConfig& listener);
 /// The configuration with the listener's own values in it.
 Config configFor(const ListenerConfig& listener, const Config& config);
 
-/// Whether who connects there has proved who it is.
+/// Whether who connects there has proved who it is, by a certificate or a pre-shared key.
 bool asksForCertificates(const ListenerConfig& listener, const Config& config);
 /// Whether clients of the listener need not log in.
 bool mayBeAnonymous(const ListenerConfig& listener, const Config& config);

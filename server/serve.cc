@@ -69,9 +69,12 @@ storage::LogStoreOptions storeOptions(const Config& config) {
 
 /// Whether others than the store say who there is.
 bool usersElsewhere(const Config& config) {
-  return std::ranges::any_of(config.listeners, [&](const ListenerConfig& listener) {
-    return configFor(listener, config).tls.userFrom != TlsOptions::UserFrom::kNothing;
-  });
+  auto names = [&](const ListenerConfig& listener) {
+    const TlsOptions tls = configFor(listener, config).tls;
+    return tls.userFrom != TlsOptions::UserFrom::kNothing || !tls.pskFile.empty();
+  };
+  return config.jwt.any() || !config.httpHook.url.empty() ||
+         std::ranges::any_of(config.listeners, names);
 }
 
 router::RouterOptions routerOptions(const Config& config) {
@@ -190,6 +193,7 @@ class Server {
 
  private:
   Result<> openStore();
+  Result<> openJudges(router::RouterOptions::AccessOptions& options);
   Result<> openListeners();
   void startThreads();
 
@@ -246,13 +250,14 @@ Result<> Server::start() {
     dispatchers.push_back(workers_.back().get());
   }
   static Clock& clock = systemClock();
-  auto router =
-      router::makeRouter(*store_, dispatchers, clock, systemRandom(), routerOptions(config_));
+  router::RouterOptions options = routerOptions(config_);
+  if (auto opened = openJudges(options.access); !opened) return opened;
+  auto router = router::makeRouter(*store_, dispatchers, clock, systemRandom(), std::move(options));
   if (!router) return std::unexpected(router.error());
   router_ = std::move(*router);
   startThreads();
   router_->start();
-  if (config_.authRequired && !router_->access().anyUsers()) {
+  if (config_.authRequired && !router_->access().anyUsers() && !usersElsewhere(config_)) {
     logWarning(
         "auth.required is set and there are no users: nobody can log in until one is made "
         "on this machine with `polylog user create NAME`");
@@ -268,6 +273,21 @@ Result<> Server::start() {
   return {};
 }
 
+/// Who else than the store says who there is.
+Result<> Server::openJudges(router::RouterOptions::AccessOptions& options) {
+  if (config_.jwt.any()) {
+    auto opened = jwt::Verifier::open(config_.jwt);
+    if (!opened) return std::unexpected(opened.error());
+    options.tokens = *std::move(opened);
+  }
+  if (!config_.httpHook.url.empty()) {
+    auto opened = openHttpHook(config_.httpHook);
+    if (!opened) return std::unexpected(opened.error());
+    options.hook = *std::move(opened);
+  }
+  return {};
+}
+
 void Server::startThreads() {
   for (auto& worker : workers_) threads_.emplace_back([loop = worker.get()] { loop->run(); });
 }
@@ -277,6 +297,7 @@ Result<> Server::openListeners() {
   for (auto& worker : workers_) workers.push_back(worker.get());
   auto budget = std::make_shared<ConnectionBudget>();
   budget->maxOpen = static_cast<size_t>(config_.maxConnections);
+  budget->maxInHandshake = static_cast<size_t>(config_.maxHandshakes);
   for (const ListenerConfig& wanted : config_.listeners) {
     if (wanted.protocol == "admin") {
       AdminSecurity security{&router_->authenticator(), &router_->access(), config_.allowAnonymous,

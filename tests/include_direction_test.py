@@ -18,6 +18,7 @@ MAY_INCLUDE = {
     "core/base": ("core/base/",),
     "core/model": ("core/base/", "core/model/"),
     "core/event": ("core/base/", "core/event/"),
+    "core/jwt": ("core/base/", "core/model/", "core/jwt/"),
     "core/net": ("core/base/", "core/event/", "core/net/"),
     "mapping": ("core/base/", "core/model/", "mapping/"),
     "codecs": ("core/", "mapping/"),

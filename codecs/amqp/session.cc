@@ -211,7 +211,7 @@ Outcome Session::on(const ConnectionStartOk& method) {
 }
 
 LoginPoint Session::loginPoint() const {
-  return {Protocol::kAmqp, link_.transport.peer(), link_.options->allowAnonymous};
+  return {Protocol::kAmqp, link_.transport.peer(), link_.options->allowAnonymous, connectionName_};
 }
 
 std::string Session::certified() const {
@@ -222,6 +222,7 @@ std::string Session::certified() const {
 void Session::loggedIn(Result<LoginRef> login, const Fault& refusal) {
   if (!login) return refuseLogin(refusal);
   login_ = std::move(*login);
+  if (!login_->user().empty()) link_.loginName = login_->user();
   offerTuning();
 }
 
@@ -261,13 +262,9 @@ Outcome Session::on(const ConnectionOpen& method) {
   principal->user = login_ ? login_->user() : link_.loginName;
   if (login_) {
     principal->revoked = login_->revoked();
-    login_->onRevoked([this, guard = std::weak_ptr(link_.alive)] {
-      if (guard.expired()) return;
-      end(fault(ReplyCode::kConnectionForced,
-                fmt::format("user '{}' was deleted", link_.loginName)));
-    });
+    watchLogin();
   }
-  principal->clientId = std::move(connectionName_);
+  principal->clientId = connectionName_;
   principal->peer = link_.transport.peer();
   principal->protocol = Protocol::kAmqp;
   principal->certificate = link_.transport.identity();
@@ -303,10 +300,48 @@ Outcome Session::on(const ConnectionClose&) {
   return {};
 }
 
-Outcome Session::on(const ConnectionUpdateSecret&) {
-  if (state_ != State::kOpen) return unexpectedMethod();
-  link_.answer(0, ConnectionUpdateSecretOk{});
+/// RabbitMQ's: a new token in place of one that will expire. A password has been proved, and that
+/// holds.
+Outcome Session::on(const ConnectionUpdateSecret& method) {
+  if (state_ != State::kOpen || loggingIn_) return unexpectedMethod();
+  if (!login_ || login_->expiresAtMs() == Login::kNeverExpires) {
+    link_.answer(0, ConnectionUpdateSecretOk{});
+    return {};
+  }
+  Credentials credentials;
+  credentials.password = method.newSecret;
+  credentials.token = true;
+  loggingIn_ = true;  // nothing is read meanwhile
+  link_.options->authenticator->admit(
+      loginPoint(), std::move(credentials),
+      [this, guard = std::weak_ptr(link_.alive)](Result<LoginRef> login) {
+        if (guard.expired()) return;
+        loggingIn_ = false;
+        if (state_ == State::kOpen) renewed(std::move(login));
+        link_.flush();
+        considerReading();
+      });
   return {};
+}
+
+void Session::renewed(Result<LoginRef> login) {
+  if (!login || (*login)->user() != login_->user()) {
+    return end(fault(ReplyCode::kNotAllowed, "New secret was refused by one of the backends"));
+  }
+  login_->onEnd(nullptr);
+  if (!firstLogin_) firstLogin_ = std::move(login_);
+  login_ = std::move(*login);
+  watchLogin();
+  link_.answer(0, ConnectionUpdateSecretOk{});
+}
+
+void Session::watchLogin() {
+  login_->onEnd([this, guard = std::weak_ptr(link_.alive)](LoginEnd why) {
+    if (guard.expired()) return;
+    end(fault(ReplyCode::kConnectionForced,
+              why == LoginEnd::kExpired ? std::string("the token has expired")
+                                        : fmt::format("user '{}' was deleted", link_.loginName)));
+  });
 }
 
 /// The client may have closed before it saw that we did.

@@ -73,6 +73,8 @@ class Session final : public ProtocolSession {
   /// The user that the client's certificate names; empty = none.
   std::string certified() const;
   void loggedIn(Result<LoginRef> login, const Fault& refusal);
+  void watchLogin();
+  void renewed(Result<LoginRef> login);
   void refuseLogin(const Fault& refusal);
   Outcome welcome(const PrincipalRef& principal);
   void offerTuning();
@@ -111,6 +113,7 @@ class Session final : public ProtocolSession {
   size_t wanted_ = 0;
   LoginRef login_;
   std::unique_ptr<ConnectedClient> client_;
+  LoginRef firstLogin_;        ///< whom the principal is of, once login_ is a newer one
   bool loggingIn_ = false;     ///< its password is being checked
   bool failureClose_ = false;  ///< the client takes connection.close as the answer to that
   std::string connectionName_;

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "codecs/kafka/oauth_bearer.h"
 #include "core/event/dispatcher.h"
 
 namespace polylog::kafka {
 namespace {
 
 constexpr size_t kMaxToken = 4096;
+constexpr BytesView kOauthBearer = "OAUTHBEARER";
 
 /// Kafka's own words.
 std::unexpected<Error> refused(const std::string& mechanism) {
@@ -37,6 +39,13 @@ std::optional<Credentials> parsePlain(BytesView token) {
 
 }  // namespace
 
+std::vector<BytesView> Sasl::mechanisms() const {
+  if (options_.authenticator == nullptr) return {};
+  std::vector<BytesView> names{"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"};
+  if (options_.authenticator->takesTokens()) names.emplace_back(kOauthBearer);
+  return names;
+}
+
 bool Sasl::identify() {
   const PeerIdentityRef shown = transport_.identity();
   if (options_.authenticator == nullptr || !shown || shown->user.empty()) return true;
@@ -50,10 +59,12 @@ bool Sasl::identify() {
 
 bool Sasl::choose(BytesView mechanism, bool rawTokens) {
   if (options_.authenticator == nullptr) return false;
-  if (std::ranges::find(kSaslMechanisms, mechanism) == std::end(kSaslMechanisms)) return false;
+  const auto offered = mechanisms();
+  if (std::ranges::find(offered, mechanism) == offered.end()) return false;
   mechanism_ = mechanism;
   raw_ = rawTokens;
   scram_ = nullptr;
+  bearerRefusal_.clear();
   return true;
 }
 
@@ -77,6 +88,7 @@ void Sasl::step(BytesView token, std::function<void(Result<Step>)> then) {
     return then(fail(ErrorKind::kInvalid, "the mechanism can't change at re-authentication"));
   }
   if (mechanism_ == "PLAIN") return plain(token, std::move(then));
+  if (mechanism_ == kOauthBearer) return bearer(token, std::move(then));
   then(scram(token));
 }
 
@@ -93,6 +105,40 @@ void Sasl::plain(BytesView token, std::function<void(Result<Step>)> then) {
         if (auto ok = admitted(std::move(*login)); !ok) return then(std::unexpected(ok.error()));
         then(Step{{}, true});
       });
+}
+
+void Sasl::bearer(BytesView token, std::function<void(Result<Step>)> then) {
+  if (!bearerRefusal_.empty()) {
+    // Kafka tells the same again, as the error's text.
+    return then(fail(ErrorKind::kUnauthorized, std::exchange(bearerRefusal_, {})));
+  }
+  auto response = parseBearer(token);
+  if (!response) return then(fail(ErrorKind::kInvalid, "malformed OAUTHBEARER message"));
+  Credentials credentials;
+  credentials.password = std::move(response->token);
+  credentials.token = true;
+  busy_ = true;
+  options_.authenticator->admit(point(), std::move(credentials),
+                                [this, alive = std::weak_ptr(alive_), as = std::move(response->as),
+                                 then = std::move(then)](Result<LoginRef> login) {
+                                  if (alive.expired()) return;
+                                  busy_ = false;
+                                  then(bearerJudged(as, std::move(login)));
+                                });
+}
+
+Result<Sasl::Step> Sasl::bearerJudged(const std::string& as, Result<LoginRef> login) {
+  if (!login) {
+    bearerRefusal_ = login.error().kind == ErrorKind::kBusy ? kBearerUnavailable : kBearerInvalid;
+    return Step{bearerRefusal_, false};
+  }
+  if (!as.empty() && as != (*login)->user()) {
+    return fail(ErrorKind::kUnauthorized,
+                "Authentication failed: Client requested an authorization id that is different "
+                "from the token's principal name");
+  }
+  if (auto ok = admitted(std::move(*login)); !ok) return std::unexpected(ok.error());
+  return Step{{}, true};
 }
 
 Result<Sasl::Step> Sasl::scram(BytesView token) {
@@ -117,17 +163,22 @@ Result<> Sasl::admitted(LoginRef login) {
   byCertificate_ = false;
   first_ = std::exchange(mechanism_, {});
   raw_ = false;
-  if (lifetimeMs() > 0) {
-    expiresAt_ = transport_.dispatcher().clock().monotonicMicros() + lifetimeMs() * 1000;
+  const Clock& clock = transport_.dispatcher().clock();
+  lifetimeMs_ = options_.reauthenticationMs;
+  if (login_->expiresAtMs() != Login::kNeverExpires) {
+    // One that is told as 0 would hold for ever.
+    const int64_t left = std::max<int64_t>(login_->expiresAtMs() - clock.wallMillis(), 1);
+    lifetimeMs_ = lifetimeMs_ == 0 ? left : std::min(lifetimeMs_, left);
   }
+  expiresAt_ = lifetimeMs_ == 0 ? INT64_MAX : clock.monotonicMicros() + lifetimeMs_ * 1000;
   watch();
   if (onLogin) onLogin();
   return {};
 }
 
 void Sasl::watch() {
-  login_->onRevoked([this, alive = std::weak_ptr(alive_)] {
-    if (!alive.expired() && onRevoked) onRevoked();
+  login_->onEnd([this, alive = std::weak_ptr(alive_)](LoginEnd why) {
+    if (!alive.expired() && onEnd) onEnd(why);
   });
 }
 

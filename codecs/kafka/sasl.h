@@ -8,20 +8,20 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "codecs/kafka/call.h"
 #include "core/model/authentication.h"
 
 namespace polylog::kafka {
 
-/// In the order in which SaslHandshake names them.
-inline constexpr BytesView kSaslMechanisms[] = {"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"};
-
 class Sasl {
  public:
   Sasl(const Services& services, Transport& transport)
       : options_(services.options), transport_(transport) {}
 
+  /// In the order in which SaslHandshake names them.
+  std::vector<BytesView> mechanisms() const;
   /// Logs in whom its client certificate names. False: the connection is to be closed. Once.
   bool identify();
   /// False: not offered.
@@ -44,15 +44,18 @@ class Sasl {
   bool mayAsk(int64_t nowMicros) const;
   /// Whether it must log in before the handshake's limits are lifted.
   bool mustLogIn() const;
-  int64_t lifetimeMs() const { return options_.reauthenticationMs; }
+  /// How long the login holds, as of when it came about; 0 = for as long as the connection.
+  int64_t lifetimeMs() const { return lifetimeMs_; }
   const LoginRef& login() const { return login_; }
-  /// Told when the login is another, or is revoked.
+  /// Told when the login is another, or ends.
   std::function<void()> onLogin;
-  std::function<void()> onRevoked;
+  std::function<void(LoginEnd)> onEnd;
 
  private:
   LoginPoint point() const;
   void plain(BytesView token, std::function<void(Result<Step>)> then);
+  void bearer(BytesView token, std::function<void(Result<Step>)> then);
+  Result<Step> bearerJudged(const std::string& as, Result<LoginRef> login);
   Result<Step> scram(BytesView token);
   Result<> admitted(LoginRef login);
   void watch();
@@ -65,7 +68,9 @@ class Sasl {
   bool byCertificate_ = false;  ///< nobody has logged in by SASL yet
   bool busy_ = false;
   std::unique_ptr<ScramLogin> scram_;
+  std::string bearerRefusal_;  ///< told, and the client is to confirm it
   LoginRef login_;
+  int64_t lifetimeMs_ = 0;
   int64_t expiresAt_ = INT64_MAX;  ///< monotonic microseconds
   std::shared_ptr<char> alive_ = std::make_shared<char>();
 };

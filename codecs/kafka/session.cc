@@ -95,9 +95,15 @@ Session::Session(Transport& transport, std::shared_ptr<const Services> services)
   sasl_.onLogin = [this] {
     principal_ = nullptr;
     client_ = nullptr;
+    expired_ = false;
     greet();
   };
-  sasl_.onRevoked = [this] { close("the user was deleted"); };
+  sasl_.onEnd = [this](LoginEnd why) {
+    if (why == LoginEnd::kRevoked) return close("the user was deleted");
+    // What was asked before is answered.
+    expired_ = true;
+    advance();
+  };
   int64_t largest = std::clamp<int64_t>(services_->broker.maxRecordBytes(), 0, INT32_MAX / 2);
   maxRequest_ = static_cast<size_t>(largest) + kRequestOverhead;
 }
@@ -262,6 +268,7 @@ void Session::advance() {
   if (closing_) return;
   if (refused_ && calls_.empty()) return close("authentication failed");
   if (shuttingDown_ && calls_.empty()) return close("the broker is stopping");
+  if (expired_ && calls_.empty()) return close("the token has expired");
   resume();
 }
 

@@ -71,6 +71,7 @@ class Session final : public ProtocolSession {
   bool muted_ = false;  ///< for having passed a quota
   bool closing_ = false;
   bool refused_ = false;  ///< closes once everything is answered
+  bool expired_ = false;  ///< the login is over: closes likewise
   bool advancing_ = false;
   bool shuttingDown_ = false;
 };

@@ -148,7 +148,8 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
 // ---- who it is
 
 LoginPoint Session::loginPoint() const {
-  return {Protocol::kMqtt, link_.transport.peer(), link_.options->allowAnonymous};
+  return {Protocol::kMqtt, link_.transport.peer(), link_.options->allowAnonymous,
+          link_.principal ? link_.principal->clientId : std::string()};
 }
 
 void Session::admit(Admission admission) {
@@ -157,9 +158,11 @@ void Session::admit(Admission admission) {
   if (admission.method) return beginMethod(std::move(admission));
   const PeerIdentityRef shown = link_.transport.identity();
   if (shown && !shown->user.empty() && admission.credentials.password.empty()) {
-    return loggedIn(std::move(admission), authenticator->admitIdentified(loginPoint(), shown->user));
+    return loggedIn(std::move(admission),
+                    authenticator->admitIdentified(loginPoint(), shown->user));
   }
-  if (admission.credentials.user.empty() && link_.options->allowAnonymous) {
+  const Credentials& given = admission.credentials;
+  if (given.user.empty() && given.password.empty() && link_.options->allowAnonymous) {
     return proceed(std::move(admission));
   }
   state_ = State::kOpening;
@@ -209,11 +212,12 @@ std::optional<Fault> Session::handleAuth(const AuthPacket& packet) {
   return std::nullopt;
 }
 
-/// A user that is deleted is cut off.
+/// A user that is deleted is cut off, and so is one whose token has expired.
 void Session::watchLogin() {
-  authentication_.login()->onRevoked([this, guard = link_.guard()] {
+  authentication_.login()->onEnd([this, guard = link_.guard()](LoginEnd why) {
     if (guard.expired()) return;
-    end(Fault{ReasonCode::kNotAuthorized, "the user was deleted"});
+    end(Fault{ReasonCode::kNotAuthorized,
+              why == LoginEnd::kExpired ? "the token has expired" : "the user was deleted"});
   });
 }
 

@@ -1,5 +1,6 @@
-// Who a peer has proved to be below its protocol, by a TLS client certificate that was verified up
-// to a CA of ours. Made once at the handshake, then immutable; any thread may read it.
+// Who a peer has proved to be below its protocol: by a TLS client certificate that was verified up
+// to a CA of ours, or by a pre-shared key, which makes only a user. Made once at the handshake,
+// then immutable; any thread may read it.
 #pragma once
 
 #include <memory>
@@ -17,7 +18,8 @@ struct PeerIdentity {
   std::vector<std::string> alternativeNames;
   /// SHA-256 of the certificate, in lower-case hexadecimal digits.
   std::string fingerprint;
-  /// The user whom the listener takes the peer for (tls.user_from); empty = nobody in particular.
+  /// The user whom the listener takes the peer for (tls.user_from, or the key's identity); empty =
+  /// nobody in particular.
   std::string user;
 };
 

@@ -1,6 +1,7 @@
-// Who connects: passwords and SCRAM conversations judged, for the sessions of every protocol. The
-// router implements it over the user store. Calls on a worker's thread only; `done` runs later, on
-// that worker.
+// Who connects: passwords, tokens and SCRAM conversations judged, for the sessions of every
+// protocol. The router implements Authenticator over the user store and over who else may judge
+// (TokenVerifier, LoginHook). Calls of Authenticator on a worker's thread only; `done` runs later,
+// on that worker.
 #pragma once
 
 #include <atomic>
@@ -15,6 +16,12 @@
 
 namespace polylog {
 
+/// Why a login ends before its connection does.
+enum class LoginEnd : uint8_t {
+  kRevoked,  ///< its user was deleted
+  kExpired,  ///< its token has expired
+};
+
 /// One admitted login, held by its connection until that ends. Everything on the worker that asked
 /// for it.
 class Login {
@@ -24,8 +31,12 @@ class Login {
   virtual const std::string& user() const = 0;
   /// Turns true when the user is deleted; for Principal::revoked. May be null (nobody).
   virtual std::shared_ptr<const std::atomic<bool>> revoked() const = 0;
-  /// Runs `task` once, later, when that happens (or has happened): the connection is to be closed.
-  virtual void onRevoked(std::move_only_function<void()> task) = 0;
+  /// When it ends by itself, in milliseconds of the wall clock.
+  virtual int64_t expiresAtMs() const = 0;
+  /// Runs `task` once, later, when it ends (or has ended): the connection is to be closed.
+  virtual void onEnd(std::move_only_function<void(LoginEnd)> task) = 0;
+
+  static constexpr int64_t kNeverExpires = INT64_MAX;
 };
 using LoginRef = std::shared_ptr<Login>;
 
@@ -35,6 +46,7 @@ struct LoginPoint {
   std::string peer;  ///< "127.0.0.1:50123"
   /// The listener takes clients that say nothing of who they are.
   bool allowAnonymous = false;
+  std::string clientId{};  ///< as the client names itself, if it has by then
 };
 
 struct Credentials {
@@ -43,6 +55,9 @@ struct Credentials {
   /// What clients of the protocol say by default (AMQP's guest): means nobody, where nobody may
   /// come in and there is no such user.
   bool conventional = false;
+  /// `password` is a bearer token (RFC 6750), and nothing else will do. Without this it may be one
+  /// too, as it looks.
+  bool token = false;
 };
 
 /// A SCRAM conversation. begin(), then finish(), each once.
@@ -60,9 +75,35 @@ class ScramLogin {
   virtual Result<Finished> finish(BytesView clientFinal) = 0;
 };
 
+/// Judges bearer tokens. Any thread, several at once; may take a millisecond and look at a file.
+class TokenVerifier {
+ public:
+  struct Bearer {
+    std::string user;
+    int64_t expiresAtMs = Login::kNeverExpires;
+  };
+  virtual ~TokenVerifier() = default;
+  /// kUnauthorized, with the reason for the log; clients are told no more than that.
+  virtual Result<Bearer> verify(BytesView token, int64_t nowMs) = 0;
+};
+
+/// Asks something outside the broker about logins that the user store knows nothing of. Any thread.
+class LoginHook {
+ public:
+  enum class Verdict : uint8_t { kAdmit, kRefuse, kUnavailable };
+  virtual ~LoginHook() = default;
+  /// Never waits. `done` runs once, on any thread, inside the call too; not after stop().
+  virtual void ask(const LoginPoint& point, const Credentials& credentials,
+                   std::function<void(Verdict)> done) = 0;
+  /// Ends what is under way.
+  virtual void stop() = 0;
+};
+
 class Authenticator {
  public:
   virtual ~Authenticator() = default;
+  /// Whether bearer tokens are taken.
+  virtual bool takesTokens() const = 0;
   /// kUnauthorized: the user or the password is wrong, or none was given and one is needed; no more
   /// is told. kBusy: too many logins wait.
   virtual void admit(const LoginPoint& point, Credentials credentials,

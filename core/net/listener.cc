@@ -123,8 +123,10 @@ bool Listener::Shared::admit(int64_t nowMicros) {
     budget.open.fetch_sub(1);
     refusedHandshake.add();
     if (!toldRefused.exchange(true)) {
-      logWarning(fmt::format("{}: {} connections have not finished their handshake; refusing more",
-                             options.protocol, budget.maxInHandshake));
+      logWarning(
+          fmt::format("{}: {} connections have not finished their handshake, the most that "
+                      "limits.max_handshakes allows; refusing more",
+                      options.protocol, budget.maxInHandshake));
     }
     return false;
   }

@@ -13,6 +13,7 @@
 
 #include "core/base/log.h"
 #include "core/net/tls_identity.h"
+#include "core/net/tls_psk.h"
 
 namespace polylog {
 namespace {
@@ -159,24 +160,31 @@ void setRules(SSL_CTX* context, const TlsOptions& options) {
   SSL_CTX_set_session_id_context(context, kSessionId, sizeof kSessionId - 1);
 }
 
-Result<ContextPtr> makeContext(const TlsOptions& options, size_t which) {
+/// The certificate with that number, its key, and what clients' certificates are verified with.
+Result<> useFiles(SSL_CTX* context, const TlsOptions& options, size_t which) {
+  const std::string& certificate = options.certificates[which];
+  const std::string& key = options.keys.empty() ? certificate : options.keys[which];
+  if (auto used = useCertificate(context, certificate); !used) return used;
+  if (auto used = useKey(context, key, certificate); !used) return used;
+  if (options.clients != TlsOptions::Clients::kNone) {
+    if (auto used = useCa(context, options); !used) return used;
+  }
+  return options.crl.empty() ? Result<>() : useCrl(context, options.crl);
+}
+
+Result<ContextPtr> makeContext(const TlsOptions& options) {
   ContextPtr context(SSL_CTX_new(TLS_server_method()));
   if (context == nullptr) return fail(ErrorKind::kInternal, "TLS: " + takeTlsError());
   setRules(context.get(), options);
-  const std::string& certificate = options.certificates[which];
-  const std::string& key = options.keys.empty() ? certificate : options.keys[which];
   if (auto used = useCiphers(context.get(), options); !used) return std::unexpected(used.error());
-  if (auto used = useCertificate(context.get(), certificate); !used) {
+  return context;
+}
+
+Result<ContextPtr> makeContext(const TlsOptions& options, size_t which) {
+  auto context = makeContext(options);
+  if (!context) return context;
+  if (auto used = useFiles(context->get(), options, which); !used) {
     return std::unexpected(used.error());
-  }
-  if (auto used = useKey(context.get(), key, certificate); !used) {
-    return std::unexpected(used.error());
-  }
-  if (options.clients != TlsOptions::Clients::kNone) {
-    if (auto used = useCa(context.get(), options); !used) return std::unexpected(used.error());
-  }
-  if (!options.crl.empty()) {
-    if (auto used = useCrl(context.get(), options.crl); !used) return std::unexpected(used.error());
   }
   return context;
 }
@@ -184,6 +192,15 @@ Result<ContextPtr> makeContext(const TlsOptions& options, size_t which) {
 /// What doesn't hold together, before any file is read.
 Result<> checkOptions(const TlsOptions& options) {
   using Clients = TlsOptions::Clients;
+  if (!options.pskFile.empty()) {
+    const bool both = !options.certificates.empty() || !options.keys.empty() ||
+                      options.clients != Clients::kNone || !options.ca.empty() ||
+                      !options.crl.empty() || options.userFrom != TlsOptions::UserFrom::kNothing;
+    if (!both) return {};
+    return wrong("tls.psk_file", options.pskFile,
+                 "a listener has pre-shared keys or certificates, not both: give the file to a "
+                 "listener of its own (mqtts=HOST:PORT tls.psk_file=FILE)");
+  }
   if (options.certificates.empty()) {
     return fail(ErrorKind::kInvalid,
                 "`tls.certificate` is missing: give the PEM file of the server's certificate, and "
@@ -226,6 +243,12 @@ class LoadedKeys final : public TlsKeys {
 
   SSL* makeConnection() const override { return SSL_new(contexts_.front().get()); }
   Result<PeerIdentityRef> identify(const SSL* connection) const override {
+    if (psk_) {
+      auto identity = std::make_shared<PeerIdentity>();
+      identity->user = PskTable::identityOf(connection);
+      if (identity->user.empty()) return fail(ErrorKind::kUnauthorized, "no pre-shared key");
+      return identity;
+    }
     return identityOf(connection, userFrom_);
   }
 
@@ -233,12 +256,22 @@ class LoadedKeys final : public TlsKeys {
   static int chooseByName(SSL* connection, int* /*alert*/, void* self);
 
   const TlsOptions::UserFrom userFrom_;
+  std::unique_ptr<const PskTable> psk_;  ///< outlives the contexts
   std::vector<ContextPtr> contexts_;
 };
 
 Result<std::shared_ptr<const TlsKeys>> LoadedKeys::load(const TlsOptions& options) {
   if (auto sound = checkOptions(options); !sound) return std::unexpected(sound.error());
   auto loaded = std::make_shared<LoadedKeys>(options.userFrom);
+  if (!options.pskFile.empty()) {
+    auto table = PskTable::load(options.pskFile);
+    if (!table) return std::unexpected(table.error());
+    loaded->psk_ = *std::move(table);
+    auto context = makeContext(options);
+    if (!context) return std::unexpected(context.error());
+    loaded->psk_->serve(context->get());
+    loaded->contexts_.push_back(*std::move(context));
+  }
   for (size_t i = 0; i < options.certificates.size(); ++i) {
     auto context = makeContext(options, i);
     if (!context) return std::unexpected(context.error());

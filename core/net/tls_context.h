@@ -39,6 +39,8 @@ struct TlsOptions {
   /// Certificates that are revoked: a list by every CA of the chain; empty = not checked.
   std::string crl;
   UserFrom userFrom = UserFrom::kNothing;
+  /// Pre-shared keys, in place of certificates (core/net/tls_psk.h); empty = none.
+  std::string pskFile;
   Version minVersion = Version::k12;
   /// OpenSSL's names; empty = OpenSSL's defaults. TLS 1.2's, and TLS 1.3's.
   std::string ciphers;

@@ -123,5 +123,63 @@ TEST(Login, ADeletedUserIsCutOff) {
   ann.expectConnectionClosed(ReplyCode::kConnectionForced, "user 'ann' was deleted");
 }
 
+struct Tokens : Guarded {
+  Tokens() {
+    users.tokens["a.token.x"] = {"ann", 1000};
+    users.tokens["newer.token.x"] = {"ann", 2000};
+    users.tokens["bobs.token.x"] = {"bob", 2000};
+  }
+  /// A client that has come in with the first.
+  std::unique_ptr<Guest> opened() {
+    auto ann = std::make_unique<Guest>(*this, "", "a.token.x");
+    ann->next<ConnectionTune>(0);
+    ConnectionOpen open;
+    open.virtualHost = "/";
+    ann->feed(methodFrame(0, ann->tuneOk()) + methodFrame(0, open));
+    ann->run();
+    ann->next<ConnectionOpenOk>(0);
+    EXPECT_EQ(broker.queueClient->user, "ann");
+    return ann;
+  }
+  static void renew(Guest& guest, BytesView token) {
+    ConnectionUpdateSecret renewal;
+    renewal.newSecret = token;
+    guest.send(renewal, 0);
+    guest.run();
+  }
+};
+
+TEST(Login, ATokenEndsTheConnectionWithIt) {
+  Tokens world;
+  auto ann = world.opened();
+  world.users.logins.back().lock()->expire();
+  ann->run();
+  ann->expectConnectionClosed(ReplyCode::kConnectionForced, "the token has expired");
+}
+
+TEST(Login, ANewerTokenTakesItsPlace) {
+  Tokens world;
+  auto ann = world.opened();
+  auto first = world.users.logins.back();
+  Tokens::renew(*ann, "newer.token.x");
+  ann->next<ConnectionUpdateSecretOk>(0);
+  first.lock()->expire();
+  ann->run();
+  EXPECT_FALSE(ann->transport.closed);
+  world.users.logins.back().lock()->expire();
+  ann->run();
+  ann->expectConnectionClosed(ReplyCode::kConnectionForced, "the token has expired");
+}
+
+TEST(Login, NobodyBecomesSomebodyElseByToken) {
+  for (const char* token : {"bobs.token.x", "rubbish"}) {
+    Tokens world;
+    auto ann = world.opened();
+    Tokens::renew(*ann, token);
+    ann->expectConnectionClosed(ReplyCode::kNotAllowed,
+                                "New secret was refused by one of the backends");
+  }
+}
+
 }  // namespace
 }  // namespace polylog::amqp

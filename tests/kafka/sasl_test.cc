@@ -166,6 +166,112 @@ TEST_F(SaslTest, ACertificateIsALogin) {
   EXPECT_TRUE(transport_->closed);
 }
 
+class BearerTest : public SaslTest {
+ protected:
+  static constexpr int64_t kMinute = 60'000;
+  BearerTest() {
+    users_.tokens["good.one.x"] = {"ann", clock_.wallMillis() + kMinute};
+    users_.tokens["good.two.x"] = {"ann", clock_.wallMillis() + 2 * kMinute};
+    users_.tokens["bobs.own.x"] = {"bob", clock_.wallMillis() + kMinute};
+  }
+  static std::string message(const std::string& token, const std::string& as = "",
+                             const std::string& more = "") {
+    return "n," + as +
+           ",\x01"
+           "auth=Bearer " +
+           token + "\x01" + more + "\x01";
+  }
+  wire::SaslAuthenticateResponse bearer(const std::string& token) {
+    EXPECT_EQ(handshake("OAUTHBEARER"), 0);
+    return authenticate(message(token));
+  }
+};
+
+TEST_F(BearerTest, IsOfferedWhereTokensAreTaken) {
+  wire::SaslHandshakeRequest request;
+  request.mechanism = "OAUTHBEARER";
+  auto offered = ask<wire::SaslHandshakeResponse>(request, 1);
+  EXPECT_EQ(offered.errorCode, 0);
+  EXPECT_EQ(offered.mechanisms.back(), "OAUTHBEARER");
+  users_.tokens.clear();
+  guarded();
+  offered = ask<wire::SaslHandshakeResponse>(request, 1);
+  EXPECT_EQ(offered.errorCode, 33);
+  EXPECT_EQ(offered.mechanisms.size(), 3U);
+}
+
+TEST_F(BearerTest, ATokenLogsInForAsLongAsItHolds) {
+  auto answer = bearer("good.one.x");
+  EXPECT_EQ(answer.errorCode, 0);
+  EXPECT_EQ(answer.authBytes, "");
+  EXPECT_EQ(answer.sessionLifetimeMs, kMinute);
+  EXPECT_TRUE(serves());
+  clock_.advance(50 * 1'000'000);
+  answer = bearer("good.two.x");
+  EXPECT_EQ(answer.errorCode, 0);
+  EXPECT_EQ(answer.sessionLifetimeMs, 70'000);
+  clock_.advance(20 * 1'000'000);
+  EXPECT_TRUE(serves());
+  clock_.advance(51 * 1'000'000);
+  send(wire::ListGroupsRequest{});
+  run();
+  EXPECT_TRUE(transport_->closed) << "not logged in anew in time";
+}
+
+TEST_F(BearerTest, TheShorterOfBothTimesHolds) {
+  guarded(10'000);
+  EXPECT_EQ(bearer("good.one.x").sessionLifetimeMs, 10'000);
+  guarded(10 * kMinute);
+  EXPECT_EQ(bearer("good.one.x").sessionLifetimeMs, kMinute);
+}
+
+TEST_F(BearerTest, AnExpiredLoginIsClosedWhenNothingWaits) {
+  EXPECT_EQ(bearer("good.one.x").errorCode, 0);
+  users_.logins.back().lock()->expire();
+  run();
+  EXPECT_TRUE(transport_->closed);
+}
+
+TEST_F(BearerTest, ARefusalIsToldAndConfirmed) {
+  auto told = bearer("bad.one.x");
+  EXPECT_EQ(told.errorCode, 0);
+  EXPECT_EQ(told.authBytes, R"({"status":"invalid_token"})");
+  EXPECT_FALSE(transport_->closed);
+  auto refused = authenticate("\x01");
+  EXPECT_EQ(refused.errorCode, 58);
+  EXPECT_EQ(refused.errorMessage, R"({"status":"invalid_token"})");
+  EXPECT_TRUE(transport_->closed);
+}
+
+TEST_F(BearerTest, NobodyBecomesSomebodyElseByToken) {
+  EXPECT_EQ(bearer("good.one.x").errorCode, 0);
+  EXPECT_EQ(bearer("bobs.own.x").errorCode, 58);
+  EXPECT_TRUE(transport_->closed);
+}
+
+TEST_F(BearerTest, MessagesAsRfc7628HasThem) {
+  auto codeOf = [&](const std::string& text) {
+    guarded();
+    EXPECT_EQ(handshake("OAUTHBEARER"), 0);
+    return authenticate(text).errorCode;
+  };
+  EXPECT_EQ(codeOf(message("good.one.x", "a=ann")), 0);
+  EXPECT_EQ(codeOf(message("good.one.x", "", "traceId=7\x01")), 0) << "extensions";
+  EXPECT_EQ(codeOf(message("good.one.x", "a=bob")), 58) << "speaks for another";
+  for (const std::string& bad :
+       {std::string(), std::string("n,,"), std::string("n,,\x01\x01"), message(""),
+        message("good.one.x").substr(1), message("good.one.x", "bob"), message("good.one.x") + "x",
+        message("go\x02od"),
+        std::string("y,,\x01"
+                    "auth=Bearer good.one.x\x01\x01"),
+        std::string("n,,\x01"
+                    "auth=Basic good.one.x\x01\x01"),
+        std::string("n,,\x01"
+                    "auth=Bearer good.one.x\x01")}) {
+    EXPECT_EQ(codeOf(bad), 58) << bad;
+  }
+}
+
 TEST_F(SaslTest, WithoutAccessControlThereAreNoRules) {
   connect();
   wire::DescribeAclsRequest request;

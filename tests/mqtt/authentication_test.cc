@@ -119,6 +119,28 @@ TEST(Authentication, ADeletedUserIsDisconnected) {
   client.expectClosed(ReasonCode::kNotAuthorized);
 }
 
+TEST(Authentication, ATokenIsAPasswordAndEndsTheConnectionWithIt) {
+  for (Version version : {k3, k5}) {
+    Guarded world;
+    world.users.tokens["a.token.x"] = {"ann", 1000};
+    Client client(world, version);
+    EXPECT_EQ(client.connect(connectAs("anything", "a.token.x")).code, 0);
+    EXPECT_EQ(world.users.logins.back().lock()->user(), "ann");
+    EXPECT_EQ(world.users.clientIds.back(), "c1");
+    world.users.logins.back().lock()->expire();
+    client.run();
+    EXPECT_TRUE(client.transport.closed);
+    if (version == k5) client.expectClosed(ReasonCode::kNotAuthorized);
+  }
+  // MQTT 5 may leave the user name out; that is no reason to take it for nobody.
+  Guarded world;
+  world.options.allowAnonymous = true;
+  world.users.tokens["a.token.x"] = {"ann", 1000};
+  Client client(world);
+  EXPECT_EQ(client.connect(connectAs(std::nullopt, "a.token.x")).code, 0);
+  EXPECT_EQ(world.users.logins.back().lock()->user(), "ann");
+}
+
 /// A client that speaks SCRAM in AUTH packets.
 struct Enhanced {
   explicit Enhanced(Guarded& world, std::string password = "secret")

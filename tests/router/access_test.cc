@@ -193,7 +193,7 @@ TEST_F(AccessTest, ADeletedUserIsCutOff) {
   auto first = login("ann", "secret");
   ASSERT_TRUE(first.has_value());
   int told = 0;
-  on(0, [&] { (*first)->onRevoked([&] { ++told; }); });
+  on(0, [&] { (*first)->onEnd([&](LoginEnd) { ++told; }); });
   auto who = std::make_shared<Principal>(*user("ann"));
   who->revoked = (*first)->revoked();
   EXPECT_TRUE(access().permits(who, Operation::kWrite, ResourceKind::kTopic, "t"));
@@ -262,6 +262,100 @@ TEST_F(AccessTest, GuessingIsSlow) {
   EXPECT_FALSE(login("ann", "secret").has_value()) << "unlooked at, right or wrong";
   clock_.advance(2'000'000);
   EXPECT_TRUE(login("ann", "secret").has_value());
+}
+
+/// Takes "eyJ.NAME.MILLIS", which expires then.
+struct FakeVerifier final : TokenVerifier {
+  Result<Bearer> verify(BytesView token, int64_t nowMs) override {
+    const size_t dot = token.rfind('.');
+    const int64_t until = std::stoll(std::string(token.substr(dot + 1)));
+    if (until <= nowMs) return fail(ErrorKind::kUnauthorized, "the token has expired");
+    return Bearer{std::string(token.substr(4, dot - 4)), until};
+  }
+};
+
+TEST_F(AccessTest, ATokenIsALoginUntilItExpires) {
+  options_.access.tokens = std::make_shared<FakeVerifier>();
+  begin(2, options_);
+  const int64_t until = clock_.wallMillis() + 100'000;
+  auto tokenOf = [&](const std::string& name) {
+    return "eyJ." + name + "." + std::to_string(until);
+  };
+  auto right = login("whatever", tokenOf("device-17"), true);
+  ASSERT_TRUE(right.has_value());
+  EXPECT_EQ((*right)->user(), "device-17");
+  EXPECT_EQ((*right)->expiresAtMs(), until);
+  EXPECT_FALSE(login("", "eyJ.device-17.1", true).has_value()) << "expired";
+  EXPECT_FALSE(login("", tokenOf("*")).has_value());
+  // Where tokens mean something, so do other passwords.
+  EXPECT_FALSE(login("whoever", "x", true).has_value());
+  EXPECT_TRUE(login("", "", true).has_value());
+  std::vector<LoginEnd> ended;
+  on(0, [&] { (*right)->onEnd([&](LoginEnd why) { ended.push_back(why); }); });
+  clock_.advance(99'000'000);
+  settle();
+  EXPECT_TRUE(ended.empty());
+  clock_.advance(1'000'000);
+  settle();
+  EXPECT_EQ(ended, std::vector{LoginEnd::kExpired});
+  on(0, [&] { right = fail(ErrorKind::kInternal, "let go"); });
+}
+
+TEST_F(AccessTest, BadTokensSlowDownTheirHostAlone) {
+  options_.access.tokens = std::make_shared<FakeVerifier>();
+  begin(2, options_);
+  const std::string good = "eyJ.ann." + std::to_string(clock_.wallMillis() + 100'000);
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(login("", "eyJ.ann.1").has_value());
+  EXPECT_TRUE(login("", good).has_value()) << "nobody guesses tokens: one bad client is not all";
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(login("", "eyJ.ann.1").has_value());
+  EXPECT_FALSE(login("", good).has_value());
+}
+
+struct FakeHook final : LoginHook {
+  void ask(const LoginPoint&, const Credentials& credentials,
+           std::function<void(Verdict)> done) override {
+    asked.push_back(credentials.user);
+    if (!silent) done(verdict);
+  }
+  void stop() override {}
+  Verdict verdict = Verdict::kAdmit;
+  bool silent = false;
+  std::vector<std::string> asked;
+};
+
+TEST_F(AccessTest, TheHookIsAskedAboutWhomTheStoreDoesntKnow) {
+  auto hook = std::make_shared<FakeHook>();
+  options_.access.hook = hook;
+  begin(2, options_);
+  ASSERT_TRUE(setPassword("ann", "secret").has_value());
+  EXPECT_TRUE(login("ann", "secret").has_value());
+  EXPECT_FALSE(login("ann", "wrong").has_value());
+  EXPECT_TRUE(login("", "", true).has_value());
+  EXPECT_FALSE(login("", "").has_value());
+  EXPECT_FALSE(login("*", "x").has_value());
+  EXPECT_TRUE(hook->asked.empty());
+  auto bob = login("bob", "x");
+  ASSERT_TRUE(bob.has_value());
+  EXPECT_EQ((*bob)->user(), "bob");
+  hook->verdict = LoginHook::Verdict::kRefuse;
+  EXPECT_EQ(login("bob", "x").error().kind, ErrorKind::kUnauthorized);
+  hook->verdict = LoginHook::Verdict::kUnavailable;
+  EXPECT_EQ(login("bob", "x", true).error().kind, ErrorKind::kBusy);
+  EXPECT_EQ(hook->asked, std::vector<std::string>(3, "bob"));
+  hook->silent = true;
+  EXPECT_EQ(login("bob", "x").error().text, "not called") << "nobody waits for it";
+}
+
+TEST(LoginThrottle, PastItsSizeTheOldestGoes) {
+  LoginThrottle throttle;
+  for (int i = 0; i < 10; ++i) throttle.failed("first", "u", 0);
+  for (int i = 0; i < 10; ++i) throttle.failed("h", "u", 0);
+  for (size_t i = 0; i < LoginThrottle::kMaxEntries - 3; ++i) {
+    throttle.failed("host" + std::to_string(i), std::nullopt, 1);
+    if (i % 1000 == 0) throttle.failed("h", "u", 1);
+  }
+  EXPECT_FALSE(throttle.admits("h", "u", 1)) << "what goes on is remembered";
+  EXPECT_TRUE(throttle.admits("first", "u", 1)) << "the oldest is forgotten";
 }
 
 TEST(LoginThrottle, CountsByUserAndByHost) {
@@ -364,7 +458,7 @@ TEST_F(AccessTest, WhoIsIdentifiedNeedNotBeInTheStore) {
   // Whoever is of the name of a user that is deleted is cut off as well.
   ASSERT_TRUE(setPassword("device-17", "secret").has_value());
   int ended = 0;
-  on(0, [&] { (*device)->onRevoked([&] { ++ended; }); });
+  on(0, [&] { (*device)->onEnd([&](LoginEnd) { ++ended; }); });
   ASSERT_TRUE(deleteUser("device-17").has_value());
   EXPECT_EQ(ended, 1);
 }

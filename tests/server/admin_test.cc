@@ -12,12 +12,12 @@
 #include <memory>
 #include <thread>
 
+#include "core/base/json_value.h"
 #include "core/event/event_dispatcher.h"
 #include "core/net/address.h"
 #include "router/router.h"
 #include "server/admin_client.h"
 #include "server/json.h"
-#include "server/json_value.h"
 #include "storage/log_store.h"
 #include "tests/support/temporary_directory.h"
 

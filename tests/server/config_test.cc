@@ -71,8 +71,9 @@ TEST(ConfigTest, everyKeyTakesItsOwnDefault) {
 TEST(ConfigTest, everyKeyRefusesWhatItCannotTake) {
   for (const KeyReference& row : configReference()) {
     // Any path and any text will do there; what it leads to shows when it is used.
-    if (row.key == "data.dir" || row.values.ends_with("PEM file") ||
-        row.values.ends_with("PEM files") || row.key.starts_with("tls.cipher")) {
+    if (row.key == "data.dir" || row.values.ends_with("file") || row.values.ends_with("files") ||
+        row.values.ends_with("text") || row.values.ends_with("texts") ||
+        row.key.starts_with("tls.cipher")) {
       continue;
     }
     if (row.key == "auth.superusers") continue;  // any name will do
@@ -285,6 +286,64 @@ TEST(ConfigTest, clientCertificatesOpenAListenerToOtherMachines) {
   EXPECT_TRUE(has(textOf(checkConfig(config)), "allow_anonymous"));
   config.listeners = {*parseListener("mqtts=0.0.0.0:0 tls.client_certificates=required")};
   EXPECT_EQ(textOf(checkConfig(config)), "");
+}
+
+TEST(ConfigTest, tokensAreTakenWhollyOrNotAtAll) {
+  test::TestAuthority authority;
+  Config config;
+  ASSERT_TRUE(applySetting("auth.jwt.issuer=https://id.example", config));
+  EXPECT_TRUE(has(textOf(checkConfig(config)), "`auth.jwt.key_file` is missing"));
+  ASSERT_TRUE(applySetting("auth.jwt.key_file=" + authority.file(), config));
+  EXPECT_TRUE(has(textOf(checkConfig(config)), "`auth.jwt.audience` is missing"));
+  ASSERT_TRUE(applySetting("auth.jwt.audience=a, b", config));
+  EXPECT_EQ(textOf(checkConfig(config)), "");
+  EXPECT_EQ(config.jwt.audiences, (std::vector<std::string>{"a", "b"}));
+  ASSERT_TRUE(applySetting("auth.jwt.leeway_s=5", config));
+  EXPECT_EQ(config.jwt.leewaySeconds, 5);
+  EXPECT_FALSE(applySetting("auth.jwt.algorithms=none", config));
+  EXPECT_TRUE(applySetting("auth.jwt.algorithms=RS256,ES256", config));
+}
+
+TEST(ConfigTest, aWebServiceHasAUrl) {
+  auto why = [](const std::string& setting) {
+    Config config;
+    auto applied = applySetting(setting, config);
+    return applied ? textOf(checkConfig(config)) : applied.error().text;
+  };
+  EXPECT_EQ(why("auth.http.url=https://a.example/x"), "");
+  for (const char* bad : {"ftp://a.example", "a.example", "://"}) {
+    EXPECT_TRUE(has(why(std::string("auth.http.url=") + bad), "no URL of HTTP")) << bad;
+  }
+  EXPECT_TRUE(has(why("auth.http.ca=x"), "without `auth.http.url`"));
+}
+
+TEST(ConfigTest, preSharedKeysAreAListenersOwn) {
+  test::TestAuthority authority;
+  auto server = authority.issue("server", "broker", "IP:127.0.0.1");
+  const std::string keys = authority.write("psk", "# devices\nd:" + std::string(32, 'a') + "\n");
+  Config config;
+  ASSERT_TRUE(applySetting("tls.certificate=" + server.certificate, config));
+  ASSERT_TRUE(applySetting("tls.key=" + server.key, config));
+  config.listeners = {*parseListener("mqtts=0.0.0.0:0 tls.psk_file=" + keys),
+                      *parseListener("kafkas=127.0.0.1:0")};
+  EXPECT_EQ(textOf(checkConfig(config)), "");
+  ASSERT_TRUE(applySetting("tls.psk_file=" + keys, config));
+  EXPECT_TRUE(has(textOf(checkConfig(config)), "not both"));
+  auto why = [&](const std::string& text) {
+    Config one;
+    one.listeners = {
+        *parseListener("mqtts=127.0.0.1:0 tls.psk_file=" + authority.write("x", text))};
+    return textOf(checkConfig(one));
+  };
+  EXPECT_TRUE(has(why(""), "holds no key"));
+  const std::string key(32, 'b');
+  for (const std::string& bad : {std::string("d"), std::string("d:xy"), std::string("d:abc"),
+                                 ":" + key, std::string(129, 'd') + ":" + key}) {
+    EXPECT_TRUE(has(why(bad), "line 1: write IDENTITY:KEY")) << bad;
+  }
+  EXPECT_TRUE(has(why("d:abcd"), "16 to 256 octets"));
+  EXPECT_TRUE(has(why("d:" + key + "\nd:" + key), "line 2: the identity is there twice"));
+  EXPECT_FALSE(has(why("d:" + key + "\nd:" + key), key)) << "a key in an error";
 }
 
 TEST(ConfigTest, oneAdvertisedPortLeadsToOneKindOfListener) {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "server/json_value.h"
+#include "core/base/json_value.h"
 
 namespace polylog::server {
 namespace {

@@ -20,16 +20,22 @@ class FakeLogin final : public Login {
   explicit FakeLogin(std::string user) : user_(std::move(user)) {}
   const std::string& user() const override { return user_; }
   std::shared_ptr<const std::atomic<bool>> revoked() const override { return revoked_; }
-  void onRevoked(std::move_only_function<void()> task) override { task_ = std::move(task); }
+  int64_t expiresAtMs() const override { return expires; }
+  void onEnd(std::move_only_function<void(LoginEnd)> task) override { task_ = std::move(task); }
   void revoke() {
     revoked_->store(true);
-    if (task_) std::exchange(task_, nullptr)();
+    if (task_) std::exchange(task_, nullptr)(LoginEnd::kRevoked);
   }
+  void expire() {
+    if (task_) std::exchange(task_, nullptr)(LoginEnd::kExpired);
+  }
+
+  int64_t expires = kNeverExpires;
 
  private:
   std::string user_;
   std::shared_ptr<std::atomic<bool>> revoked_ = std::make_shared<std::atomic<bool>>(false);
-  std::move_only_function<void()> task_;
+  std::move_only_function<void(LoginEnd)> task_;
 };
 
 class FakeAuthenticator final : public Authenticator {
@@ -38,7 +44,10 @@ class FakeAuthenticator final : public Authenticator {
 
   std::map<std::string, std::string> passwords;
   std::vector<std::weak_ptr<FakeLogin>> logins;
+  std::map<std::string, std::pair<std::string, int64_t>> tokens;  ///< users, and until when
+  std::vector<std::string> clientIds;
   bool busy = false;
+  bool takesTokens() const override { return !tokens.empty(); }
 
   void admit(const LoginPoint& point, Credentials credentials,
              Done<Result<LoginRef>> done) override {
@@ -79,6 +88,13 @@ class FakeAuthenticator final : public Authenticator {
   }
   Result<LoginRef> judge(const LoginPoint& point, const Credentials& who) {
     if (busy) return fail(ErrorKind::kBusy, "busy");
+    clientIds.push_back(point.clientId);
+    if (auto token = tokens.find(who.password); token != tokens.end()) {
+      auto login = made(token->second.first);
+      logins.back().lock()->expires = token->second.second;
+      return login;
+    }
+    if (who.token) return fail(ErrorKind::kUnauthorized, "no such token");
     bool nobody = who.user.empty() || who.conventional;
     if (nobody && point.allowAnonymous) return made({});
     auto found = passwords.find(who.user);

@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@ struct TlsClientOptions {
   std::string certificate{};  ///< empty = none is shown
   std::string key{};
   std::string serverName{};
+  std::string pskIdentity{};  ///< with `psk` in place of certificates
+  std::string psk{};
   int maxVersion = 0;
   SSL_SESSION* resume = nullptr;
 };
@@ -35,7 +38,11 @@ class TlsClient {
       SSL_CTX_use_PrivateKey_file(context_, options.key.c_str(), SSL_FILETYPE_PEM);
     }
     if (options.maxVersion != 0) SSL_CTX_set_max_proto_version(context_, options.maxVersion);
+    if (!options.psk.empty()) SSL_CTX_set_psk_client_callback(context_, &TlsClient::takePsk);
     ssl_ = SSL_new(context_);
+    identity_ = options.pskIdentity;
+    psk_ = options.psk;
+    SSL_set_app_data(ssl_, this);
     if (!options.serverName.empty()) SSL_set_tlsext_host_name(ssl_, options.serverName.c_str());
     if (options.resume != nullptr) SSL_set_session(ssl_, options.resume);
     SSL_set_connect_state(ssl_);
@@ -59,8 +66,19 @@ class TlsClient {
   }
 
  private:
+  static unsigned int takePsk(SSL* ssl, const char* /*hint*/, char* identity, unsigned int room,
+                              unsigned char* key, unsigned int keyRoom) {
+    const auto* self = static_cast<const TlsClient*>(SSL_get_app_data(ssl));
+    if (self->identity_.size() >= room || self->psk_.size() > keyRoom) return 0;
+    std::memcpy(identity, self->identity_.c_str(), self->identity_.size() + 1);
+    std::memcpy(key, self->psk_.data(), self->psk_.size());
+    return static_cast<unsigned int>(self->psk_.size());
+  }
+
   SSL_CTX* context_;
   SSL* ssl_ = nullptr;
+  std::string identity_;
+  std::string psk_;
 };
 
 /// Over a socket.

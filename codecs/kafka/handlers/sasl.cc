@@ -10,9 +10,7 @@ namespace polylog::kafka {
 
 void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request) {
   wire::SaslHandshakeResponse response;
-  if (call->options().authenticator != nullptr) {
-    response.mechanisms.assign(std::begin(kSaslMechanisms), std::end(kSaslMechanisms));
-  }
+  response.mechanisms = call->sasl().mechanisms();
   if (!call->sasl().choose(request.mechanism, call->version() == 0)) {
     response.errorCode = code(Code::kUnsupportedSaslMechanism);
   }

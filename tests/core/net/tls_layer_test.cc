@@ -252,14 +252,16 @@ TEST_F(TlsLayerTest, TheCertificateNamesTheUserAsConfigured) {
   using From = TlsOptions::UserFrom;
   options_.clients = Clients::kRequired;
   options_.ca = authority_.file();
-  const std::pair<From, const char*> kinds[] = {{From::kNothing, ""},
-                                                {From::kCommonName, "device-17"},
-                                                {From::kDistinguishedName, "CN=device-17,O=Example"},
-                                                {From::kDns, "d17.example"},
-                                                {From::kEmail, "d@example.org"},
-                                                {From::kUri, "urn:dev:17"}};
+  const std::pair<From, const char*> kinds[] = {
+      {From::kNothing, ""},
+      {From::kCommonName, "device-17"},
+      {From::kDistinguishedName, "CN=device-17,O=Example"},
+      {From::kDns, "d17.example"},
+      {From::kEmail, "d@example.org"},
+      {From::kUri, "urn:dev:17"}};
   for (const auto& [from, user] : kinds) {
     options_.userFrom = from;
+    load();
     connect({.certificate = device_.certificate, .key = device_.key});
     ASSERT_TRUE(handshake());
     ASSERT_TRUE(established());
@@ -271,6 +273,31 @@ TEST_F(TlsLayerTest, TheCertificateNamesTheUserAsConfigured) {
   handshake();
   EXPECT_FALSE(established());
   EXPECT_THAT(lower_.reason, HasSubstr("tls.user_from"));
+}
+
+TEST_F(TlsLayerTest, APreSharedKeyIsForItsIdentity) {
+  options_ = TlsOptions{};
+  options_.pskFile = authority_.write("psk", "# two\ndevice:17:" + std::string(32, 'a') + "\n" +
+                                                 "device-18:" + std::string(64, 'B') + "\r\n");
+  const std::string key(16, '\xaa'), other(32, '\xbb');
+  for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    connect({.pskIdentity = "device:17", .psk = key, .maxVersion = version});
+    ASSERT_TRUE(handshake()) << version;
+    ASSERT_TRUE(established());
+    EXPECT_EQ(probe_.transport->identity()->user, "device:17");
+    connect({.pskIdentity = "device-18", .psk = other, .maxVersion = version});
+    ASSERT_TRUE(handshake()) << version;
+    EXPECT_EQ(probe_.transport->identity()->user, "device-18");
+    // Another's key, and an identity that nobody has.
+    for (const char* identity : {"device-18", "device-19", ""}) {
+      connect({.pskIdentity = identity, .psk = key, .maxVersion = version});
+      handshake();
+      EXPECT_FALSE(established()) << identity;
+    }
+    connect({.certificate = device_.certificate, .key = device_.key, .maxVersion = version});
+    handshake();
+    EXPECT_FALSE(established()) << "without a key";
+  }
 }
 
 TEST_F(TlsLayerTest, AnOptionalCertificateMayBeMissingButNotWrong) {

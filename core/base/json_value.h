@@ -1,6 +1,6 @@
-// A JSON text read into memory, for bodies of the admin API and its answers. Bounded in depth and
-// in number of values whatever the text's length: hostile input costs a small multiple of its size.
-// Plain data, any thread.
+// A JSON text read into memory: bodies of the admin API and its answers, tokens, keys. Bounded in
+// depth and in number of values whatever the text's length: hostile input costs a small multiple of
+// its size. Plain data, any thread.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-namespace polylog::server {
+namespace polylog {
 
 class JsonValue {
  public:
@@ -39,6 +39,7 @@ class JsonValue {
   const Array* array() const { return std::get_if<Array>(&value_); }
   const Object* object() const { return std::get_if<Object>(&value_); }
   std::optional<int64_t> number() const;
+  std::optional<double> real() const;  ///< of whole numbers too
   std::optional<bool> flag() const;
   /// An object's first member of that name; null when there is none, or this is no object.
   const JsonValue* find(std::string_view name) const;
@@ -48,4 +49,4 @@ class JsonValue {
   std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
 };
 
-}  // namespace polylog::server
+}  // namespace polylog

@@ -1,7 +1,7 @@
-// RapidJSON's streaming reader and writer, the parts of it that are used here; only for json.cc and
-// json_value.cc. Its stack adds to a null pointer before it first grows, which is harmless and
-// which clang's UndefinedBehaviorSanitizer rejects: that one check is off for the library's own
-// functions.
+// RapidJSON's streaming reader and writer, the parts of it that are used here; only for
+// json_value.cc and server/json.cc. Its stack adds to a null pointer before it first grows, which
+// is harmless and which clang's UndefinedBehaviorSanitizer rejects: that one check is off for the
+// library's own functions.
 #pragma once
 
 #if defined(__clang__)

@@ -1,10 +1,10 @@
-#include "server/json_value.h"
+#include "core/base/json_value.h"
 
 #include <limits>
 
-#include "server/rapidjson.h"
+#include "core/base/rapidjson.h"
 
-namespace polylog::server {
+namespace polylog {
 
 /// Takes RapidJSON's events and puts the values together. (Its own document type is not used: clang
 /// 19 rejects its header, and a value costs it memory that nobody has bounded.)
@@ -89,6 +89,12 @@ std::optional<int64_t> JsonValue::number() const {
   return value == nullptr ? std::nullopt : std::optional(*value);
 }
 
+std::optional<double> JsonValue::real() const {
+  if (const double* value = std::get_if<double>(&value_)) return *value;
+  if (auto whole = number()) return static_cast<double>(*whole);
+  return std::nullopt;
+}
+
 std::optional<bool> JsonValue::flag() const {
   const bool* value = std::get_if<bool>(&value_);
   return value == nullptr ? std::nullopt : std::optional(*value);
@@ -103,4 +109,4 @@ const JsonValue* JsonValue::find(std::string_view name) const {
   return nullptr;
 }
 
-}  // namespace polylog::server
+}  // namespace polylog
