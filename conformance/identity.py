@@ -406,13 +406,14 @@ def web_service():
         equal((kind, told), ("application/json", {"protocol": "mqtt", "username": "device-17", "password": "pw",
                                                   "client_id": "me"}), "what it was told")
         sasl = {"bootstrap.servers": broker.kafka, "security.protocol": "SASL_PLAINTEXT",
-                "sasl.mechanism": "PLAIN", "sasl.username": "device-17", "sasl.password": "pw"}
+                "sasl.mechanism": "PLAIN", "sasl.username": "device-17", "sasl.password": "pw", "client.id": "kafka-me"}
         equal(confluent_produce(sasl, "t"), None, "Kafka")
         connection = pika.BlockingConnection(pika.ConnectionParameters(
             "127.0.0.1", broker.amqp, credentials=pika.PlainCredentials("device-17", "pw")))
         equal(published(connection, "t"), None, "AMQP")
         connection.close()
         equal({each["protocol"] for _, each in service.asked}, {"mqtt", "kafka", "amqp"}, "protocols")
+        assert any(each["client_id"] == "kafka-me" for _, each in service.asked), service.asked
         count = len(service.asked)
         mosquitto_pub(broker, "mqtt", "t/x", "-u", "device-17", "-P", "pw", "-i", "me")
         equal(len(service.asked), count, "known again for a while")

@@ -94,15 +94,12 @@ class LoginService::LoginImpl final : public Login, public std::enable_shared_fr
     const int64_t left = std::max<int64_t>(expiresAtMs_ - clock_.wallMillis(), 0);
     expiry_->start(std::min(left, kLookEveryMillis) * 1000);
   }
+  /// The reference goes along: the last one must not go here, with the registry's lock held, nor
+  /// on another thread than the timer's.
   void tell(std::shared_ptr<LoginImpl> self, LoginEnd why) {
-    worker_.post([weak = std::weak_ptr(self), why] {
-      auto alive = weak.lock();
-      if (!alive || !alive->task_) return;
-      auto task = std::exchange(alive->task_, nullptr);
-      task(why);
+    worker_.post([self = std::move(self), why] {
+      if (auto task = std::exchange(self->task_, nullptr)) task(why);
     });
-    // The last reference must not go here, with the registry's lock held.
-    if (self.use_count() == 1) worker_.post([self = std::move(self)] {});
   }
 
   static constexpr int64_t kLookEveryMillis = 60'000;

@@ -70,7 +70,7 @@ bool Sasl::choose(BytesView mechanism, bool rawTokens) {
 
 LoginPoint Sasl::point() const {
   // Who logs in wants to be somebody.
-  return {Protocol::kKafka, transport_.peer(), false};
+  return {Protocol::kKafka, transport_.peer(), false, clientId_};
 }
 
 bool Sasl::mustLogIn() const {

@@ -24,6 +24,8 @@ class Sasl {
   std::vector<BytesView> mechanisms() const;
   /// Logs in whom its client certificate names. False: the connection is to be closed. Once.
   bool identify();
+  /// As the client names itself in its requests.
+  void clientIs(BytesView clientId) { clientId_ = clientId; }
   /// False: not offered.
   bool choose(BytesView mechanism, bool rawTokens);
   bool chosen() const { return !mechanism_.empty(); }
@@ -62,6 +64,7 @@ class Sasl {
 
   const KafkaOptions& options_;
   Transport& transport_;
+  std::string clientId_;
   std::string mechanism_;  ///< of the conversation under way
   std::string first_;      ///< of the first login
   bool raw_ = false;

@@ -242,6 +242,7 @@ bool Session::refuseVersion(const RequestHeader& header, const Api& api) {
 const PrincipalRef& Session::principalFor(BytesView clientId) {
   // Clients name themselves in every request; it is the same name but for a few odd clients.
   if (principal_ == nullptr || principal_->clientId != clientId) {
+    sasl_.clientIs(clientId);
     auto made = std::make_shared<Principal>(Principal{
         {}, std::string(clientId), transport_.peer(), Protocol::kKafka, transport_.identity()});
     if (sasl_.login()) {

@@ -57,6 +57,7 @@ TEST_F(SaslTest, Plain) {
   auto answer = plain("ann", "secret");
   EXPECT_EQ(answer.errorCode, 0) << std::string(answer.errorMessage.value_or(""));
   EXPECT_TRUE(transport_->handshakeIsDone);
+  EXPECT_EQ(users_.clientIds.back(), "tester");
   EXPECT_TRUE(serves());
   auto wrong = [&](const std::string& user, const std::string& password) {
     guarded();
