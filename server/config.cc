@@ -425,8 +425,8 @@ std::vector<Key> protocolKeys() {
              "[L] Octets that one client may send in a second; beyond it the broker reads no "
              "faster. 0 = any."),
       {"mqtt.rewrite", "list of texts", "none",
-       "Names that clients publish or subscribe to become others: `publish|subscribe|all FILTER "
-       "[EXPRESSION] -> DESTINATION` (docs/mqtt.md#topic-rewrites).",
+       "Names that clients publish or subscribe to become others: `ACTION FILTER [EXPRESSION] -> "
+       "DESTINATION`, the action being publish, subscribe or all (docs/mqtt-extensions.md#topic-rewrites).",
        true, assignRewrites},
       {"mqtt.auto_subscribe", "list of texts", "none",
        "What every client is subscribed to when it connects: `FILTER [qos=0] [nl=0] [rap=0] "
