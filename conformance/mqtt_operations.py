@@ -341,6 +341,18 @@ def sparkplug():
         equal(raw.read(), (0x40, b"\0\x09\x90"), "PUBACK: topic name invalid")
 
 
+@suite.case("Sparkplug: certificates reach who may read them, where rules deny everything else")
+def sparkplug_rules():
+    with Broker(["auth.default=deny"]) as broker:
+        polylog(broker, "acl", "create", "allow", "*", "read", "$sparkplug")
+        polylog(broker, "acl", "create", "allow", "*", "write", "spBv1.0")
+        host = PahoClient(broker, "host").subscribe("$sparkplug/certificates/#", 1)
+        PahoClient(broker, "node").publish("spBv1.0/G/NBIRTH/N", b"node", 1)
+        equal([m.payload for m in host.expect(1)], [b"node"], "live")
+        client = RawClient(broker, "c", level=5)
+        equal(client.subscribe("spBv1.0/#", 1), 0x87, "SUBACK: what it was published as")
+
+
 # ---- who is connected, who is kept out
 
 

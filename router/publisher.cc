@@ -21,6 +21,12 @@ constexpr int kAttempts = 4;
 
 }  // namespace
 
+const PrincipalRef& brokerItself() {
+  static const PrincipalRef kBroker = std::make_shared<const Principal>(
+      Principal{{}, {}, {}, Protocol::kInternal, nullptr, nullptr, true});
+  return kBroker;
+}
+
 Publisher::Publisher(Core& core) : core_(core), matcher_(core) {
   for (size_t i = 0; i < core.workers.size(); ++i) scratch_.push_back(std::make_unique<Scratch>());
 }
@@ -206,7 +212,6 @@ void Publisher::tellCertificates(Call& call) {
   for (SharedBytes& kept : call.certificates) {
     call.worker.later([this, kept = std::move(kept)] {
       static const std::shared_ptr<Session> kNobody;
-      static const PrincipalRef kBroker = std::make_shared<const Principal>();
       auto batch = RetainedStore::batchOf(kept);
       auto decoded = batch ? decodeRecordBatch(batch->second, core_.options.maxDecodedBytes)
                            : Result<DecodedBatch>(std::unexpected(batch.error()));
@@ -217,7 +222,7 @@ void Publisher::tellCertificates(Call& call) {
       publish.address = {kSparkplugTopic, publish.record.key};
       publish.ephemeral = true;
       publish.record.retain = true;
-      this->publish(kBroker, kNobody, {&publish, 1}, nullptr);
+      this->publish(brokerItself(), kNobody, {&publish, 1}, nullptr);
     });
   }
   call.certificates.clear();

@@ -20,6 +20,9 @@ namespace polylog::router {
 
 class Session;
 
+/// Whose the broker's own values are: no rule applies.
+const PrincipalRef& brokerItself();
+
 class Publisher {
  public:
   explicit Publisher(Core& core);

@@ -529,7 +529,6 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
 /// Retained in memory alone; a publish that is stored nowhere brings a new value to who is there.
 void RouterImpl::publishSystem(std::vector<std::pair<std::string, std::string>> values) {
   static const std::shared_ptr<Session> kNobody;
-  static const PrincipalRef kBroker = std::make_shared<const Principal>();
   std::vector<Publish> records;
   for (const auto& [name, text] : values) {
     std::string& known = system_[name];
@@ -550,7 +549,7 @@ void RouterImpl::publishSystem(std::vector<std::pair<std::string, std::string>> 
     RetainedStore::Change change(*core_.retained);
     change.apply(address, SharedBytes::own(RetainedStore::encode(Protocol::kInternal, record)));
   }
-  if (!records.empty()) core_.publisher->publish(kBroker, kNobody, records, nullptr);
+  if (!records.empty()) core_.publisher->publish(brokerItself(), kNobody, records, nullptr);
 }
 
 void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& name,

@@ -338,15 +338,19 @@ std::vector<Key> protocolKeys() {
           "Which member of a shared subscription gets a message: in turn; any; one until it "
           "leaves; "
           "by the publisher's client id; by the topic name; who has the fewest unacknowledged."),
-      {"mqtt.mount_point", "start of a topic name", "none",
+      {"mqtt.mount_point", "start of a topic name, up to a slash", "none",
        "[L] Put before all names that clients publish and subscribe to, and taken off those that "
        "they "
        "get: `tenants/a/` is a corner of its own for a listener's clients, `clients/%c/` for each "
        "(%u: the user's name). Names that begin with `$` are as they are.",
        false,
        [](const Values& values, Config& config) -> std::optional<std::string> {
-         if (!mapping::validMqttTopicName(values[0]) || values[0].starts_with('$')) {
-           return "give the start of a topic name, without + and # and not beginning with $";
+         // With a level cut in two, names below it would reach into its neighbours.
+         const bool sound = mapping::validMqttTopicName(values[0]) && values[0].ends_with('/') &&
+                            !values[0].starts_with('$');
+         if (!sound) {
+           return "give the start of a topic name, whole levels with a slash behind them, without "
+                  "+ and # and not beginning with $";
          }
          config.mqttMountPoint = values[0];
          return std::nullopt;
@@ -363,8 +367,8 @@ std::vector<Key> protocolKeys() {
              "[L] Octets that one client may send in a second; beyond it the broker reads no "
              "faster. 0 = any."),
       {"mqtt.rewrite", "list of texts", "none",
-       "Names that clients publish or subscribe to become others: `publish|subscribe|all FILTER "
-       "[EXPRESSION] -> DESTINATION` (docs/mqtt.md#topic-rewrites).",
+       "Names that clients publish or subscribe to become others: `ACTION FILTER [EXPRESSION] -> "
+       "DESTINATION`, the action being publish, subscribe or all (docs/mqtt-extensions.md#topic-rewrites).",
        true, assignRewrites},
       {"mqtt.auto_subscribe", "list of texts", "none",
        "What every client is subscribed to when it connects: `FILTER [qos=0] [nl=0] [rap=0] "

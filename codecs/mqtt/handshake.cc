@@ -117,8 +117,13 @@ void Admission::identify(const Login& login) {
 }
 
 std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user) {
+  // Such a name would reach into others' corners.
+  auto unfit = [&](BytesView placeholder, BytesView name) {
+    return options.mountPoint.find(placeholder) != std::string::npos &&
+           name.find_first_of("/+#") != BytesView::npos;
+  };
+  if (unfit("%c", clientId) || unfit("%u", user)) return std::nullopt;
   std::string mount = mapping::filledIn(options.mountPoint, clientId, user);
-  // A name with a wildcard would reach into others' corners.
   if (mount.empty() || mapping::validMqttTopicName(mount)) return mount;
   return std::nullopt;
 }

@@ -138,11 +138,16 @@ TEST(MountPoint, IsThereInwardsAndGoneOutwards) {
 }
 
 TEST(MountPoint, WhoseNameCanNotStandInItIsRefused) {
-  World world;
-  world.options.mountPoint = "of/%c/";
-  Client client(world);
-  EXPECT_EQ(client.connect("+").code, static_cast<uint8_t>(ReasonCode::kClientIdInvalid));
-  EXPECT_TRUE(client.transport.closed);
+  for (const char* name : {"+", "#", "a/b"}) {
+    World world;
+    world.options.mountPoint = "of/%c/";
+    Client client(world);
+    EXPECT_EQ(client.connect(name).code, static_cast<uint8_t>(ReasonCode::kClientIdInvalid));
+    EXPECT_TRUE(client.transport.closed);
+    world.options.mountPoint = "all/";
+    Client other(world);
+    EXPECT_EQ(other.connect(name).code, 0);
+  }
 }
 
 TEST(Redirect, TheServerIsNamed) {

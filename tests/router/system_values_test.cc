@@ -41,5 +41,27 @@ TEST_F(SystemValuesTest, LatestIsRetainedAndNobodyElsePublishes) {
   EXPECT_THAT(take(later), IsEmpty());
 }
 
+TEST_F(SystemValuesTest, ComeToWhoMayReadThemWhereRulesDenyTheRest) {
+  RouterOptions options;
+  options.access.denyByDefault = true;
+  begin(1, options);
+  AccessRule rule;
+  rule.user = "*";
+  rule.name = "$SYS";
+  rule.operation = Operation::kRead;
+  Principal trusted;
+  trusted.trusted = true;
+  on(0, [&] {
+    router_->access().addRules(std::make_shared<const Principal>(trusted), {rule},
+                               [](const auto& results) { EXPECT_TRUE(results); });
+  });
+  settle();
+  TestClient& client = connect("c");
+  subscribe(client, "$SYS/#", kQos0);
+  on(0, [&] { router_->publishSystem({{"broker/uptime", "1"}}); });
+  settle();
+  EXPECT_THAT(take(client), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace polylog::router

@@ -77,12 +77,30 @@ TEST(ConfigTest, everyKeyRefusesWhatItCannotTake) {
       continue;
     }
     if (row.key == "auth.superusers") continue;  // any name will do
+    if (row.key == "mqtt.redirect" || row.key == "mqtt.auto_subscribe") continue;  // so will this
     Config config;
     auto applied = applySetting(row.key + "=@nonsense", config);
     ASSERT_FALSE(applied.has_value()) << row.key;
     EXPECT_TRUE(has(applied.error().text, row.key)) << applied.error().text;
     EXPECT_TRUE(has(applied.error().text, "@nonsense")) << applied.error().text;
   }
+}
+
+TEST(ConfigTest, whatIsMadeOfNamesIsChecked) {
+  auto takes = [](const std::string& assignment) {
+    Config config;
+    return applySetting(assignment, config).has_value();
+  };
+  EXPECT_TRUE(takes("mqtt.mount_point=tenants/%c/"));
+  for (const char* wrong : {"tenants/a", "+/", "#/", "$SYS/"}) {
+    EXPECT_FALSE(takes(std::string("mqtt.mount_point=") + wrong)) << wrong;
+  }
+  EXPECT_TRUE(takes("mqtt.auto_subscribe=a/%c/# qos=2 nl=1 rap=1 rh=2,$share/g/b"));
+  for (const char* wrong : {"a/#/b", "a qos=3", "a nl", "a x=1", "$share/g/a nl=1", ""}) {
+    EXPECT_FALSE(takes(std::string("mqtt.auto_subscribe=") + wrong)) << wrong;
+  }
+  EXPECT_TRUE(takes("mqtt.rewrite=all a/# ^a/(.*)$ -> b/$1"));
+  EXPECT_FALSE(takes("mqtt.rewrite=a/# -> b"));
 }
 
 TEST(ConfigTest, numbersStayInTheirRange) {
