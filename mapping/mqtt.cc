@@ -226,7 +226,38 @@ Result<TopicFilter> parseMqttFilter(BytesView filter) {
   return out;
 }
 
+Result<ReplayStart> parseReplayStart(BytesView text) {
+  using Kind = ReplayStart::Kind;
+  constexpr const char* kForms =
+      "must be earliest, offset=N, last=N, time=MILLISECONDS since 1970 or time=-N with s, m, h or "
+      "d behind it";
+  if (text == "earliest") return ReplayStart{};
+  constexpr std::pair<BytesView, Kind> kKinds[] = {{"offset=", Kind::kOffset},
+                                                   {"last=", Kind::kLast},
+                                                   {"time=-", Kind::kAgo},
+                                                   {"time=", Kind::kTime}};
+  for (const auto& [name, kind] : kKinds) {
+    if (!text.starts_with(name)) continue;
+    BytesView number = text.substr(name.size());
+    int64_t unit = 1;
+    if (kind == Kind::kAgo) {
+      constexpr std::pair<char, int64_t> kUnits[] = {
+          {'s', 1000}, {'m', 60'000}, {'h', 3'600'000}, {'d', 86'400'000}};
+      const auto* at = std::ranges::find(kUnits, number.empty() ? '\0' : number.back(),
+                                         &std::pair<char, int64_t>::first);
+      if (at == std::end(kUnits)) break;
+      unit = at->second;
+      number.remove_suffix(1);
+    }
+    auto value = decimal(number);
+    if (!value || *value > INT64_MAX / unit) break;
+    return ReplayStart{kind, *value * unit};
+  }
+  return invalid("replay", text, kForms);
+}
+
 Result<MqttSubscription> parseMqttSubscription(BytesView text) {
+  constexpr BytesView kReplay = "$replay/";
   constexpr BytesView kShare = "$share/";
   MqttSubscription out;
   BytesView filter = text;
@@ -239,6 +270,20 @@ Result<MqttSubscription> parseMqttSubscription(BytesView text) {
     }
     out.shareName = name;
     filter = rest.substr(slash + 1);
+    if (filter.starts_with(kReplay)) {
+      return invalid("shared subscription", text, "can't be of a replay");
+    }
+  } else if (text.starts_with(kReplay)) {
+    BytesView rest = text.substr(kReplay.size());
+    size_t slash = rest.find('/');
+    if (slash == BytesView::npos) return invalid("replay", text, "must be $replay/START/FILTER");
+    auto start = parseReplayStart(rest.substr(0, slash));
+    if (!start) return std::unexpected(std::move(start.error()));
+    out.replay = *start;
+    filter = rest.substr(slash + 1);
+    if (filter.starts_with('$')) {
+      return invalid("replay", text, "of topics beginning with '$' nothing is stored");
+    }
   }
   Result<TopicFilter> parsed = parseMqttFilter(filter);
   if (!parsed) return std::unexpected(std::move(parsed.error()));

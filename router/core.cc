@@ -21,6 +21,7 @@
 #include "router/login_service.h"
 #include "router/publisher.h"
 #include "router/queue_registry.h"
+#include "router/replay_table.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
@@ -55,7 +56,10 @@ RouterMetrics::RouterMetrics()
       topics(gauge("polylog_topics", "Topics")),
       groups(gauge("polylog_groups", "Consumer groups")),
       retained(gauge("polylog_retained_records", "Retained records")),
-      queues(gauge("polylog_queues", "AMQP queues, streams aside")) {
+      queues(gauge("polylog_queues", "AMQP queues, streams aside")),
+      replays(gauge("polylog_replays", "Subscriptions that replay")),
+      replayed(counter("polylog_replayed_records_total",
+                       "Records read from the log for subscriptions that replay")) {
   for (Protocol protocol : kProtocols) {
     auto at = static_cast<size_t>(protocol);
     std::string label = fmt::format("protocol=\"{}\"", protocolName(protocol));

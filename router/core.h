@@ -32,6 +32,7 @@ class LiveFanout;
 class LoginService;
 class Publisher;
 class QueueRegistry;
+class ReplayTable;
 class RetainedStore;
 class SessionRegistry;
 class ShareTable;
@@ -101,6 +102,8 @@ struct RouterMetrics {
   Metric& groups;
   Metric& retained;
   Metric& queues;
+  Metric& replays;
+  Metric& replayed;
 
  private:
   std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
@@ -151,6 +154,7 @@ struct Core {
   std::unique_ptr<Publisher> publisher;
   std::unique_ptr<SpaceWaits> space;
   std::unique_ptr<ShareTable> shares;
+  std::unique_ptr<ReplayTable> replays;
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;

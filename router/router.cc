@@ -20,6 +20,7 @@
 #include "router/publisher.h"
 #include "router/queue_client.h"
 #include "router/queue_registry.h"
+#include "router/replay_table.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
@@ -68,6 +69,7 @@ class RouterImpl final : public Router {
     core_.publisher = std::make_unique<Publisher>(core_);
     core_.space = std::make_unique<SpaceWaits>(core_);
     core_.shares = std::make_unique<ShareTable>(core_);
+    core_.replays = std::make_unique<ReplayTable>(core_);
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
     core_.groups = std::make_unique<GroupCoordinator>(core_);

@@ -22,7 +22,7 @@
 //   Not held with any of the others, nor over append(): AccessStore's, LoginService's, Authorizer's
 //   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
 //   map,
-//      FeedRouter's queue
+//      FeedRouter's queue; ReplayTable's
 #pragma once
 
 #include <cstdint>
@@ -109,6 +109,8 @@ struct RouterOptions {
   /// (topic, key) itself. Called on any worker; views into the input or `scratch`.
   std::function<Address(BytesView topic, const std::optional<BytesView>& key, std::string& scratch)>
       addressOf;
+  /// Topics that the rules store other addresses in.
+  std::vector<std::string> ruleTopics;
 
   // ---- transactions
   size_t maxTransactionalIds = 100'000;

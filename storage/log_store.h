@@ -87,6 +87,7 @@ enum class StateTable : uint8_t {
   kWill = 20,
   kUser = 24,
   kAccessRule = 25,
+  kReplay = 28,
 };
 
 /// A put, or a delete when `value` is nullopt.

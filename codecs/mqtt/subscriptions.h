@@ -19,7 +19,9 @@ class Subscriptions {
   std::optional<Fault> unsubscribe(const UnsubscribePacket& packet, bool idInUse);
 
  private:
-  void answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes);
+  /// `why`: what was wrong with the first that is refused, for clients that want to know.
+  void answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes,
+              std::string why = {});
 
   Link& link_;
 };
