@@ -316,6 +316,23 @@ TEST_P(ReplayBothTest, WhatOtherProtocolsWroteHasItsAddress) {
   EXPECT_THAT(seen, ElementsAre("factory/7/temp=rule", "factory/8/temp=forged"));
 }
 
+TEST_P(ReplayBothTest, BeginsWithTheOldestThatIsLeft) {
+  begin();
+  store("t/a", 0, 6);
+  on(0, [&] {
+    router_->deleteRecords(principal("admin", Protocol::kKafka), "t", 0, Offset(4),
+                           [](Result<Offset>) {});
+  });
+  settle();
+  for (ReplayStart start : {ReplayStart{}, ReplayStart{Kind::kOffset, 1},
+                            ReplayStart{Kind::kLast, 5}, ReplayStart{Kind::kTime, 0}}) {
+    TestClient& a = connect("a", GetParam(), 0, true);
+    subscribe(a, {replay("t/a", start)});
+    EXPECT_EQ(drainTexts(a), numbers(4, 6));
+    detach(a);
+  }
+}
+
 TEST_P(ReplayBothTest, ADeletedTopicIsLeft) {
   begin();
   store("t/a", 0, 3);
