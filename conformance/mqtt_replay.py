@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import confluent_kafka
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -307,6 +308,33 @@ def expired():
         time.sleep(1.1)
         equal(mosquitto_sub(broker, "$replay/earliest/t/x", 1), ["t/x kept"], "what is left")
         sender.close()
+
+
+@suite.case("of Kafka's transactions, what was committed, when it is")
+def transactions():
+    with Broker() as broker:
+        producer = confluent_kafka.Producer({"bootstrap.servers": broker.kafka,
+                                             "transactional.id": "t"})
+        producer.init_transactions(30)
+
+        def send(*numbers):
+            producer.begin_transaction()
+            for number in numbers:
+                producer.produce("tx", value=b"%d" % number, key=b"a", partition=0)
+            producer.flush(30)
+
+        send(0, 1)
+        producer.commit_transaction(30)
+        send(2, 3)
+        producer.abort_transaction(30)
+        send(4)
+        client = PahoClient(broker, "c", clean=False, expiry=600)
+        subscribe(client, "tx/#", "earliest")
+        equal(values(client.expect(2)), [0, 1], "before the open one")
+        producer.commit_transaction(30)
+        equal(values(client.expect(3)), [0, 1, 4], "once it is committed")
+        equal(mosquitto_sub(broker, "$replay/last=2/tx/#", 2), ["tx/a 1", "tx/a 4"], "the last two")
+        client.close()
 
 
 @suite.case("rules are judged for each replayed message, and for the filter")
