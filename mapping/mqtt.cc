@@ -67,6 +67,7 @@ Result<Address> splitMarked(const Address& address, BytesView name, std::string&
 
 constexpr BytesView kShare = "$share/";
 constexpr BytesView kExclusive = "$exclusive/";
+constexpr BytesView kReplay = "$replay/";
 
 constexpr const char* kTooManyLevels = "has more than 256 levels";
 
@@ -249,9 +250,42 @@ Result<TopicFilter> parseMqttFilter(BytesView filter) {
 
 BytesView mqttSubscriptionPrefix(BytesView text) {
   if (text.starts_with(kExclusive)) return text.substr(0, kExclusive.size());
-  if (!text.starts_with(kShare)) return {};
-  const size_t slash = text.find('/', kShare.size());
-  return slash == BytesView::npos ? BytesView() : text.substr(0, slash + 1);
+  for (BytesView named : {kShare, kReplay}) {
+    if (!text.starts_with(named)) continue;
+    const size_t slash = text.find('/', named.size());
+    return slash == BytesView::npos ? BytesView() : text.substr(0, slash + 1);
+  }
+  return {};
+}
+
+Result<ReplayStart> parseReplayStart(BytesView text) {
+  using Kind = ReplayStart::Kind;
+  constexpr const char* kForms =
+      "must be earliest, offset=N, last=N, time=MILLISECONDS since 1970 or time=-N with s, m, h or "
+      "d behind it";
+  if (text == "earliest") return ReplayStart{};
+  constexpr std::pair<BytesView, Kind> kKinds[] = {{"offset=", Kind::kOffset},
+                                                   {"last=", Kind::kLast},
+                                                   {"time=-", Kind::kAgo},
+                                                   {"time=", Kind::kTime}};
+  for (const auto& [name, kind] : kKinds) {
+    if (!text.starts_with(name)) continue;
+    BytesView number = text.substr(name.size());
+    int64_t unit = 1;
+    if (kind == Kind::kAgo) {
+      constexpr std::pair<char, int64_t> kUnits[] = {
+          {'s', 1000}, {'m', 60'000}, {'h', 3'600'000}, {'d', 86'400'000}};
+      const auto* at = std::ranges::find(kUnits, number.empty() ? '\0' : number.back(),
+                                         &std::pair<char, int64_t>::first);
+      if (at == std::end(kUnits)) break;
+      unit = at->second;
+      number.remove_suffix(1);
+    }
+    auto value = decimal(number);
+    if (!value || *value > INT64_MAX / unit) break;
+    return ReplayStart{kind, *value * unit};
+  }
+  return invalid("replay", text, kForms);
 }
 
 Result<MqttSubscription> parseMqttSubscription(BytesView text) {
@@ -263,6 +297,9 @@ Result<MqttSubscription> parseMqttSubscription(BytesView text) {
     if (filter.starts_with(kShare)) {
       return invalid("exclusive subscription", text, "can't be shared");
     }
+    if (filter.starts_with(kReplay)) {
+      return invalid("exclusive subscription", text, "can't be of a replay");
+    }
   } else if (text.starts_with(kShare)) {
     BytesView rest = text.substr(kShare.size());
     size_t slash = rest.find('/');
@@ -272,6 +309,20 @@ Result<MqttSubscription> parseMqttSubscription(BytesView text) {
     }
     out.shareName = name;
     filter = rest.substr(slash + 1);
+    if (filter.starts_with(kReplay)) {
+      return invalid("shared subscription", text, "can't be of a replay");
+    }
+  } else if (text.starts_with(kReplay)) {
+    BytesView rest = text.substr(kReplay.size());
+    size_t slash = rest.find('/');
+    if (slash == BytesView::npos) return invalid("replay", text, "must be $replay/START/FILTER");
+    auto start = parseReplayStart(rest.substr(0, slash));
+    if (!start) return std::unexpected(std::move(start.error()));
+    out.replay = *start;
+    filter = rest.substr(slash + 1);
+    if (filter.starts_with('$')) {
+      return invalid("replay", text, "of topics beginning with '$' nothing is stored");
+    }
   }
   Result<TopicFilter> parsed = parseMqttFilter(filter);
   if (!parsed) return std::unexpected(std::move(parsed.error()));

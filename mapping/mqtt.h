@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/model/record.h"
+#include "core/model/replay.h"
 #include "core/model/topic_filter.h"
 #include "mapping/address.h"
 #include "mapping/properties.h"
@@ -46,15 +47,22 @@ bool appendMqttTopic(const Address& address, std::string& out);
 /// names in it are decoded. kInvalid otherwise. Not for "$share/...", see parseMqttSubscription().
 Result<TopicFilter> parseMqttFilter(BytesView filter);
 
+/// Where a replay begins, as subscribers write it: "earliest", "offset=N", "last=N", "time=N"
+/// (milliseconds since 1970 UTC) or "time=-N" and a unit of s, m, h or d. kInvalid otherwise.
+Result<ReplayStart> parseReplayStart(BytesView text);
+/// The user property of a SUBSCRIBE that holds one.
+inline constexpr BytesView kReplayProperty = "polylog-replay";
+
 struct MqttSubscription {
   std::optional<BytesView> shareName;  ///< of "$share/NAME/FILTER"
   bool exclusive = false;              ///< of "$exclusive/FILTER", as EMQX has it
+  std::optional<ReplayStart> replay;   ///< of "$replay/START/FILTER"
   TopicFilter filter;
 };
-/// What of a SUBSCRIBE's filter stands before the filter proper: "$share/NAME/", "$exclusive/" or
-/// nothing.
+/// What of a SUBSCRIBE's filter stands before the filter proper: "$share/NAME/", "$exclusive/",
+/// "$replay/START/" or nothing.
 BytesView mqttSubscriptionPrefix(BytesView text);
-/// A SUBSCRIBE's filter, shared or not (MQTT 5, 4.8.2). kInvalid when malformed.
+/// A SUBSCRIBE's filter, shared or not (MQTT 5, 4.8.2), or of a replay. kInvalid when malformed.
 Result<MqttSubscription> parseMqttSubscription(BytesView text);
 
 // ---- payload ----------------------------------------------------------------------------------

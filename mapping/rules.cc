@@ -219,6 +219,17 @@ bool Rules::fillKey(const Rule& rule, const Address& address, const Captures& ca
   return true;
 }
 
+std::vector<std::string> Rules::topics() const {
+  std::vector<std::string> all;
+  for (const Rule& rule : rules_) {
+    if (!rule.ephemeral) all.push_back(rule.topic);
+  }
+  std::ranges::sort(all);
+  auto twice = std::ranges::unique(all);
+  all.erase(twice.begin(), twice.end());
+  return all;
+}
+
 Route Rules::apply(const Address& address, std::string& scratch) const {
   Captures captures;
   for (const Rule& rule : rules_) {

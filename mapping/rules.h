@@ -40,6 +40,8 @@ class Rules {
   static Result<Rules> parse(std::span<const std::string> texts);
 
   bool empty() const { return rules_.empty(); }
+  /// Where rules store what is published to other addresses.
+  std::vector<std::string> topics() const;
 
   /// Where a publish to `address` goes. Views into the address, the rules, or `scratch`
   /// (overwritten); nothing is allocated when no rule matches.

@@ -66,4 +66,15 @@ inline DeliveryGuarantee guaranteeOf(uint32_t attributes) {
 inline bool retainOf(uint32_t attributes) { return (attributes & 4U) != 0; }
 inline uint32_t tagOf(uint32_t attributes) { return attributes >> 3; }
 
+/// The attributes of a target in a topic's own partition: who published, which says how the
+/// record's address is found. (The end marker of a transaction has others.)
+inline uint32_t originAttribute(Protocol origin) {
+  return static_cast<uint32_t>(origin);
+}
+/// `otherwise`: for what was stored without.
+inline Protocol originOf(uint32_t attributes, Protocol otherwise) {
+  bool known = attributes > 0 && attributes <= static_cast<uint32_t>(Protocol::kRocketMq);
+  return known ? static_cast<Protocol>(attributes) : otherwise;
+}
+
 }  // namespace polylog::router

@@ -6,6 +6,7 @@
 
 #include "core/base/log.h"
 #include "router/id_allocator.h"
+#include "router/replay_table.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -84,14 +85,22 @@ std::vector<TopicRef> Catalogue::all() const {
 }
 
 void Catalogue::insert(TopicRef topic) {
-  std::unique_lock lock(mutex_);
-  if (!byName_.emplace(topic->name, topic).second) return;
+  {
+    std::unique_lock lock(mutex_);
+    if (!insertLocked(topic)) return;
+  }
+  if (core_.replays) core_.replays->topicAdded(topic);
+}
+
+bool Catalogue::insertLocked(const TopicRef& topic) {
+  if (!byName_.emplace(topic->name, topic).second) return false;
   sorted_.emplace(topic->name, topic);
   byId_.emplace(topic->id, topic);
   for (PartitionId id : topic->partitions) byPartition_.emplace(id, topic);
   if (madeByDevice(topic->origin)) ++byDevices_;
   size_.store(byName_.size(), std::memory_order_relaxed);
   core_.metrics.topics.set(static_cast<int64_t>(byName_.size()));
+  return true;
 }
 
 void Catalogue::erase(const TopicRef& topic) {

@@ -69,6 +69,7 @@ class Catalogue {
   Result<TopicRef> createLocked(Worker& worker, TopicSpec spec, Protocol protocol,
                                 storage::Durability durability, Finished done);
   void insert(TopicRef topic);
+  bool insertLocked(const TopicRef& topic);
   void erase(const TopicRef& topic);
 
   Core& core_;

@@ -7,6 +7,7 @@
 
 #include "router/catalogue.h"
 #include "router/id_allocator.h"
+#include "router/replay_table.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -69,13 +70,16 @@ void Catalogue::removeLocked(Worker& worker, const std::string& name,
 // ---------------------------------------------------------------- altering
 
 void Catalogue::replace(const TopicRef& old, const TopicRef& changed) {
-  std::unique_lock lock(mutex_);
-  auto at = byName_.find(old->name);
-  if (at == byName_.end() || at->second != old) return;
-  at->second = changed;
-  sorted_[changed->name] = changed;
-  byId_[changed->id] = changed;
-  for (PartitionId id : changed->partitions) byPartition_[id] = changed;
+  {
+    std::unique_lock lock(mutex_);
+    auto at = byName_.find(old->name);
+    if (at == byName_.end() || at->second != old) return;
+    at->second = changed;
+    sorted_[changed->name] = changed;
+    byId_[changed->id] = changed;
+    for (PartitionId id : changed->partitions) byPartition_[id] = changed;
+  }
+  if (changed->partitions != old->partitions) core_.replays->topicAdded(changed);
 }
 
 void Catalogue::changeInTurn(Worker& worker, const std::string& name, Change change,

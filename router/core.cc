@@ -24,6 +24,7 @@
 #include "router/login_service.h"
 #include "router/publisher.h"
 #include "router/queue_registry.h"
+#include "router/replay_table.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
@@ -62,7 +63,10 @@ RouterMetrics::RouterMetrics()
       queues(gauge("polylog_queues", "AMQP queues, streams aside")),
       delayed(gauge("polylog_delayed_records", "Publishes that wait for their time")),
       slowDeliveries(counter("polylog_slow_deliveries_total",
-                             "Rounds of deliveries in which a record had waited too long")) {
+                             "Rounds of deliveries in which a record had waited too long")),
+      replays(gauge("polylog_replays", "Subscriptions that replay")),
+      replayed(counter("polylog_replayed_records_total",
+                       "Records read from the log for subscriptions that replay")) {
   for (Protocol protocol : kProtocols) {
     auto at = static_cast<size_t>(protocol);
     std::string label = fmt::format("protocol=\"{}\"", protocolName(protocol));

@@ -35,6 +35,7 @@ class LiveFanout;
 class LoginService;
 class Publisher;
 class QueueRegistry;
+class ReplayTable;
 class RetainedStore;
 class SessionRegistry;
 class ShareTable;
@@ -107,6 +108,8 @@ struct RouterMetrics {
   Metric& queues;
   Metric& delayed;
   Metric& slowDeliveries;
+  Metric& replays;
+  Metric& replayed;
 
  private:
   std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
@@ -161,6 +164,7 @@ struct Core {
   std::unique_ptr<SpaceWaits> space;
   std::unique_ptr<ShareTable> shares;
   std::unique_ptr<ExclusiveTable> exclusive;
+  std::unique_ptr<ReplayTable> replays;
   std::unique_ptr<SessionRegistry> sessions;
   std::unique_ptr<FeedRouter> feed;
   std::unique_ptr<GroupCoordinator> groups;

@@ -454,7 +454,7 @@ Result<> FeedRouter::addQueueTargets(Links& links, const MatchResult& match,
   for (const BoundQueue& bound : match.queues) {
     if (position < bound.since) continue;
     PartitionId partition;
-    uint32_t attributes = 0;
+    uint32_t attributes = originAttribute(Protocol::kKafka);
     const void* who = bound.queue.get();
     if (bound.queue) {
       auto tag =

@@ -91,6 +91,13 @@ void Inbox::deliver(std::vector<Delivery>& out) {
   delivery.accepted = delivery.guarantee == DeliveryGuarantee::kExactlyOnce &&
                       std::binary_search(state_.accepted->begin(), state_.accepted->end(), cursor);
   if (uint32_t id = reader.subscriptionId(); id != 0) delivery.subscriptionIds.push_back(id);
+  delivery.place = session_.placeOf(cursor, reader.place().position, reader.index());
+  if (delivery.guarantee == DeliveryGuarantee::kAtMostOnce) {
+    // Of a replay: nobody will acknowledge it.
+    delivery.id = -1;
+    state_.acknowledged.add(cursor);
+    changed();
+  }
   ++cursor;
   reading_->taken = std::max(reading_->taken, cursor);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/model/record_batch.h"
+#include "router/address_tags.h"
 #include "router/catalogue.h"
 #include "router/feed_router.h"
 #include "router/id_allocator.h"
@@ -161,7 +162,8 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
   storage::AppendRequest request;
   storage::MessagesPart& part = request.messages.emplace_back();
   part.batch = std::move(batch.batch);
-  part.targets.push_back({topic->partitions[static_cast<size_t>(batch.partition)], 0, 0, 0});
+  part.targets.push_back({topic->partitions[static_cast<size_t>(batch.partition)], 0, 0,
+                          originAttribute(Protocol::kKafka)});
   part.checkProducer = header->producerId >= 0;
   part.routeAfterCommit = core_.feed->wants(*topic);
   request.durability = !batch.waitForDurability                    ? storage::Durability::kUnwaited

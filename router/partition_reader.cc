@@ -117,7 +117,7 @@ bool PartitionReader::open(Worker& worker) {
 void PartitionReader::describe(uint32_t attributes) {
   if (ownTopic_) {
     topic_ = ownTopic_;
-    origin_ = ownOrigin_;
+    origin_ = originOf(attributes, ownOrigin_);
     return;
   }
   uint32_t tag = tagOf(attributes);

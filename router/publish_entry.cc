@@ -174,7 +174,7 @@ Result<> Publisher::addTargets(Call& call, storage::AppendRequest& request) {
     part.batch = group.batch;
     group.firstTarget = scratch.targetSessions.size();
     if (group.topic) {
-      part.targets.push_back({group.partition, 0, 0, 0});
+      part.targets.push_back({group.partition, 0, 0, originAttribute(call.principal->protocol)});
       scratch.targetSessions.push_back(nullptr);
     }
     if (!call.anyInbox) continue;
@@ -244,7 +244,7 @@ void Publisher::addStreamTarget(Call& call, const Prepared& prepared, const Boun
   TopicRef topic = core_.catalogue->find(bound.stream);
   if (!topic || topic == prepared.topic) return;
   PartitionId partition = topic->partitions[prepared.in->partitionHash % topic->partitions.size()];
-  part.targets.push_back({partition, prepared.index, 1, 0});
+  part.targets.push_back({partition, prepared.index, 1, originAttribute(call.principal->protocol)});
   call.scratch.targetSessions.push_back(nullptr);
 }
 

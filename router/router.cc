@@ -24,6 +24,7 @@
 #include "router/queue_client.h"
 #include "router/queue_registry.h"
 #include "router/quota_store.h"
+#include "router/replay_table.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
@@ -77,6 +78,7 @@ class RouterImpl final : public Router {
     core_.space = std::make_unique<SpaceWaits>(core_);
     core_.exclusive = std::make_unique<ExclusiveTable>();
     core_.shares = std::make_unique<ShareTable>(core_);
+    core_.replays = std::make_unique<ReplayTable>(core_);
     core_.sessions = std::make_unique<SessionRegistry>(core_);
     core_.feed = std::make_unique<FeedRouter>(core_);
     core_.groups = std::make_unique<GroupCoordinator>(core_);

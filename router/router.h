@@ -23,7 +23,7 @@
 //      ExclusiveTable's, Flapping's, ClientRegistry's and then BanList's
 //   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
 //   map,
-//      FeedRouter's queue
+//      FeedRouter's queue; ReplayTable's
 #pragma once
 
 #include <cstdint>
@@ -119,6 +119,8 @@ struct RouterOptions {
   /// (topic, key) itself. Called on any worker; views into the input or `scratch`.
   std::function<Address(BytesView topic, const std::optional<BytesView>& key, std::string& scratch)>
       addressOf;
+  /// Topics that the rules store other addresses in.
+  std::vector<std::string> ruleTopics;
 
   // ---- transactions
   size_t maxTransactionalIds = 100'000;

@@ -7,6 +7,7 @@
 #include "router/batch_cache.h"
 #include "router/exclusive_table.h"
 #include "router/publisher.h"
+#include "router/replay_lane.h"
 #include "router/session_registry.h"
 #include "router/share_table.h"
 #include "router/shared_lane.h"
@@ -26,6 +27,11 @@ Session::Session(Core& core, std::string clientId, uint32_t worker)
 Session::~Session() = default;
 Session::Aside::Aside() = default;
 Session::Aside::~Aside() = default;
+
+bool Session::Aside::idle() const {
+  return !will && !willJournaled && !shared && (!replay || replay->idle()) && retryAt < 0 &&
+         dropped == 0 && held.empty() && waiting.empty() && walks.empty() && !walking;
+}
 
 // ---------------------------------------------------------------- any thread
 
@@ -151,6 +157,7 @@ std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal
     watch(inbox_->partition(), inbox_->cursor());
   }
   if (aside_->shared) aside_->shared->attach(live_->window);
+  if (aside_->replay) aside_->replay->attach();
   return live_->attachment;
 }
 
@@ -159,6 +166,7 @@ void Session::dropAttachment() {
   if (!live_) return;
   core_.metrics.sessionsConnected.add(-1);
   if (aside_->shared) aside_->shared->detach();
+  if (aside_->replay) aside_->replay->detach();
   if (live_->watching) core_.store.unwatch(live_->watchedPartition, live_->watchId);
   live_->attachment->invalidate();
   live_ = nullptr;
@@ -203,6 +211,7 @@ void Session::end(std::vector<storage::StateChange>& state) {
     subscriptions_.forEach([&](const std::string& text, auto) {
       state.push_back({StateTable::kSubscription, subscriptionKey(id, text), std::nullopt});
     });
+    if (aside_->replay) aside_->replay->end(state);
     for (uint16_t held : aside_->held) {
       state.push_back({StateTable::kHeldPublish, heldPublishKey(id, held), std::nullopt});
     }
@@ -213,6 +222,7 @@ void Session::end(std::vector<storage::StateChange>& state) {
     core_.metrics.subscriptions.add(-static_cast<int64_t>(aside_->shared->size()));
     aside_.write().shared = nullptr;
   }
+  aside_.write().replay = nullptr;
   aside_.write().held.clear();
   aside_.write().walks.clear();
 }
@@ -286,6 +296,7 @@ void Session::onDeadline(int64_t nowMonotonic) {
   if (aside_->retryAt >= 0 && nowMonotonic >= aside_->retryAt) {
     aside_.write().retryAt = -1;
     notify();
+    if (aside_->replay) aside_->replay->goOn();
   }
   if (phase_ != Phase::kDetached) return;
   if (!resumable(nowMonotonic)) return core_.sessions->finish(shared_from_this());
@@ -324,6 +335,11 @@ SessionInfo Session::describe() const {
   if (aside_->shared) {
     aside_->shared->forEach([&info](const Subscription& shared) {
       info.subscriptions.push_back({shared.text, shared.guarantee});
+    });
+  }
+  if (aside_->replay) {
+    aside_->replay->forEach([&info](const Subscription& replay) {
+      info.subscriptions.push_back({replay.text, replay.guarantee});
     });
   }
   return info;
@@ -421,12 +437,16 @@ void Session::watchTime(std::span<const Delivery> taken) {
 size_t Session::takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out) {
   size_t before = out.size();
   // They take turns, so that none starves the others.
-  live_->turn = static_cast<uint8_t>((live_->turn + 1) % 3);
-  for (unsigned i = 0; i < 3 && out.size() - before < max; ++i) {
+  constexpr unsigned kLanes = 4;
+  live_->turn = static_cast<uint8_t>((live_->turn + 1) % kLanes);
+  for (unsigned i = 0; i < kLanes && out.size() - before < max; ++i) {
     size_t left = max - (out.size() - before);
-    switch ((live_->turn + i) % 3) {
+    switch ((live_->turn + i) % kLanes) {
       case 0: takePlain(left, out); break;
       case 1: takeAcknowledged(left, limits.own, out); break;
+      case 2:
+        if (aside_->replay) aside_->replay->take(left, limits.own, live_->nextId, out);
+        break;
       default:
         if (aside_->shared) aside_->shared->take(left, limits.shared, out);
     }
@@ -460,11 +480,9 @@ size_t Session::takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delive
     switch (inbox_->take(home(), max, idLimit, out)) {
       case Inbox::Taken::kEnough: break;
       case Inbox::Taken::kAtEnd: watch(inbox_->partition(), inbox_->cursor()); break;
-      case Inbox::Taken::kFailed:
-        aside_.write().retryAt = core_.clock.monotonicMicros() + kRetryMicros;
-        scheduleDeadline();
-        break;
+      case Inbox::Taken::kFailed: retrySoon(); break;
     }
+    if (aside_->replay) aside_->replay->inboxMoved(inbox_->acknowledgedUpTo());
     return out.size() - before;
   }
   size_t taken = 0;
@@ -489,6 +507,11 @@ size_t Session::takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delive
     ++taken;
   }
   return taken;
+}
+
+void Session::retrySoon() {
+  aside_.write().retryAt = core_.clock.monotonicMicros() + kRetryMicros;
+  scheduleDeadline();
 }
 
 /// Reads the body of an item again that waits as a reference. False: it is gone, or (`wait`) not
@@ -526,7 +549,11 @@ void Session::acknowledge(int64_t id) {
   const auto& shared = aside_->shared;
   if (id >= kSharedIds) return shared ? shared->acknowledge(id) : void();
   if (inbox_ && shared) shared->inboxAcknowledged(id);
-  if (inbox_) return inbox_->acknowledge(id);
+  if (inbox_) {
+    inbox_->acknowledge(id);
+    if (aside_->replay) aside_->replay->inboxMoved(inbox_->acknowledgedUpTo());
+    return;
+  }
   if (id >= 0 && id < live_->nextId) live_->done.add(id);
 }
 

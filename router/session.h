@@ -28,6 +28,7 @@
 #include "router/core.h"
 #include "router/inbox.h"
 #include "router/live_queue.h"
+#include "router/replay_state.h"
 #include "router/retained_store.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
@@ -35,6 +36,7 @@
 namespace polylog::router {
 
 class Attachment;
+class ReplayLane;
 class SharedLane;
 
 class ShareMembership;
@@ -70,6 +72,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// After restore(): due as if the connection had been lost when it was last known of.
   void restoreWill(Will will);
   void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }
+  /// An entry of the table of replays, in the order of the keys.
+  Result<> restoreReplay(const ReplayKey& key, BytesView value);
 
   std::shared_ptr<SubscriberSession> attach(const PrincipalRef& principal,
                                             SubscriberOptions& options,
@@ -146,6 +150,15 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Of the client that is connected.
   const PrincipalRef& principal() const { return live_->principal; }
   bool mayRead(const Address& address) const;
+  /// What could not be read or written is tried again in a second.
+  void retrySoon();
+  int64_t inboxWaiting() const { return inbox_->waiting(); }
+  /// What is acknowledged becomes durable with `request`; a failure is followed by
+  /// inboxChangesFailed().
+  void addInboxChanges(storage::AppendRequest& request) { inbox_->addChanges(request); }
+  void inboxChangesFailed() { inbox_->changesFailed(); }
+  /// Where in its topic the inbox's record stands, if a replay brought it there.
+  std::optional<LogPlace> placeOf(int64_t id, Position batch, uint32_t index) const;
   Worker& home() const { return *core_.workers[worker()]; }
   /// Runs `task` on the worker that the session belongs to: here and now if that is this one. The
   /// session lives until then.
@@ -196,6 +209,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     PrincipalRef willBy;                 ///< null: of a connection before the start
     bool willJournaled = false;          ///< one may stand in the journal
     std::unique_ptr<SharedLane> shared;  ///< its shared subscriptions
+    std::unique_ptr<ReplayLane> replay;  ///< its subscriptions that replay
     int64_t willAt = -1;
     int64_t retryAt = -1;
     int64_t dropped = 0;
@@ -205,10 +219,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     bool walking = false;     ///< a step is posted, or its entry on its way
     bool walkPaused = false;  ///< until the client has taken something
 
-    bool idle() const {
-      return !will && !willJournaled && !shared && retryAt < 0 && dropped == 0 && held.empty() &&
-             waiting.empty() && walks.empty() && !walking;
-    }
+    bool idle() const;
   };
 
   /// Leaves what a sleeping session doesn't need.
@@ -217,6 +228,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   }
   Result<DeliveryGuarantee> addOne(const Subscription& subscription, SubscribeCall& call);
   Result<DeliveryGuarantee> addShared(const Subscription& subscription, SubscribeCall& call);
+  Result<DeliveryGuarantee> addReplay(const Subscription& subscription, SubscribeCall& call);
   void appendSubscriptions(const std::shared_ptr<SubscribeCall>& call);
   void subscribed(SubscribeCall& call, const Result<storage::Appended>& result);
   void startRetained(std::list<RetainedWalk> walks);
@@ -236,6 +248,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   bool hasRoomFor(const LiveItem& item);
   void drop(const std::string& text, SubscriptionTrie::Place place);
   SharedLane& sharedLane();
+  ReplayLane& replayLane();
   std::shared_ptr<ShareMembership> dropShared(const std::string& text);
   void adoptWill(std::optional<Will> will, const PrincipalRef& by);
   void reloadSubscriptions();

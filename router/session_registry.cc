@@ -104,6 +104,16 @@ Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {
     if (session && state) session->restoreInbox(std::move(*state));
     return result.has_value();
   });
+  core_.store.scanState(StateTable::kReplay, "", [&](BytesView key, BytesView value) {
+    auto parsed = parseReplayKey(key);
+    Session* session = sessionOf(StateTable::kReplay, key);
+    if (!parsed) {
+      result = std::unexpected(parsed.error());
+    } else if (session) {
+      if (auto restored = session->restoreReplay(*parsed, value); !restored) result = restored;
+    }
+    return result.has_value();
+  });
   core_.store.scanState(StateTable::kWill, "", [&](BytesView key, BytesView value) {
     auto will = decodeWill(value);
     if (!will) result = std::unexpected(will.error());

@@ -11,6 +11,7 @@
 #include "router/address_tags.h"
 #include "router/exclusive_table.h"
 #include "router/live_fanout.h"
+#include "router/replay_lane.h"
 #include "router/retained_store.h"
 #include "router/session.h"
 #include "router/share_table.h"
@@ -89,15 +90,22 @@ Result<DeliveryGuarantee> Session::addOne(const Subscription& subscription, Subs
   SubscriptionTrie::Place* there = shared ? nullptr : subscriptions_.find(subscription.text);
   bool isNew = there == nullptr;
   if (shared && aside_->shared) isNew = aside_->shared->find(subscription.text) == nullptr;
+  ReplayLane* replays = aside_->replay.get();
+  bool replayed = replays != nullptr && replays->find(subscription.text) != nullptr;
+  isNew = isNew && !replayed;
   size_t others = aside_->shared ? aside_->shared->size() : 0;
+  if (replays != nullptr) others += replays->size();
   if (isNew && subscriptions_.size() + others >= core_.options.maxSubscriptionsPerSession) {
     return fail(ErrorKind::kBusy, "the session has as many subscriptions as are allowed");
   }
+  if (subscription.replay) return addReplay(subscription, call);
+  if (replayed) replays->remove(subscription.text, call.first.request.state);
   if (shared) return addShared(subscription, call);
   if (subscription.exclusive && !core_.exclusive->claim(subscription.text, *this)) {
     return fail(ErrorKind::kLocked,
                 "another session is subscribed to '" + subscription.text + "'");
   }
+  isNew = there == nullptr;
   TrieEntry entry;
   entry.session = this;
   entry.number = isNew ? nextNumber_++ : (*there)->entry.number;
@@ -152,6 +160,26 @@ Result<DeliveryGuarantee> Session::addShared(const Subscription& subscription,
   return wanted.guarantee;
 }
 
+/// Instead of one of the same text that doesn't replay. No retained records are sent for it.
+Result<DeliveryGuarantee> Session::addReplay(const Subscription& subscription,
+                                             SubscribeCall& call) {
+  Subscription wanted = subscription;
+  wanted.guarantee = grantedTo(subscription);
+  auto& state = call.first.request.state;
+  if (Result<> added = replayLane().add(wanted, state); !added) {
+    return std::unexpected(added.error());
+  }
+  if (SubscriptionTrie::Place* at = subscriptions_.find(subscription.text)) {
+    drop(*at);
+    subscriptions_.erase(subscription.text);
+    if (persistent()) {
+      state.push_back({storage::StateTable::kSubscription,
+                       subscriptionKey(inbox_->partition(), subscription.text), std::nullopt});
+    }
+  }
+  return wanted.guarantee;
+}
+
 void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
   auto finish = [self = shared_from_this(), call](const Result<storage::Appended>& result) {
     self->onHome([self, call, failed = !result.has_value()] {
@@ -159,6 +187,7 @@ void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
         self->reloadSubscriptions();
       }
       if (!failed) self->startRetained(std::move(call->walks));
+      if (!failed && self->aside_->replay) self->aside_->replay->begin();
     });
     self->subscribed(*call, result);
   };
@@ -190,6 +219,25 @@ void Session::subscribed(SubscribeCall& call, const Result<storage::Appended>& r
     }
   }
   call.done(std::move(call.results));
+}
+
+// ---------------------------------------------------------------- replays
+
+ReplayLane& Session::replayLane() {
+  auto& replay = aside_.write().replay;
+  if (!replay) {
+    replay = std::make_unique<ReplayLane>(core_, *this);
+    if (live_) replay->attach();
+  }
+  return *replay;
+}
+
+Result<> Session::restoreReplay(const ReplayKey& key, BytesView value) {
+  return replayLane().restore(key, value);
+}
+
+std::optional<LogPlace> Session::placeOf(int64_t id, Position batch, uint32_t index) const {
+  return aside_->replay ? aside_->replay->placeOf(id, batch, index) : std::nullopt;
 }
 
 // ---------------------------------------------------------------- retained records
@@ -381,6 +429,7 @@ bool Session::hasRoomFor(const LiveItem& item) {
 /// After a failed write: what the state table says is what holds.
 void Session::reloadSubscriptions() {
   if (!persistent() || phase_ == Phase::kEnded) return;
+  if (aside_->replay) aside_->replay->reload();
   // The shares that it stays with shall not take it for their last member gone.
   std::vector<std::shared_ptr<ShareMembership>> kept;
   if (aside_->shared) {
@@ -412,7 +461,9 @@ void Session::unsubscribe(std::vector<std::string> filters,
   for (const std::string& text : filters) {
     SubscriptionTrie::Place* at = subscriptions_.find(text);
     bool shared = aside_->shared && aside_->shared->find(text) != nullptr;
-    call->there.push_back(at != nullptr || shared);
+    bool replayed = aside_->replay && aside_->replay->remove(text, request.state);
+    call->there.push_back(at != nullptr || shared || replayed);
+    if (replayed) continue;
     if (shared) {
       call->left.push_back(dropShared(text));
     } else if (at != nullptr) {

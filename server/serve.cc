@@ -106,6 +106,7 @@ router::RouterOptions routerOptions(const Config& config) {
   options.filterOf = mapping::filterFromBindingKey;
   options.routingKeyOf = mapping::appendRoutingKey;
   if (!config.rules.empty()) {
+    options.ruleTopics = config.rules.topics();
     options.addressOf = [rules = config.rules](BytesView topic, const std::optional<BytesView>& key,
                                                std::string& scratch) {
       return rules.addressOf(topic, key, scratch);

@@ -90,6 +90,7 @@ enum class StateTable : uint8_t {
   kUser = 24,
   kAccessRule = 25,
   kQuota = 26,
+  kReplay = 28,
 };
 
 /// A put, or a delete when `value` is nullopt.

@@ -36,6 +36,7 @@ struct Link {
   std::shared_ptr<SubscriberSession> session;  ///< null before it is open and after the end
   uint32_t clientMaxPacket = 0xFFFFFFFF;
   uint16_t clientReceiveMaximum = 65535;
+  bool problemInformation = true;  ///< the client wants reason strings (3.1.2.11.7)
   uint32_t publisherHash = 0;  ///< partition hash of records without a key
   std::string mount;           ///< before every name (MqttOptions::mountPoint)
 

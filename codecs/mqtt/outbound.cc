@@ -132,10 +132,21 @@ bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs)
     if (expired) properties_.messageExpirySeconds = 0;
     appendTravelling(properties_, packet_.properties);
   }
+  if (delivery.place) addPlace(*delivery.place, record.timestampMs);
   for (uint32_t id : delivery.subscriptionIds) {
     packet_.properties.add(PropertyId::kSubscriptionId, id);
   }
   return true;
+}
+
+/// Where a replayed record stands in the log, so that the client can ask for what follows it.
+void OutboundDeliveries::addPlace(const LogPlace& place, int64_t timestampMs) {
+  constexpr BytesView kNames[] = {"polylog-partition", "polylog-offset", "polylog-time"};
+  const int64_t values[] = {place.partition, place.offset, timestampMs};
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    placeTexts_[i] = std::to_string(values[i]);
+    packet_.properties.add(PropertyId::kUserProperty, kNames[i], BytesView(placeTexts_[i]));
+  }
 }
 
 void OutboundDeliveries::drop(const Delivery& delivery) {

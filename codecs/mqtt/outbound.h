@@ -30,6 +30,7 @@ class OutboundDeliveries {
   TakeLimits limits() const;
   InFlight& laneOf(int64_t id) { return id >= kSharedIds ? shared_ : own_; }
   void send(const Delivery& delivery, int64_t nowMs);
+  void addPlace(const LogPlace& place, int64_t timestampMs);
   bool fillProperties(const Delivery& delivery, int64_t nowMs);
   void drop(const Delivery& delivery);
   void finish(int64_t id);
@@ -48,6 +49,7 @@ class OutboundDeliveries {
   PublishPacket packet_;
   mapping::MqttProperties properties_;
   mapping::TextArena arena_;
+  std::string placeTexts_[3];
 };
 
 }  // namespace polylog::mqtt

@@ -17,16 +17,45 @@ namespace {
 /// Marks an entry whose code the session decides.
 constexpr ReasonCode kOpen = static_cast<ReasonCode>(0xFF);
 
+/// Octets of a reason string at most, and of a SUBACK beside it and its codes.
+constexpr size_t kMostReason = 512;
+constexpr size_t kReasonOverhead = 16;
+
 ReasonCode granted(DeliveryGuarantee guarantee) {
   return static_cast<ReasonCode>(mapping::qosOf(guarantee));
 }
 
-/// The subscription that an entry asks for, or the code that refuses it.
-std::variant<Subscription, ReasonCode> subscriptionOf(const SubscribeEntry& entry, uint32_t id,
-                                                      uint8_t maxQos) {
+/// Where a replay begins that the packet's user property asks for.
+Result<std::optional<ReplayStart>> replayOf(const Properties& properties) {
+  std::optional<ReplayStart> start;
+  for (const Property& property : properties.items()) {
+    if (property.id != PropertyId::kUserProperty) continue;
+    if (property.text != mapping::kReplayProperty) continue;
+    auto parsed = mapping::parseReplayStart(property.value);
+    if (!parsed) return std::unexpected(std::move(parsed.error()));
+    if (start) return fail(ErrorKind::kInvalid, "more than one property polylog-replay");
+    start = *parsed;
+  }
+  return start;
+}
+
+/// The subscription that an entry asks for.
+Result<Subscription> subscriptionOf(const SubscribeEntry& entry, uint32_t id, uint8_t maxQos,
+                                    const Result<std::optional<ReplayStart>>& replay) {
   auto parsed = mapping::parseMqttSubscription(entry.filter);
-  if (!parsed) return ReasonCode::kTopicFilterInvalid;
+  if (!parsed) return std::unexpected(std::move(parsed.error()));
+  if (!replay) return std::unexpected(replay.error());
   Subscription out;
+  out.replay = parsed->replay ? parsed->replay : *replay;
+  if (out.replay && parsed->shareName) {
+    return fail(ErrorKind::kInvalid, "a shared subscription can't be of a replay");
+  }
+  if (out.replay && entry.filter.starts_with('$') && !parsed->replay) {
+    return fail(ErrorKind::kInvalid, "of topics beginning with '$' nothing is stored");
+  }
+  if (out.replay && entry.noLocal) {
+    return fail(ErrorKind::kInvalid, "no local can't be had of a replay: the log doesn't know it");
+  }
   out.text = std::string(entry.filter);
   out.exclusive = parsed->exclusive;
   if (parsed->shareName) out.share = std::string(*parsed->shareName);
@@ -48,7 +77,9 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
     return std::nullopt;
   }
   const uint32_t id = packet.properties.number(PropertyId::kSubscriptionId).value_or(0);
+  const auto replay = replayOf(packet.properties);
   std::vector<ReasonCode> codes;
+  std::string why;
   std::vector<Subscription> wanted;
   codes.reserve(packet.entries.size());
   for (SubscribeEntry entry : packet.entries) {
@@ -57,22 +88,23 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
     }
     const std::string filter = rewritten(entry.filter);
     entry.filter = filter;
-    auto subscription = subscriptionOf(entry, id, link_.options->maxQos);
-    if (auto* refused = std::get_if<ReasonCode>(&subscription)) {
-      codes.push_back(*refused);
+    auto subscription = subscriptionOf(entry, id, link_.options->maxQos, replay);
+    if (!subscription) {
+      codes.push_back(ReasonCode::kTopicFilterInvalid);
+      if (why.empty()) why = std::move(subscription.error().text);
       continue;
     }
-    wanted.push_back(std::move(std::get<Subscription>(subscription)));
+    wanted.push_back(std::move(*subscription));
     codes.push_back(kOpen);
   }
   if (wanted.empty()) {
-    answer(PacketType::kSuback, packet.packetId, std::move(codes));
+    answer(PacketType::kSuback, packet.packetId, std::move(codes), std::move(why));
     return std::nullopt;
   }
   ++link_.waitingRequests;
   link_.session->subscribe(
       std::move(wanted), [this, guard = link_.guard(), packetId = packet.packetId,
-                          codes = std::move(codes)](auto results) mutable {
+                          codes = std::move(codes), why = std::move(why)](auto results) mutable {
         if (guard.expired()) return;
         --link_.waitingRequests;
         auto next = results.begin();
@@ -84,9 +116,10 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
           }
           code = *next ? granted(**next)
                        : static_cast<ReasonCode>(mapping::mqttError(next->error().kind).suback);
+          if (!*next && why.empty()) why = next->error().text;
           ++next;
         }
-        answer(PacketType::kSuback, packetId, std::move(codes));
+        answer(PacketType::kSuback, packetId, std::move(codes), std::move(why));
         link_.flush();
         link_.progressed();
       });
@@ -119,9 +152,9 @@ void Subscriptions::subscribeAutomatically() {
     entry.noLocal = each.noLocal;
     entry.retainAsPublished = each.retainAsPublished;
     entry.retainHandling = each.retainHandling;
-    auto subscription = subscriptionOf(entry, 0, link_.options->maxQos);
+    auto subscription = subscriptionOf(entry, 0, link_.options->maxQos, std::nullopt);
     // A client's name may make a filter of it that is none.
-    if (auto* made = std::get_if<Subscription>(&subscription)) wanted.push_back(std::move(*made));
+    if (subscription) wanted.push_back(std::move(*subscription));
   }
   if (wanted.empty()) return;
   ++link_.waitingRequests;
@@ -173,7 +206,8 @@ std::optional<Fault> Subscriptions::unsubscribe(const UnsubscribePacket& packet,
   return std::nullopt;
 }
 
-void Subscriptions::answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes) {
+void Subscriptions::answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes,
+                           std::string why) {
   if (!link_.open()) return;
   if (link_.version == Version::k311 && type == PacketType::kSuback) {
     for (ReasonCode& code : codes) {
@@ -184,6 +218,15 @@ void Subscriptions::answer(PacketType type, uint16_t packetId, std::vector<Reaso
   packet.type = type;
   packet.packetId = packetId;
   packet.codes = std::move(codes);
+  why.resize(std::min(why.size(), kMostReason));
+  for (char& c : why) {
+    if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character
+  }
+  // [MQTT-3.9.2-1], [MQTT-3.1.2-29]
+  const bool fits = kReasonOverhead + why.size() + packet.codes.size() <= link_.clientMaxPacket;
+  if (link_.version == Version::k5 && !why.empty() && link_.problemInformation && fits) {
+    packet.properties.add(PropertyId::kReasonString, BytesView(why));
+  }
   link_.answerPacket(std::move(packet));
 }
 

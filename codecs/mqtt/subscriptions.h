@@ -23,7 +23,9 @@ class Subscriptions {
 
  private:
   std::string rewritten(BytesView text) const;
-  void answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes);
+  /// `why`: what was wrong with the first that is refused, for clients that want to know.
+  void answer(PacketType type, uint16_t packetId, std::vector<ReasonCode> codes,
+              std::string why = {});
 
   Link& link_;
 };

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/model/principal.h"
 #include "core/model/record.h"
+#include "core/model/replay.h"
 
 namespace polylog {
 
@@ -37,6 +39,8 @@ struct Delivery {
   /// kExactlyOnce only: the client has accepted it before (PUBREC); only the release is still due.
   bool accepted = false;
   std::vector<uint32_t> subscriptionIds;
+  /// Of those for a subscription that replays: where in its topic the record stands.
+  std::optional<LogPlace> place;
 };
 
 }  // namespace polylog

@@ -17,6 +17,7 @@
 
 #include "core/base/error.h"
 #include "core/model/delivery.h"
+#include "core/model/replay.h"
 #include "core/model/topic_filter.h"
 
 namespace polylog {
@@ -74,6 +75,10 @@ struct Subscription {
   /// Not empty: a shared subscription's group. Of those who name the same `text`, one gets each
   /// record; retained records are not sent for it.
   std::string share;
+  /// The stored past of what the filter matches comes first, and what is stored from then on behind
+  /// it, all from the log: nothing is missing or comes twice in between. Retained records are not
+  /// sent for it. The same filter with the same start again goes on where it is.
+  std::optional<ReplayStart> replay{};
 };
 
 class SubscriberListener {

@@ -195,6 +195,45 @@ TEST(MqttMapping, SharedSubscriptions) {
   }
 }
 
+TEST(MqttMapping, Replays) {
+  using Start = ReplayStart::Kind;
+  const std::pair<const char*, ReplayStart> good[] = {
+      {"earliest", {Start::kEarliest, 0}},
+      {"offset=0", {Start::kOffset, 0}},
+      {"offset=9223372036854775807", {Start::kOffset, INT64_MAX}},
+      {"last=10", {Start::kLast, 10}},
+      {"time=1764336000000", {Start::kTime, 1764336000000}},
+      {"time=-90s", {Start::kAgo, 90'000}},
+      {"time=-15m", {Start::kAgo, 900'000}},
+      {"time=-1h", {Start::kAgo, 3'600'000}},
+      {"time=-7d", {Start::kAgo, 604'800'000}}};
+  for (const auto& [text, start] : good) {
+    auto parsed = parseReplayStart(text);
+    ASSERT_TRUE(parsed) << text;
+    EXPECT_EQ(*parsed, start) << text;
+    std::string filter = std::string("$replay/") + text + "/a/+/#";
+    auto subscription = parseMqttSubscription(filter);
+    ASSERT_TRUE(subscription) << filter;
+    EXPECT_EQ(subscription->replay, std::optional(start));
+    EXPECT_TRUE(subscription->filter == *parseMqttFilter("a/+/#"));
+  }
+  for (const char* bad :
+       {"", "latest", "Earliest", "earliest=1", "offset=", "offset=-1", "offset=1x", "last",
+        "last=1.5", "time=", "time=-1", "time=-h", "time=-1w", "time=1h",
+        "time=-9223372036854775807d", "offset=9223372036854775808"}) {
+    EXPECT_FALSE(parseReplayStart(bad)) << bad;
+  }
+  for (const char* bad :
+       {"$replay", "$replay/", "$replay/earliest", "$replay/earliest/", "$replay/a", "$replay//a",
+        "$replay/earliest/a#", "$replay/earliest/$SYS/#", "$replay/last=x/a",
+        "$share/g/$replay/earliest/a"}) {
+    auto parsed = parseMqttSubscription(bad);
+    EXPECT_FALSE(parsed && (parsed->replay || parsed->shareName)) << bad;
+  }
+  EXPECT_FALSE(parseMqttSubscription("$replay/a"));
+  EXPECT_FALSE(parseMqttSubscription("a")->replay);
+}
+
 // ---- payload and properties -------------------------------------------------------------------
 
 TEST(MqttMapping, OnlyAClearedRetainedPayloadIsNull) {

@@ -161,5 +161,13 @@ TEST(Rules, ErrorsNameTheRuleAndTheRemedy) {
   }
 }
 
+TEST(Rules, TopicsThatTheyStoreIn) {
+  EXPECT_TRUE(Rules().topics().empty());
+  auto rules = Rules::parse(std::vector<std::string>{
+      "b/# -> topic two", "live/# -> ephemeral", "a/+ -> topic one, key {1}", "c -> topic two"});
+  ASSERT_TRUE(rules);
+  EXPECT_EQ(rules->topics(), (std::vector<std::string>{"one", "two"}));
+}
+
 }  // namespace
 }  // namespace polylog::mapping

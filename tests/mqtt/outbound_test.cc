@@ -49,6 +49,34 @@ TEST(Outbound, ByItselfAtEachQos) {
   }
 }
 
+TEST(Outbound, ReplayedOnesSayWhereTheyStand) {
+  for (Version version : {Version::k311, Version::k5}) {
+    World world;
+    Client client(world, version);
+    client.connect();
+    Delivery delivery;
+    delivery.record = makeRouted("a", "b", "0");
+    delivery.place = LogPlace{2, 4'000'000'000};
+    client.broker().deliver(std::move(delivery));
+    client.run();
+    auto got = client.all<PublishPacket>();
+    ASSERT_EQ(got.size(), 1U);
+    std::map<std::string, std::string> seen;
+    for (const Property& property : got[0].properties.items()) {
+      if (property.id == PropertyId::kUserProperty) {
+        seen.emplace(property.text, property.value);
+      }
+    }
+    if (version == Version::k311) {
+      EXPECT_TRUE(seen.empty());
+    } else {
+      EXPECT_EQ(seen["polylog-partition"], "2");
+      EXPECT_EQ(seen["polylog-offset"], "4000000000");
+      EXPECT_EQ(seen.count("polylog-time"), 1U);
+    }
+  }
+}
+
 TEST(Outbound, WhatWaitedComesWithTheConnack) {
   World world;
   {

@@ -283,6 +283,69 @@ TEST(Subscribe, RefusalsAmongGrants) {
   }
 }
 
+TEST(Subscribe, Replays) {
+  using Kind = ReplayStart::Kind;
+  for (Version version : {Version::k311, Version::k5}) {
+    World world;
+    Client client(world, version);
+    client.connect();
+    client.sendAndRun(SubscribePacket{1, {}, {{"$replay/last=3/a/#", 1, false, false, 0}}});
+    EXPECT_EQ(client.next<SubackPacket>().codes.at(0), ReasonCode::kGrantedQos1);
+    const Subscription& made = client.broker().subscriptions.at("$replay/last=3/a/#");
+    EXPECT_EQ(made.replay, std::optional(ReplayStart{Kind::kLast, 3}));
+    EXPECT_EQ(made.filter.levels.size(), 2U);
+  }
+  World world;
+  Client client(world);
+  client.connect();
+  SubscribePacket packet{1, {}, {{"a/b", 1, false, false, 0}, {"c", 0, false, false, 0}}};
+  packet.properties.add(PropertyId::kUserProperty, "polylog-replay", "offset=7");
+  client.sendAndRun(packet);
+  EXPECT_EQ(client.next<SubackPacket>().codes.size(), 2U);
+  for (const char* text : {"a/b", "c"}) {
+    EXPECT_EQ(client.broker().subscriptions.at(text).replay,
+              std::optional(ReplayStart{Kind::kOffset, 7}));
+  }
+}
+
+TEST(Subscribe, ReplaysThatCantBeAreRefusedWithAReason) {
+  struct Case {
+    const char* filter;
+    const char* property;
+    bool noLocal;
+    const char* reason;
+  };
+  for (const Case& one : {Case{"a", "soon", false, "replay 'soon': must be earliest"},
+                          Case{"$replay/x/a", nullptr, false, "replay 'x': must be earliest"},
+                          Case{"$SYS/#", "earliest", false, "nothing is stored"},
+                          Case{"$share/g/a", "earliest", false, "shared subscription can't"},
+                          Case{"a", "earliest", true, "no local can't"}}) {
+    for (bool wanted : {true, false}) {
+      SCOPED_TRACE(one.reason);
+      World world;
+      Client client(world);
+      ConnectPacket connect;
+      connect.clientId = "c1";
+      if (!wanted) connect.properties.add(PropertyId::kRequestProblemInfo, uint32_t{0});
+      client.sendAndRun(connect);
+      client.next<ConnackPacket>();
+      SubscribePacket packet{1, {}, {{one.filter, 1, one.noLocal, false, 0}}};
+      if (one.property != nullptr) {
+        packet.properties.add(PropertyId::kUserProperty, "polylog-replay", one.property);
+      }
+      client.sendAndRun(packet);
+      auto suback = client.next<SubackPacket>();
+      EXPECT_EQ(suback.codes.at(0), ReasonCode::kTopicFilterInvalid);
+      auto reason = suback.properties.text(PropertyId::kReasonString);
+      ASSERT_EQ(reason.has_value(), wanted);
+      if (wanted) {
+        EXPECT_NE(reason->find(one.reason), BytesView::npos) << *reason;
+      }
+      EXPECT_TRUE(client.broker().subscriptions.empty());
+    }
+  }
+}
+
 TEST(Subscribe, NothingButRefusals) {
   World world;
   Client client(world);
