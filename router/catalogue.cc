@@ -92,6 +92,7 @@ void Catalogue::insert(TopicRef topic) {
   if (madeByDevice(topic->origin)) ++byDevices_;
   size_.store(byName_.size(), std::memory_order_relaxed);
   core_.metrics.topics.set(static_cast<int64_t>(byName_.size()));
+  version_.fetch_add(1, std::memory_order_release);
 }
 
 void Catalogue::erase(const TopicRef& topic) {
@@ -105,6 +106,7 @@ void Catalogue::erase(const TopicRef& topic) {
   if (madeByDevice(topic->origin)) --byDevices_;
   size_.store(byName_.size(), std::memory_order_relaxed);
   core_.metrics.topics.set(static_cast<int64_t>(byName_.size()));
+  version_.fetch_add(1, std::memory_order_release);
 }
 
 TopicConfig Catalogue::defaultsFor(Protocol protocol) const {

@@ -76,6 +76,7 @@ void Catalogue::replace(const TopicRef& old, const TopicRef& changed) {
   sorted_[changed->name] = changed;
   byId_[changed->id] = changed;
   for (PartitionId id : changed->partitions) byPartition_[id] = changed;
+  version_.fetch_add(1, std::memory_order_release);
 }
 
 void Catalogue::changeInTurn(Worker& worker, const std::string& name, Change change,

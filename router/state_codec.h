@@ -12,7 +12,7 @@
 //   kHeldPublish  u64 inbox, u16 id
 //   kWill         u64 inbox
 //   kRetained     address text
-//   kGroup        group name
+//   kGroup        group name (consumer_group_state.h has kGroupMember and kGroupConfig)
 //   kGroupOffset  u16 length and group name, u16 length and topic name, u32 partition
 //   kExchange     exchange name
 //   kBinding      kind octet, texts: source, destination, routing key, and the arguments

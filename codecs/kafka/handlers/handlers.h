@@ -21,6 +21,8 @@ struct SyncGroupRequest;
 struct DescribeGroupsRequest;
 struct ListGroupsRequest;
 struct ApiVersionsRequest;
+struct ConsumerGroupHeartbeatRequest;
+struct ConsumerGroupDescribeRequest;
 struct CreateTopicsRequest;
 struct DeleteTopicsRequest;
 struct InitProducerIdRequest;
@@ -104,6 +106,9 @@ void handleWriteTxnMarkers(const CallRef& call, wire::WriteTxnMarkersRequest&& r
 void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& request);
 void handleDescribeTransactions(const CallRef& call, wire::DescribeTransactionsRequest&& request);
 void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request);
+void handleConsumerGroupHeartbeat(const CallRef& call,
+                                  wire::ConsumerGroupHeartbeatRequest&& request);
+void handleConsumerGroupDescribe(const CallRef& call, wire::ConsumerGroupDescribeRequest&& request);
 void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request);
 void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request);
 void handleDescribeAcls(const CallRef& call, wire::DescribeAclsRequest&& request);
