@@ -43,6 +43,11 @@ constexpr MqttErrorRow kMqtt[] = {
     {K::kRebalanceInProgress,   0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kFencedInstance,        0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kGroupNotEmpty,         0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kFencedEpoch,           0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kStaleEpoch,            0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kUnreleasedInstance,    0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kUnsupportedAssignor,   0x80,    3,     0x80,   0x80,   0x80,     0x80},
+    {K::kInvalidPattern,        0x80,    3,     0x80,   0x80,   0x80,     0x80},
     {K::kLocked,                0x83,    3,     0x83,   0x97,   0x83,     0x83},
     {K::kInUse,                 0x83,    3,     0x83,   0x83,   0x83,     0x83},
     {K::kNotEmpty,              0x83,    3,     0x83,   0x83,   0x83,     0x83},
@@ -89,6 +94,11 @@ constexpr int16_t kFencedInstance = 82;
 constexpr int16_t kInvalidRecord = 87;
 constexpr int16_t kThrottled = 89;
 constexpr int16_t kProducerFenced = 90;
+constexpr int16_t kFencedMemberEpoch = 110;
+constexpr int16_t kUnreleasedInstanceId = 111;
+constexpr int16_t kUnsupportedAssignor = 112;
+constexpr int16_t kStaleMemberEpoch = 113;
+constexpr int16_t kInvalidRegularExpression = 128;
 
 constexpr KafkaErrorRow everywhere(ErrorKind kind, int16_t code) {
   return {kind, code, code, code, code, code};
@@ -127,6 +137,11 @@ constexpr KafkaErrorRow kKafka[] = {
     everywhere(K::kRebalanceInProgress, kRebalance),
     everywhere(K::kFencedInstance, kFencedInstance),
     everywhere(K::kGroupNotEmpty, kNonEmptyGroup),
+    everywhere(K::kFencedEpoch, kFencedMemberEpoch),
+    everywhere(K::kStaleEpoch, kStaleMemberEpoch),
+    everywhere(K::kUnreleasedInstance, kUnreleasedInstanceId),
+    everywhere(K::kUnsupportedAssignor, kUnsupportedAssignor),
+    everywhere(K::kInvalidPattern, kInvalidRegularExpression),
     everywhere(K::kLocked, kInvalidRequest),
     everywhere(K::kInUse, kInvalidRequest),
     everywhere(K::kNotEmpty, kInvalidRequest),
@@ -172,6 +187,11 @@ constexpr AmqpErrorRow kAmqp[] = {
     {K::kRebalanceInProgress, kInternalError, true},
     {K::kFencedInstance, kInternalError, true},
     {K::kGroupNotEmpty, kInternalError, true},
+    {K::kFencedEpoch, kInternalError, true},
+    {K::kStaleEpoch, kInternalError, true},
+    {K::kUnreleasedInstance, kInternalError, true},
+    {K::kUnsupportedAssignor, kInternalError, true},
+    {K::kInvalidPattern, kInternalError, true},
     {K::kLocked, kResourceLocked, false},
     {K::kInUse, kPreconditionFailed, false},
     {K::kNotEmpty, kPreconditionFailed, false},

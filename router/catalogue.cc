@@ -100,6 +100,7 @@ bool Catalogue::insertLocked(const TopicRef& topic) {
   if (madeByDevice(topic->origin)) ++byDevices_;
   size_.store(byName_.size(), std::memory_order_relaxed);
   core_.metrics.topics.set(static_cast<int64_t>(byName_.size()));
+  version_.fetch_add(1, std::memory_order_release);
   return true;
 }
 
@@ -114,6 +115,7 @@ void Catalogue::erase(const TopicRef& topic) {
   if (madeByDevice(topic->origin)) --byDevices_;
   size_.store(byName_.size(), std::memory_order_relaxed);
   core_.metrics.topics.set(static_cast<int64_t>(byName_.size()));
+  version_.fetch_add(1, std::memory_order_release);
 }
 
 TopicConfig Catalogue::defaultsFor(Protocol protocol) const {

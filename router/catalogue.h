@@ -31,6 +31,8 @@ class Catalogue {
   TopicRef findByPartition(PartitionId id) const;
   std::vector<TopicRef> all() const;
   size_t size() const { return size_.load(std::memory_order_relaxed); }
+  /// Rises with every change that find() and all() show.
+  uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
   /// For a publish: the topic, made if it may come by itself; past the limit of topics made by
   /// devices the topic `mqtt`, and `overflowed` is set. kNotFound, kInvalid, kBusy, append's
@@ -83,6 +85,7 @@ class Catalogue {
   std::unordered_map<PartitionId, TopicRef> byPartition_;
   size_t byDevices_ = 0;
   std::atomic<size_t> size_{0};
+  std::atomic<uint64_t> version_{1};
   std::atomic<bool> warned_{false};
 };
 

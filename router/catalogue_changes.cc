@@ -78,6 +78,7 @@ void Catalogue::replace(const TopicRef& old, const TopicRef& changed) {
     sorted_[changed->name] = changed;
     byId_[changed->id] = changed;
     for (PartitionId id : changed->partitions) byPartition_[id] = changed;
+    version_.fetch_add(1, std::memory_order_release);
   }
   if (changed->partitions != old->partitions) core_.replays->topicAdded(changed);
 }

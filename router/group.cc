@@ -448,6 +448,13 @@ void Group::die(const Error& error) {
   staticMembers_.clear();
 }
 
+/// The last one out is told once the journal has it: after a crash the next member would wait for the
+/// one that left until its session times out.
+void Group::whenDurable(std::move_only_function<void()> then) {
+  if (state_ != State::kEmpty) return then();
+  host_.persist(name_, snapshot(), [then = std::move(then)](Result<>) mutable { then(); });
+}
+
 // ---------------------------------------------------------------- what it looks like
 
 const std::string* Group::metadataOf(const Member& member) const {

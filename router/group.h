@@ -13,62 +13,58 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/event/dispatcher.h"
-#include "core/model/group.h"
-#include "router/state_codec.h"
+#include "router/membership.h"
 
 namespace polylog::router {
 
-struct GroupLimits {
-  int64_t initialRebalanceMillis = 0;
-  int32_t minSessionTimeoutMillis = 1;
-  int32_t maxSessionTimeoutMillis = 1'800'000;
-  size_t maxMembers = 10'000;
+/// A member as a group of another kind takes it over.
+struct ClassicMember {
+  GroupMemberState state;  ///< its metadata are those of the group's protocol
+  std::vector<GroupProtocol> protocols;
 };
 
-/// What a group needs of its surroundings.
-class GroupHost {
+class Group final : public Membership, public std::enable_shared_from_this<Group> {
  public:
-  virtual ~GroupHost() = default;
-  virtual std::unique_ptr<Timer> makeTimer(Task onFire) = 0;
-  /// Runs when the current round is through.
-  virtual void later(Task task) = 0;
-  /// 32 characters nobody can guess.
-  virtual std::string randomName() = 0;
-  virtual int64_t wallMillis() = 0;
-  /// Journals the state; `done` when that is durable, or null when nobody waits.
-  virtual void persist(const std::string& group, const GroupState& state,
-                       std::move_only_function<void(Result<>)> done) = 0;
-};
-
-class Group : public std::enable_shared_from_this<Group> {
- public:
-  using JoinReply = std::move_only_function<void(GroupJoined)>;
-  using SyncReply = std::move_only_function<void(GroupSynced)>;
   enum class State : uint8_t { kEmpty, kPreparingRebalance, kCompletingRebalance, kStable, kDead };
 
   Group(GroupHost& host, const GroupLimits& limits, std::string name);
-  ~Group();
-  /// As it was journaled. resume() then gives its members a session timeout to come back in.
+  ~Group() override;
+  /// As it was journaled.
   void restore(GroupState state);
-  void resume();
+  /// With the members of a group of another kind, which have what their assignments say.
+  void adopt(int32_t generation, std::vector<ClassicMember> members);
+  /// Has them all join again.
+  void rebalance() { maybeRebalance(); }
 
-  void join(GroupJoin join, JoinReply reply);
-  void sync(GroupSync sync, SyncReply reply);
-  Result<> heartbeat(const GroupHeartbeat& beat);
-  Result<> leave(const std::string& memberId, const std::optional<std::string>& instanceId);
-  /// Whether offsets may be committed by whom and when it says.
-  Result<> checkCommit(const GroupCommit& commit);
-  /// Answers everybody who waits and takes no more calls.
-  void die(const Error& error);
+  void join(GroupJoin join, JoinReply reply) override;
+  void sync(GroupSync sync, SyncReply reply) override;
+  Result<> heartbeat(const GroupHeartbeat& beat) override;
+  Result<> leave(const std::string& memberId,
+                 const std::optional<std::string>& instanceId) override;
+  Result<> checkCommit(const GroupCommit& commit) override;
+  /// Its members' epochs are no matter here.
+  Result<> checkReader(const GroupReader& /*reader*/) const override { return {}; }
 
-  const std::string& name() const { return name_; }
-  State state() const { return state_; }
+  void resume() override;
+  void die(const Error& error) override;
+  void whenDurable(std::move_only_function<void()> then) override;
+
+  GroupKind kind() const override { return GroupKind::kClassic; }
+  const std::string& name() const override { return name_; }
+  bool hasMembers() const override { return !members_.empty() || !pending_.empty(); }
+  bool hasMember(const std::string& memberId) const override { return members_.contains(memberId); }
+  bool isEmpty() const override { return state_ == State::kEmpty && !hasMembers(); }
+  int64_t changedMs() const override { return changedMs_; }
+  GroupDescription describe() const override;
+  /// They stand in the group's own entry.
+  void addDeletion(std::vector<storage::StateChange>& /*state*/) const override {}
+
+  const std::string& protocolType() const { return protocolType_; }
+  int32_t generation() const { return generation_; }
+  /// In the order in which they joined.
+  std::vector<ClassicMember> members() const;
   /// What restore() takes.
   GroupState snapshot() const;
-  bool hasMembers() const { return !members_.empty() || !pending_.empty(); }
-  int64_t changedMs() const { return changedMs_; }
-  GroupDescription describe() const;
 
  private:
   struct Member {

@@ -51,26 +51,25 @@ Result<> GroupCoordinator::load() {
   auto entryOf = [&](const std::string& name) -> Entry& {
     Owned& owned = ownerOf(name);
     Entry& entry = owned.groups[name];
-    if (!entry.group) {
-      entry.group = std::make_shared<Group>(owned.host, limits_, name);
-      core_.metrics.groups.add(1);
-    }
+    if (!entry.group) makeEntry(owned, entry, std::make_shared<Group>(owned.host, limits_, name));
     return entry;
   };
   using storage::StateTable;
   core_.store.scanState(StateTable::kGroup, "", [&](BytesView key, BytesView value) {
-    auto state = decodeGroup(key, value);
-    if (!state) {
-      result = std::unexpected(state.error());
+    auto group = restored(key, value);
+    if (!group) {
+      result = std::unexpected(group.error());
       return false;
     }
-    Entry& entry = entryOf(std::string(key));
-    entry.group->restore(std::move(*state));
+    Entry& entry = ownerOf(key).groups[std::string(key)];
+    makeEntry(ownerOf(key), entry, std::move(*group));
     entry.journaled = true;
     return true;
   });
   if (!result) return result;
   std::vector<storage::StateChange> orphans;
+  if (result = loadMembers(orphans); !result) return result;
+  if (result = loadConfigs(); !result) return result;
   core_.store.scanState(StateTable::kGroupOffset, "", [&](BytesView key, BytesView value) {
     auto state = decodeGroupOffset(key, value);
     if (!state) {
@@ -95,6 +94,52 @@ Result<> GroupCoordinator::load() {
     (void)core_.store.append(std::move(request));  // else at the next start
   }
   return result;
+}
+
+/// A group as kGroup has it.
+Result<std::shared_ptr<Membership>> GroupCoordinator::restored(BytesView name, BytesView value) {
+  Owned& owned = ownerOf(name);
+  if (isConsumerGroup(value)) {
+    auto state = decodeConsumerGroup(name, value);
+    if (!state) return std::unexpected(state.error());
+    auto group = std::make_shared<ConsumerGroup>(owned.host, limits_, std::string(name));
+    group->restore(std::move(*state));
+    return group;
+  }
+  auto state = decodeGroup(name, value);
+  if (!state) return std::unexpected(state.error());
+  auto group = std::make_shared<Group>(owned.host, limits_, std::string(name));
+  group->restore(std::move(*state));
+  return group;
+}
+
+/// The members of groups that have them in entries of their own.
+Result<> GroupCoordinator::loadMembers(std::vector<storage::StateChange>& orphans) {
+  Result<> result;
+  using storage::StateTable;
+  core_.store.scanState(StateTable::kGroupMember, "", [&](BytesView key, BytesView value) {
+    auto name = parseGroupMemberKey(key);
+    auto state = name ? decodeConsumerMember(name->second, value) : std::unexpected(name.error());
+    if (!state) {
+      result = std::unexpected(state.error());
+      return false;
+    }
+    Entry* entry = find(ownerOf(name->first), name->first);
+    if (entry == nullptr || entry->group->kind() != GroupKind::kConsumer) {
+      // The group was on its way to be one of the other kind, or gone, at the end.
+      orphans.push_back({StateTable::kGroupMember, std::string(key), std::nullopt});
+      return true;
+    }
+    static_cast<ConsumerGroup&>(*entry->group).restoreMember(std::move(*state));
+    return true;
+  });
+  return result;
+}
+
+void GroupCoordinator::makeEntry(Owned& owned, Entry& entry, std::shared_ptr<Membership> group) {
+  entry.group = std::move(group);
+  entry.incarnation = ++owned.incarnations;
+  core_.metrics.groups.add(1);
 }
 
 void GroupCoordinator::start(Worker& worker) {
@@ -140,8 +185,7 @@ Result<GroupCoordinator::Entry*> GroupCoordinator::findOrMake(Owned& owned,
     return fail(ErrorKind::kBusy, "there are as many groups as are allowed");
   }
   Entry& entry = owned.groups[group];
-  entry.group = std::make_shared<Group>(owned.host, limits_, group);
-  core_.metrics.groups.add(1);
+  makeEntry(owned, entry, std::make_shared<Group>(owned.host, limits_, group));
   return &entry;
 }
 
@@ -178,7 +222,8 @@ void GroupCoordinator::join(GroupJoin join, Done<GroupJoined> done) {
     }
     auto entry = findOrMake(owned, join.group);
     if (!entry) return refuse(entry.error());
-    std::shared_ptr<Group> group = (*entry)->group;
+    makeClassicIfEmpty(owned, **entry);
+    std::shared_ptr<Membership> group = (*entry)->group;
     group->join(std::move(join), std::move(done));
     forgetIfNew(owned, group->name());
   });
@@ -194,7 +239,7 @@ void GroupCoordinator::sync(GroupSync sync, Done<GroupSynced> done) {
       answer.error = unknownGroup(sync.group);
       return done(std::move(answer));
     }
-    std::shared_ptr<Group> group = entry->group;
+    std::shared_ptr<Membership> group = entry->group;
     group->sync(std::move(sync), std::move(done));
   });
 }
@@ -215,7 +260,7 @@ void GroupCoordinator::leave(GroupLeave leave, Done<Result<std::vector<Result<>>
                  done = backHere(std::move(done))](Owned& owned) mutable {
     std::vector<Result<>> results;
     Entry* entry = find(owned, leave.group);
-    std::shared_ptr<Group> group = entry != nullptr ? entry->group : nullptr;
+    std::shared_ptr<Membership> group = entry != nullptr ? entry->group : nullptr;
     for (const auto& [member, instance] : leave.members) {
       if (group) {
         results.push_back(group->leave(member, instance));
@@ -223,13 +268,10 @@ void GroupCoordinator::leave(GroupLeave leave, Done<Result<std::vector<Result<>>
         results.push_back(std::unexpected(unknownGroup(leave.group)));
       }
     }
-    if (!group || group->state() != Group::State::kEmpty) return done(std::move(results));
-    // The last one out is told once the journal has it: after a crash the next member would wait for
-    // the one that left until its session times out.
-    owned.host.persist(leave.group, group->snapshot(),
-                       [done = std::move(done), results = std::move(results)](Result<>) mutable {
-                         done(std::move(results));
-                       });
+    if (!group) return done(std::move(results));
+    group->whenDurable([done = std::move(done), results = std::move(results)]() mutable {
+      done(std::move(results));
+    });
   });
 }
 
@@ -279,6 +321,7 @@ std::vector<storage::StateChange> GroupCoordinator::deletionOf(const std::string
                                                                const Entry& entry) const {
   std::vector<storage::StateChange> state;
   state.push_back({storage::StateTable::kGroup, group, std::nullopt});
+  entry.group->addDeletion(state);
   for (const auto& [key, place] : entry.offsets) {
     state.push_back({storage::StateTable::kGroupOffset,
                      groupOffsetKey(group, key.first, key.second), std::nullopt});
@@ -328,6 +371,12 @@ void GroupCoordinator::deleteEventually(Owned& owned, std::vector<storage::State
       Entry* entry = find(owned, change.key);
       return entry != nullptr && entry->journaled;
     }
+    if (change.table == storage::StateTable::kGroupMember) {
+      auto name = parseGroupMemberKey(change.key);
+      Entry* entry = name ? find(owned, name->first) : nullptr;
+      return entry != nullptr && entry->group->kind() == GroupKind::kConsumer &&
+             entry->group->hasMember(name->second);
+    }
     ByteReader key(change.key);
     Entry* entry = find(owned, std::string(key.bytes16()));
     std::string topic(key.bytes16());
@@ -344,7 +393,7 @@ void GroupCoordinator::dropOld(Owned& owned) {
   int64_t oldest = core_.clock.wallMillis() - core_.options.offsetsRetentionMillis;
   std::vector<std::string> old;
   for (auto& [name, entry] : owned.groups) {
-    if (entry.group->hasMembers() || entry.group->state() != Group::State::kEmpty) continue;
+    if (!entry.group->isEmpty()) continue;
     bool busy = std::any_of(entry.offsets.begin(), entry.offsets.end(),
                             [](const auto& place) { return place.second.onTheirWay > 0; }) ||
                 !entry.undecided.empty();

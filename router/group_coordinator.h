@@ -1,6 +1,7 @@
 // Consumer groups: each on one worker, by its name's hash. Calls come from any worker and are brought
 // to the owner; answers go back to the caller's worker, never from inside its call. Offsets are
-// kept in memory and journaled (kGroupOffset), memberships when they become stable or empty (kGroup).
+// kept in memory and journaled (kGroupOffset), memberships too (kGroup, kGroupMember): those of the
+// classic protocol when they become stable or empty, the others with every change.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,8 @@
 
 namespace polylog::router {
 
+class ConsumerGroup;
+
 class GroupCoordinator {
  public:
   explicit GroupCoordinator(Core& core);
@@ -32,6 +35,11 @@ class GroupCoordinator {
   void sync(GroupSync sync, Done<GroupSynced> done);
   void heartbeat(GroupHeartbeat beat, Done<Result<>> done);
   void leave(GroupLeave leave, Done<Result<std::vector<Result<>>>> done);
+  void consumerHeartbeat(const PrincipalRef& who, ConsumerHeartbeat beat,
+                         Done<Result<ConsumerHeartbeatAnswer>> done);
+  void config(std::string group, Done<Result<GroupConfig>> done);
+  void alterConfig(std::string group, Broker::GroupConfigChange change, Done<Result<>> done);
+  void configured(Done<std::vector<std::string>> done);
   void commit(GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
   /// Offsets that are committed with their transaction.
   void commitInTransaction(TransactionProducer who, GroupCommit commit,
@@ -43,7 +51,7 @@ class GroupCoordinator {
   /// At start-up, after load().
   void restorePending(const std::string& group, const std::pair<std::string, int32_t>& partition,
                       const std::string& id);
-  void fetchOffsets(std::string group,
+  void fetchOffsets(std::string group, std::optional<GroupReader> reader,
                     std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                     Done<Result<std::vector<GroupOffset>>> done);
   void deleteOffsets(GroupOffsetDeletion deletion, Done<Result<std::vector<Result<>>>> done);
@@ -65,10 +73,20 @@ class GroupCoordinator {
   template <class T>
   Done<T> backHere(Done<T> done) const;
   Entry* find(Owned& owned, const std::string& group) const;
+  Result<std::shared_ptr<Membership>> restored(BytesView name, BytesView value);
+  Result<> loadMembers(std::vector<storage::StateChange>& orphans);
+  Result<> loadConfigs();
+  void makeEntry(Owned& owned, Entry& entry, std::shared_ptr<Membership> group);
   Result<Entry*> findOrMake(Owned& owned, const std::string& group);
   void forget(Owned& owned, const std::string& group);
   void forgetIfNew(Owned& owned, const std::string& group);
 
+  Result<std::shared_ptr<ConsumerGroup>> consumersFor(Owned& owned, const ConsumerHeartbeat& beat);
+  Result<> upgrade(Entry& entry, ConsumerGroup& fresh);
+  void downgrade(Owned& owned, const std::string& group);
+  void makeClassicIfEmpty(Owned& owned, Entry& entry);
+  void alterConfigHere(Owned& owned, const std::string& group, Broker::GroupConfigChange change,
+                       Done<Result<>> done);
   void commitHere(Owned& owned, GroupCommit commit, Done<Result<std::vector<Result<>>>> done);
   void commitInTransactionHere(Owned& owned, const TransactionProducer& who, GroupCommit commit,
                                Done<Result<std::vector<Result<>>>> done);
@@ -80,6 +98,8 @@ class GroupCoordinator {
                          Done<Result<std::vector<Result<>>>> done);
   void journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
                        std::move_only_function<void(Result<>)> done);
+  void journalAll(Owned& owned, std::vector<storage::StateChange> state,
+                  std::move_only_function<void(Result<>)> done);
   void committed(Owned& owned, CommitCall& call, const Result<storage::Appended>& result);
   void removeHere(Owned& owned, const std::string& group, Done<Result<>> done);
   void deleteEventually(Owned& owned, std::vector<storage::StateChange> state);

@@ -1,4 +1,5 @@
-// Group's joining: new members, members that come back, static members that are replaced.
+// Group's joining: new members, members that come back, static members that are replaced, members
+// from and for a group of the other kind.
 
 #include <algorithm>
 #include <utility>
@@ -209,6 +210,34 @@ GroupJoined Group::joined(const Member& member) const {
     answer.members.push_back({one.id, one.instanceId, metadata ? *metadata : std::string()});
   }
   return answer;
+}
+
+// ---------------------------------------------------------------- from one kind to the other
+
+void Group::adopt(int32_t generation, std::vector<ClassicMember> members) {
+  GroupState state;
+  state.generation = generation;
+  state.protocolType = "consumer";
+  state.changedMs = host_.wallMillis();
+  if (!members.empty() && !members.front().protocols.empty()) {
+    state.protocol = members.front().protocols.front().name;
+    state.leader = members.front().state.memberId;
+  }
+  for (const ClassicMember& member : members) state.members.push_back(member.state);
+  restore(std::move(state));
+  for (ClassicMember& member : members) {
+    members_.at(member.state.memberId).protocols = std::move(member.protocols);
+  }
+}
+
+std::vector<ClassicMember> Group::members() const {
+  std::vector<ClassicMember> all;
+  GroupState state = snapshot();
+  for (GroupMemberState& member : state.members) {
+    std::vector<GroupProtocol> protocols = members_.at(member.memberId).protocols;
+    all.push_back({std::move(member), std::move(protocols)});
+  }
+  return all;
 }
 
 }  // namespace polylog::router

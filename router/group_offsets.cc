@@ -35,7 +35,8 @@ void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
   Entry* entry = find(owned, commit.group);
   if (entry == nullptr) {
     if (commit.generation >= 0) {
-      return done(fail(ErrorKind::kIllegalGeneration, "no group '" + commit.group + "'"));
+      return done(fail(commit.knowsEpochs ? ErrorKind::kNotFound : ErrorKind::kIllegalGeneration,
+                       "no group '" + commit.group + "'"));
     }
     auto made = findOrMake(owned, commit.group);
     if (!made) return done(std::unexpected(made.error()));
@@ -47,7 +48,7 @@ void GroupCoordinator::commitHere(Owned& owned, GroupCommit commit,
   }
   auto call = std::make_shared<CommitCall>();
   call->name = std::move(commit.group);
-  call->group = entry->group;
+  call->incarnation = entry->incarnation;
   call->done = std::move(done);
   call->nowMs = core_.clock.wallMillis();
   storage::AppendRequest request;
@@ -88,7 +89,7 @@ void GroupCoordinator::committed(Owned& owned, CommitCall& call,
                                  const Result<storage::Appended>& result) {
   Entry* entry = find(owned, call.name);
   // Deleted meanwhile, and perhaps made anew.
-  if (entry != nullptr && entry->group != call.group) entry = nullptr;
+  if (entry != nullptr && entry->incarnation != call.incarnation) entry = nullptr;
   if (entry != nullptr && result) entry->lastCommitMs = call.nowMs;
   std::vector<storage::StateChange> nothing;
   for (size_t i = 0; i < call.offsets.size(); ++i) {
@@ -131,12 +132,19 @@ std::vector<GroupOffset> GroupCoordinator::offsetsOf(const Entry& entry) {
 }
 
 void GroupCoordinator::fetchOffsets(
-    std::string group, std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
+    std::string group, std::optional<GroupReader> reader,
+    std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
     Done<Result<std::vector<GroupOffset>>> done) {
   std::string name = group;
-  onOwner(name, [this, group = std::move(group), partitions = std::move(partitions),
+  onOwner(name, [this, group = std::move(group), reader = std::move(reader),
+                 partitions = std::move(partitions),
                  done = backHere(std::move(done))](Owned& owned) mutable {
     Entry* entry = find(owned, group);
+    if (entry != nullptr && reader) {
+      if (Result<> ok = entry->group->checkReader(*reader); !ok) {
+        return done(std::unexpected(ok.error()));
+      }
+    }
     std::vector<GroupOffset> offsets;
     if (!partitions) {
       if (entry != nullptr) offsets = offsetsOf(*entry);
@@ -206,26 +214,34 @@ void GroupCoordinator::deleteOffsetsHere(Owned& owned, GroupOffsetDeletion delet
 /// follows as soon as it can be.
 void GroupCoordinator::journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
                                        std::move_only_function<void(Result<>)> done) {
+  std::vector<storage::StateChange> all = state;
+  journalAll(owned, std::move(state),
+             [this, &owned, all = std::move(all), done = std::move(done)](Result<> result) mutable {
+               if (!result) deleteEventually(owned, std::move(all));
+               done(std::move(result));
+             });
+}
+
+/// In as many entries as it takes. `done` once, not inside the call, when all of it is durable or
+/// has failed.
+void GroupCoordinator::journalAll(Owned& owned, std::vector<storage::StateChange> state,
+                                  std::move_only_function<void(Result<>)> done) {
   auto told = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
-  auto all = std::make_shared<std::vector<storage::StateChange>>(state);
-  auto failed = [this, &owned, all, told](const Error& error) {
-    deleteEventually(owned, std::move(*all));
-    (*told)(std::unexpected(error));
-  };
   while (!state.empty()) {
     storage::AppendRequest request;
     request.state = takePiece(state);
     request.durability = storage::Durability::kSynced;
     if (state.empty()) {  // the last is durable after all the others, or fails with them
       request.sink = &owned.worker.sink;
-      request.done = [this, told, failed](const Result<storage::Appended>& result) {
+      request.done = [this, told](const Result<storage::Appended>& result) {
         if (result) return (*told)({});
         ++core_.writeFailures;
-        failed(result.error());
+        (*told)(std::unexpected(result.error()));
       };
     }
     if (auto appended = core_.store.append(std::move(request)); !appended) {
-      return failed(appended.error());
+      return owned.worker.later(
+          [told, error = appended.error()] { (*told)(std::unexpected(error)); });
     }
   }
 }

@@ -1,5 +1,5 @@
-// What group_coordinator.cc (memberships, listing, deleting) and group_offsets.cc share. For those
-// alone.
+// What GroupCoordinator's files share: group_coordinator.cc (memberships, listing, deleting),
+// group_consumers.cc, group_offsets.cc and group_transactions.cc. For those alone.
 #pragma once
 
 #include <map>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/model/topic.h"
+#include "router/consumer_group.h"
 #include "router/group_coordinator.h"
 #include "router/state_codec.h"
 
@@ -35,7 +36,8 @@ struct GroupCoordinator::Entry {
   };
   using Key = std::pair<std::string, int32_t>;
 
-  std::shared_ptr<Group> group;
+  std::shared_ptr<Membership> group;
+  uint64_t incarnation = 0;  ///< of the name: another one once it has been deleted
   int64_t lastCommitMs = 0;
   bool journaled = false;  ///< its membership
   std::map<Key, Place> offsets;
@@ -48,7 +50,7 @@ struct GroupCoordinator::Entry {
   }
 };
 
-class GroupCoordinator::Host final : public GroupHost {
+class GroupCoordinator::Host final : public ConsumerGroupHost {
  public:
   Host(Core& core, Owned& owned, Worker& worker) : core_(core), owned_(owned), worker_(worker) {}
   std::unique_ptr<Timer> makeTimer(Task onFire) override {
@@ -59,6 +61,15 @@ class GroupCoordinator::Host final : public GroupHost {
   int64_t wallMillis() override { return core_.clock.wallMillis(); }
   void persist(const std::string& group, const GroupState& state,
                std::move_only_function<void(Result<>)> done) override;
+  void journal(std::vector<storage::StateChange> changes,
+               std::move_only_function<void(Result<>)> done) override;
+  uint64_t topicsVersion() const override;
+  TopicRef findTopic(const std::string& name) const override;
+  TopicRef findTopic(const TopicId& id) const override;
+  std::vector<TopicRef> topicsFor(const PrincipalRef& who) const override;
+  ConsumerTimeouts timeoutsOf(const std::string& group) const override;
+  const ConsumerFormat& format() const override;
+  void onlyClassicLeft(const std::string& group) override;
 
  private:
   Core& core_;
@@ -71,12 +82,14 @@ struct GroupCoordinator::Owned {
   Worker& worker;
   Host host;
   std::unordered_map<std::string, Entry> groups;
+  std::map<std::string, GroupConfig> configs;  ///< of groups that need not be there
+  uint64_t incarnations = 0;
   std::unique_ptr<Timer> cleaning;
 };
 
 struct GroupCoordinator::CommitCall {
   std::string name;
-  std::shared_ptr<Group> group;
+  uint64_t incarnation = 0;
   std::vector<GroupOffset> offsets;
   std::vector<TopicId> topics;  ///< of the offsets
   std::vector<Result<>> results;

@@ -284,18 +284,57 @@ class RouterImpl final : public Router {
     if (!member(principal, leave.group)) return refuseGroup(std::move(done), leave.group);
     core_.groups->leave(std::move(leave), std::move(done));
   }
+  void consumerHeartbeat(const PrincipalRef& principal, ConsumerHeartbeat beat,
+                         Done<Result<ConsumerHeartbeatAnswer>> done) override {
+    if (!member(principal, beat.group)) return refuseGroup(std::move(done), beat.group);
+    core_.groups->consumerHeartbeat(principal, std::move(beat), std::move(done));
+  }
+  bool mayDescribeTopic(const PrincipalRef& principal, const std::string& topic) const override {
+    return permitted(principal, Operation::kDescribe, topic).has_value();
+  }
+  GroupDefaults groupDefaults() const override {
+    GroupDefaults defaults = core_.options.groupDefaults;
+    defaults.maxMembers = static_cast<int32_t>(core_.options.maxGroupMembers);
+    return defaults;
+  }
+  void groupConfig(const PrincipalRef& principal, std::string group,
+                   Done<Result<GroupConfig>> done) override {
+    if (!groupPermits(principal, Operation::kDescribeConfigs, group)) {
+      return refuseGroup(std::move(done), group);
+    }
+    core_.groups->config(std::move(group), std::move(done));
+  }
+  void alterGroupConfig(const PrincipalRef& principal, std::string group, GroupConfigChange change,
+                        Done<Result<>> done) override {
+    if (!groupPermits(principal, Operation::kAlterConfigs, group)) {
+      return refuseGroup(std::move(done), group);
+    }
+    core_.groups->alterConfig(std::move(group), std::move(change), std::move(done));
+  }
+  void configuredGroups(const PrincipalRef& principal,
+                        Done<std::vector<std::string>> done) override {
+    auto seen = [this, principal, done = std::move(done)](std::vector<std::string> all) mutable {
+      std::erase_if(all, [&](const std::string& group) {
+        return !groupPermits(principal, Operation::kDescribeConfigs, group);
+      });
+      done(std::move(all));
+    };
+    core_.groups->configured(std::move(seen));
+  }
   void commitOffsets(const PrincipalRef& principal, GroupCommit commit,
                      Done<Result<std::vector<Result<>>>> done) override {
     if (!member(principal, commit.group)) return refuseGroup(std::move(done), commit.group);
     core_.groups->commit(std::move(commit), std::move(done));
   }
   void fetchOffsets(const PrincipalRef& principal, std::string group,
+                    std::optional<GroupReader> reader,
                     std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                     Done<Result<std::vector<GroupOffset>>> done) override {
     if (!groupPermits(principal, Operation::kDescribe, group)) {
       return refuseGroup(std::move(done), group);
     }
-    core_.groups->fetchOffsets(std::move(group), std::move(partitions), std::move(done));
+    core_.groups->fetchOffsets(std::move(group), std::move(reader), std::move(partitions),
+                               std::move(done));
   }
   void listGroups(const PrincipalRef& principal,
                   Done<std::vector<GroupDescription>> done) override {

@@ -110,6 +110,10 @@ struct RouterOptions {
   int32_t maxSessionTimeoutMillis = 1'800'000;
   size_t maxGroups = 100'000;  ///< a worker
   size_t maxGroupMembers = 10'000;
+  GroupDefaults groupDefaults;  ///< its number of members is maxGroupMembers
+  /// How consumers write what groups have to read (mapping/kafka_consumer.h). Its functions are
+  /// needed for groups whose partitions the broker assigns.
+  ConsumerFormat consumerFormat;
   size_t maxOffsetMetadataBytes = 4096;
   /// An empty group and its offsets are forgotten after this.
   int64_t offsetsRetentionMillis = 604'800'000;

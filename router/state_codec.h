@@ -14,7 +14,7 @@
 //   kDelayed      u64 partition, u64 offset (delayed_store.h)
 //   kBan          octet kind, what (ban_list.h)
 //   kRetained     address text
-//   kGroup        group name
+//   kGroup        group name (consumer_group_state.h has kGroupMember and kGroupConfig)
 //   kGroupOffset  u16 length and group name, u16 length and topic name, u32 partition
 //   kExchange     exchange name
 //   kBinding      kind octet, texts: source, destination, routing key, and the arguments

@@ -90,11 +90,29 @@ void describeOffset(Json& json, Broker& broker, const PrincipalRef& principal,
   });
 }
 
+/// Who assigns: the members themselves, or the broker (Kafka's group types).
+const char* typeOf(const GroupDescription& group) {
+  return group.kind == GroupKind::kConsumer ? "consumer" : "classic";
+}
+
 void describeMember(Json& json, const GroupMemberDescription& member) {
   json.object([&] {
     json.field("member_id", member.memberId);
     json.field("client_id", member.clientId);
     json.field("client_host", member.clientHost);
+    if (!member.consumer) return;
+    json.field("epoch", static_cast<int64_t>(member.consumer->epoch));
+    json.name("assigned");
+    json.array([&] {
+      for (const NamedPartitions& one : member.consumer->assigned) {
+        for (int32_t partition : one.partitions) {
+          json.object([&] {
+            json.field("topic", one.topic);
+            json.field("partition", static_cast<int64_t>(partition));
+          });
+        }
+      }
+    });
   });
 }
 
@@ -371,6 +389,7 @@ void Api::listGroups(Call call) {
             json.field("group", group.group);
             json.field("state", group.state);
             json.field("protocol_type", group.protocolType);
+            json.field("type", typeOf(group));
             json.field("members", static_cast<int64_t>(group.members.size()));
             json.field("lag", lag);
           });
@@ -400,6 +419,7 @@ void Api::describeGroup(Call call) {
       json.field("group", found->group);
       json.field("state", found->state);
       json.field("protocol_type", found->protocolType);
+      json.field("type", typeOf(*found));
       json.field("protocol", found->protocol);
       json.name("members");
       json.array([&] {

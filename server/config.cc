@@ -397,6 +397,15 @@ std::vector<Key> protocolKeys() {
              "partitions are remembered from fetch to fetch; 0 = none are."),
       number("kafka.group.initial_rebalance_delay_ms", &Config::kafkaInitialRebalanceMs, 0, 60'000,
              "How long the first member of an empty group waits for others."),
+      number(
+          "kafka.group.consumer.session_timeout_ms", &Config::kafkaConsumerSessionMs, 6'000,
+          1'800'000,
+          "Kafka's group.consumer.session.timeout.ms: when a member of the consumer protocol that "
+          "isn't heard of is given up, where its group has nothing of its own."),
+      number("kafka.group.consumer.heartbeat_interval_ms", &Config::kafkaConsumerHeartbeatMs, 1'000,
+             600'000,
+             "Kafka's group.consumer.heartbeat.interval.ms: how often such members are to be heard "
+             "of."),
       number("kafka.offsets_retention_minutes", &Config::kafkaOffsetsRetentionMinutes, 1,
              kMaxInt64 / 60'000,
              "How long the committed offsets of a group without members are kept."),

@@ -90,6 +90,8 @@ struct Config {
   int64_t kafkaRetentionBytes = -1;
   int64_t kafkaMaxFetchSessions = 1000;
   int64_t kafkaInitialRebalanceMs = 200;
+  int64_t kafkaConsumerSessionMs = 45'000;
+  int64_t kafkaConsumerHeartbeatMs = 5'000;
   int64_t kafkaOffsetsRetentionMinutes = 7 * 24 * 60;
   int64_t kafkaTransactionMaxTimeoutMs = 900'000;
   int64_t kafkaTransactionIdExpirationMs = 604'800'000;

@@ -24,6 +24,7 @@
 #include "core/net/address.h"
 #include "core/net/listener.h"
 #include "mapping/amqp.h"
+#include "mapping/kafka_consumer.h"
 #include "router/router.h"
 #include "server/admin.h"
 #include "server/listener_config.h"
@@ -95,6 +96,9 @@ router::RouterOptions routerOptions(const Config& config) {
   options.maxDelayed = static_cast<size_t>(config.mqttMaxDelayed);
   options.sharedDispatch = config.mqttSharedDispatch;
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
+  options.groupDefaults.sessionTimeoutMs = static_cast<int32_t>(config.kafkaConsumerSessionMs);
+  options.groupDefaults.heartbeatIntervalMs = static_cast<int32_t>(config.kafkaConsumerHeartbeatMs);
+  options.consumerFormat = mapping::consumerFormat();
   options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
   options.transactionalIdExpiryMillis = config.kafkaTransactionIdExpirationMs;
   options.access.denyByDefault = config.authDenyByDefault;

@@ -84,6 +84,8 @@ enum class StateTable : uint8_t {
   kQueue = 15,
   kQueueAck = 16,  ///< of queues: acknowledged out of order
   kTransaction = 17,
+  kGroupMember = 18,  ///< of groups whose assignments the broker makes
+  kGroupConfig = 19,
   kWill = 20,
   kDelayed = 21,  ///< publishes that wait for their time
   kBan = 22,

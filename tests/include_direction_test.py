@@ -32,6 +32,7 @@ OUTSIDE = {
     r"rocksdb/": ("storage/",),
     r"(sys/socket|sys/un|netinet/.*|arpa/inet|netdb|sys/epoll)\.h": ("core/net/", "server/"),
     r"openssl/(ssl|bio|x509|x509v3)\.h": ("core/net/",),
+    r"re2/": ("mapping/",),
     r"yaml-cpp/|CLI/|curl/": ("server/",),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)

@@ -46,11 +46,13 @@ constexpr Api kApis[] = {
     served<wire::FindCoordinatorRequest, handleFindCoordinator>(
         "groups and transactions; other types are answered with "
         "INVALID_REQUEST"),
-    served<wire::JoinGroupRequest, handleJoinGroup>("the classic protocol, static members too"),
+    served<wire::JoinGroupRequest, handleJoinGroup>(
+        "the classic protocol, static members too, also into groups of the consumer protocol"),
     served<wire::HeartbeatRequest, handleHeartbeat>(),
     served<wire::LeaveGroupRequest, handleLeaveGroup>(),
     served<wire::SyncGroupRequest, handleSyncGroup>(),
-    served<wire::DescribeGroupsRequest, handleDescribeGroups>(),
+    served<wire::DescribeGroupsRequest, handleDescribeGroups>(
+        "groups of the classic protocol; others are told as `Dead`, from 6 on GROUP_ID_NOT_FOUND"),
     served<wire::ListGroupsRequest, handleListGroups>(),
     served<wire::SaslHandshakeRequest, handleSaslHandshake>(
         "PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"),
@@ -77,9 +79,9 @@ constexpr Api kApis[] = {
     served<wire::CreateAclsRequest, handleCreateAcls>(),
     served<wire::DeleteAclsRequest, handleDeleteAcls>(),
     served<wire::DescribeConfigsRequest, handleDescribeConfigs>(
-        "topics and the broker; resources of other types are refused with INVALID_REQUEST"),
+        "topics, groups and the broker; other resources are refused with INVALID_REQUEST"),
     served<wire::AlterConfigsRequest, handleAlterConfigs>(
-        "topics; the broker's configuration is read-only (INVALID_CONFIG)"),
+        "topics and groups; the broker's configuration is read-only (INVALID_CONFIG)"),
     served<wire::DescribeLogDirsRequest, handleDescribeLogDirs>(
         "the data directory holds every partition"),
     served<wire::SaslAuthenticateRequest, handleSaslAuthenticate>(
@@ -89,7 +91,7 @@ constexpr Api kApis[] = {
     served<wire::ElectLeadersRequest, handleElectLeaders>(
         "ELECTION_NOT_NEEDED: this broker leads every partition"),
     served<wire::IncrementalAlterConfigsRequest, handleIncrementalAlterConfigs>(
-        "topics; the broker's configuration is read-only (INVALID_CONFIG)"),
+        "topics and groups; the broker's configuration is read-only (INVALID_CONFIG)"),
     served<wire::AlterPartitionReassignmentsRequest, handleAlterPartitionReassignments>(
         "a partition can only be where it is: INVALID_REPLICA_ASSIGNMENT, or "
         "NO_REASSIGNMENT_IN_PROGRESS"),
@@ -108,8 +110,11 @@ constexpr Api kApis[] = {
     served<wire::DescribeProducersRequest, handleDescribeProducers>("the time is the broker's"),
     served<wire::DescribeTransactionsRequest, handleDescribeTransactions>(),
     served<wire::ListTransactionsRequest, handleListTransactions>(),
+    served<wire::ConsumerGroupHeartbeatRequest, handleConsumerGroupHeartbeat>(
+        "assignors `uniform` and `range`; regular expressions in RE2's syntax, resolved here"),
+    served<wire::ConsumerGroupDescribeRequest, handleConsumerGroupDescribe>(),
     served<wire::ListConfigResourcesRequest, handleListConfigResources>(
-        "topics and the broker; there are no client metrics"),
+        "topics, groups and the broker; there are no client metrics"),
     served<wire::DescribeTopicPartitionsRequest, handleDescribeTopicPartitions>(
         "2,000 partitions a page at most"),
 };

@@ -75,10 +75,39 @@ void addTopics(const Call& call, Listing& out) {
           "Of topics made without a number (topics.partitions).");
 }
 
+void addConsumerGroups(const Call& call, Listing& out) {
+  GroupDefaults defaults = call.broker().groupDefaults();
+  auto number = [&](BytesView key, int32_t value, BytesView fallback, BytesView documentation) {
+    out.add(key, ConfigType::kInt, std::to_string(value), fallback, documentation);
+  };
+  out.add("group.consumer.assignors", ConfigType::kList, "uniform,range", "uniform,range",
+          "What assigns partitions to members of the consumer protocol; the first where they name "
+          "none.");
+  out.add("group.consumer.migration.policy", ConfigType::kString, "bidirectional", "bidirectional",
+          "Groups change between the classic and the consumer protocol with their members.");
+  number("group.consumer.heartbeat.interval.ms", defaults.heartbeatIntervalMs, "5000",
+         "How often members of the consumer protocol are to be heard of "
+         "(kafka.group.consumer.heartbeat_interval_ms).");
+  number("group.consumer.min.heartbeat.interval.ms", defaults.minHeartbeatIntervalMs, "1000",
+         "The least that a group may have for it.");
+  number("group.consumer.max.heartbeat.interval.ms", defaults.maxHeartbeatIntervalMs, "600000",
+         "The most that a group may have for it.");
+  number("group.consumer.session.timeout.ms", defaults.sessionTimeoutMs, "45000",
+         "When a member of the consumer protocol that isn't heard of is given up "
+         "(kafka.group.consumer.session_timeout_ms).");
+  number("group.consumer.min.session.timeout.ms", defaults.minSessionTimeoutMs, "6000",
+         "The least that a group may have for it.");
+  number("group.consumer.max.session.timeout.ms", defaults.maxSessionTimeoutMs, "1800000",
+         "The most that a group may have for it.");
+  number("group.consumer.max.size", defaults.maxMembers, "10000",
+         "The most members of a group of the consumer protocol.");
+}
+
 void addGroups(const Call& call, Listing& out) {
   const KafkaOptions& options = call.options();
-  out.add("group.coordinator.rebalance.protocols", ConfigType::kList, "classic", "classic",
-          "The group protocols that are served.");
+  out.add("group.coordinator.rebalance.protocols", ConfigType::kList, "classic,consumer",
+          "classic,consumer", "The group protocols that are served.");
+  addConsumerGroups(call, out);
   out.add("group.initial.rebalance.delay.ms", ConfigType::kInt,
           std::to_string(options.facts.initialRebalanceDelayMs), "200",
           "How long an empty group's first member waits for others "

@@ -29,6 +29,11 @@ const char* describe(ErrorKind kind) {
     case ErrorKind::kRebalanceInProgress: return "rebalance in progress";
     case ErrorKind::kFencedInstance: return "fenced instance";
     case ErrorKind::kGroupNotEmpty: return "group not empty";
+    case ErrorKind::kFencedEpoch: return "fenced epoch";
+    case ErrorKind::kStaleEpoch: return "stale epoch";
+    case ErrorKind::kUnreleasedInstance: return "unreleased instance";
+    case ErrorKind::kUnsupportedAssignor: return "unsupported assignor";
+    case ErrorKind::kInvalidPattern: return "invalid pattern";
     case ErrorKind::kLocked: return "locked";
     case ErrorKind::kInUse: return "in use";
     case ErrorKind::kNotEmpty: return "not empty";

@@ -36,8 +36,13 @@ enum class ErrorKind : uint8_t {
   kRebalanceInProgress,
   kFencedInstance,
   kGroupNotEmpty,
-  kLocked,  ///< exclusive to another client
-  kInUse,   ///< has consumers or bindings
+  kFencedEpoch,         ///< a member's epoch is not the one that its group knows: join again
+  kStaleEpoch,          ///< the same, but only what was asked with it is refused
+  kUnreleasedInstance,  ///< the static member of that instance id has not left
+  kUnsupportedAssignor,
+  kInvalidPattern,  ///< a regular expression that can't be
+  kLocked,          ///< exclusive to another client
+  kInUse,           ///< has consumers or bindings
   kNotEmpty,
   kInternal,  ///< a bug of ours
 };

@@ -285,7 +285,9 @@ class Broker {
   virtual void commitOffsets(const PrincipalRef& principal, GroupCommit commit,
                              Done<Result<std::vector<Result<>>>> done) = 0;
   /// Committed offsets; of all topics when `partitions` is nullopt; offset -1 where there is none.
+  /// `reader`: refused (kUnknownMember, kStaleEpoch) unless it is a member at that epoch.
   virtual void fetchOffsets(const PrincipalRef& principal, std::string group,
+                            std::optional<GroupReader> reader,
                             std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                             Done<Result<std::vector<GroupOffset>>> done) = 0;
   virtual void listGroups(const PrincipalRef& principal,
@@ -343,6 +345,28 @@ class Broker {
   /// kUnknownProducer.
   virtual Result<TransactionDescription> describeTransaction(const PrincipalRef& principal,
                                                              const std::string& id) = 0;
+
+  // ---- consumer groups whose partitions the broker assigns
+  // ------------------------------------------------------------------------------------------------
+
+  /// A member of a group whose partitions the broker assigns joins, lives, changes or leaves; what it
+  /// is told is durable. A classic group of consumers becomes such a group with the first that joins.
+  virtual void consumerHeartbeat(const PrincipalRef& principal, ConsumerHeartbeat beat,
+                                 Done<Result<ConsumerHeartbeatAnswer>> done) = 0;
+  /// Whether a topic of that name, which need not exist, may be seen.
+  virtual bool mayDescribeTopic(const PrincipalRef& principal, const std::string& topic) const = 0;
+  virtual GroupDefaults groupDefaults() const = 0;
+  /// What is set for a group, which need not exist.
+  virtual void groupConfig(const PrincipalRef& principal, std::string group,
+                           Done<Result<GroupConfig>> done) = 0;
+  /// Applied to the configuration as it stands then; an error changes nothing.
+  using GroupConfigChange = std::move_only_function<Result<>(GroupConfig& config)>;
+  /// `done` when durable.
+  virtual void alterGroupConfig(const PrincipalRef& principal, std::string group,
+                                GroupConfigChange change, Done<Result<>> done) = 0;
+  /// Groups for which something is set, by name.
+  virtual void configuredGroups(const PrincipalRef& principal,
+                                Done<std::vector<std::string>> done) = 0;
 };
 
 }  // namespace polylog

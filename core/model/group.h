@@ -1,5 +1,5 @@
-// Consumer groups with the classic membership protocol (join, sync, heartbeat, leave) and their
-// committed offsets, in neutral terms. Plain data.
+// Consumer groups: the classic membership protocol (join, sync, heartbeat, leave), committed
+// offsets, and descriptions of groups of every kind, in neutral terms. Plain data.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 
 #include "core/base/error.h"
 #include "core/base/strong.h"
+#include "core/model/consumer_group.h"
 
 namespace polylog {
 
@@ -98,6 +99,8 @@ struct GroupCommit {
   int32_t generation = -1;
   std::vector<GroupOffset> offsets;
   bool transactional = false;  ///< as part of a transaction: also from outside the membership
+  /// Whoever asks can be told that an epoch is stale, as members of consumer groups have to be.
+  bool knowsEpochs = true;
 };
 
 struct GroupMemberDescription {
@@ -107,15 +110,34 @@ struct GroupMemberDescription {
   std::string clientHost;
   std::string metadata;
   std::string assignment;
+  std::optional<ConsumerDescription> consumer = {};  ///< in groups of that kind
+};
+
+enum class GroupKind : uint8_t {
+  kClassic,   ///< its members agree on their assignments among themselves
+  kConsumer,  ///< the broker assigns
 };
 
 struct GroupDescription {
   std::string group;
-  std::string state;  ///< Empty, PreparingRebalance, CompletingRebalance, Stable, Dead
+  /// Empty, Stable, Dead; PreparingRebalance, CompletingRebalance (classic); Reconciling
+  /// (consumer).
+  std::string state;
   std::string protocolType;
   std::string protocol;
   std::vector<GroupMemberDescription> members;
   std::vector<GroupOffset> offsets;
+  GroupKind kind = GroupKind::kClassic;
+  // Of a consumer group.
+  int32_t epoch = 0;
+  int32_t assignmentEpoch = 0;
+  std::string assignor = {};
+};
+
+/// Who asks for committed offsets, where that is to be checked: a member and its epoch.
+struct GroupReader {
+  std::string memberId;
+  int32_t epoch = -1;
 };
 
 /// Committed offsets to be forgotten.

@@ -101,6 +101,11 @@ class LogBroker final : public Broker {
   std::optional<Error> offsetsError;
   std::map<std::pair<std::string, int32_t>, GroupOffset> offsets;
   std::vector<GroupDescription> groups;
+  std::vector<ConsumerHeartbeat> consumerBeats;
+  Result<ConsumerHeartbeatAnswer> consumerAnswer;
+  std::set<std::string> hiddenTopics;
+  std::map<std::string, GroupConfig> groupConfigs;
+  std::vector<std::optional<GroupReader>> readers;
   std::vector<std::optional<ProducerIdentity>> inits;
 
   // ---- Broker
@@ -326,6 +331,29 @@ class LogBroker final : public Broker {
     leaves.push_back(std::move(leave));
     answer([this, done = std::move(done)]() mutable { done(leaveResult); });
   }
+  void consumerHeartbeat(const PrincipalRef&, ConsumerHeartbeat beat,
+                         Done<Result<ConsumerHeartbeatAnswer>> done) override {
+    consumerBeats.push_back(std::move(beat));
+    answer([this, done = std::move(done)]() mutable { done(consumerAnswer); });
+  }
+  bool mayDescribeTopic(const PrincipalRef&, const std::string& topic) const override {
+    return !hiddenTopics.contains(topic);
+  }
+  GroupDefaults groupDefaults() const override { return {}; }
+  void groupConfig(const PrincipalRef&, std::string group,
+                   Done<Result<GroupConfig>> done) override {
+    answer([this, group, done = std::move(done)]() mutable { done(groupConfigs[group]); });
+  }
+  void alterGroupConfig(const PrincipalRef&, std::string group, GroupConfigChange change,
+                        Done<Result<>> done) override {
+    Result<> result = change(groupConfigs[group]);
+    answer([result, done = std::move(done)]() mutable { done(result); });
+  }
+  void configuredGroups(const PrincipalRef&, Done<std::vector<std::string>> done) override {
+    std::vector<std::string> names;
+    for (const auto& [name, config] : groupConfigs) names.push_back(name);
+    answer([names, done = std::move(done)]() mutable { done(names); });
+  }
   void commitOffsets(const PrincipalRef&, GroupCommit commit,
                      Done<Result<std::vector<Result<>>>> done) override {
     Result<std::vector<Result<>>> result = std::vector<Result<>>(commit.offsets.size());
@@ -335,9 +363,10 @@ class LogBroker final : public Broker {
     commits.push_back(std::move(commit));
     answer([done = std::move(done), result]() mutable { done(std::move(result)); });
   }
-  void fetchOffsets(const PrincipalRef&, std::string group,
+  void fetchOffsets(const PrincipalRef&, std::string group, std::optional<GroupReader> reader,
                     std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
                     Done<Result<std::vector<GroupOffset>>> done) override {
+    readers.push_back(std::move(reader));
     std::vector<GroupOffset> found;
     if (!partitions) {
       for (auto& [place, offset] : offsets) found.push_back(offset);

@@ -116,7 +116,7 @@ class GroupTest : public RouterFixture {
   int64_t offset(const std::string& topic, int32_t partition, const std::string& group = "g") {
     int64_t found = -2;
     on(1, [&] {
-      router_->fetchOffsets(who_, group, {{{topic, partition}}},
+      router_->fetchOffsets(who_, group, std::nullopt, {{{topic, partition}}},
                             [&](Result<std::vector<GroupOffset>> offsets) {
                               found = offsets->at(0).offset;
                             });

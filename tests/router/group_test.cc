@@ -258,7 +258,7 @@ TEST_F(GroupTest, CommitsFromOutsideOnlyWhileTheGroupIsEmpty) {
   EXPECT_TRUE(commit({{"t", 1, 8, -1, ""}}, leader_.memberId, 1).has_value());
   EXPECT_EQ(offset("t", 1), 8);
   EXPECT_EQ(commit({{"t", 1, 8, -1, ""}}, "m", 3, "unknown").error().kind,
-            ErrorKind::kIllegalGeneration);
+            ErrorKind::kNotFound);
 }
 
 TEST_F(GroupTest, EachOffsetHasItsResult) {

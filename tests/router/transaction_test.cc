@@ -358,9 +358,9 @@ TEST_F(TransactionTest, OffsetsBecomeTheGroupsWithTheCommit) {
   EXPECT_EQ(offset("t", 0), -1);
   bool undecided = false;
   on(0, [&] {
-    router_->fetchOffsets(who_, "g", {{{"t", 0}}}, [&](Result<std::vector<GroupOffset>> found) {
-      undecided = found->at(0).undecided;
-    });
+    router_->fetchOffsets(
+        who_, "g", std::nullopt, {{{"t", 0}}},
+        [&](Result<std::vector<GroupOffset>> found) { undecided = found->at(0).undecided; });
   });
   settle();
   EXPECT_TRUE(undecided);

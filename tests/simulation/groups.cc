@@ -35,7 +35,7 @@ void Committer::fetch() {
   machine_.on(machine_.pick(Machine::kWorkers), [&] {
     std::vector<std::pair<std::string, int32_t>> asked{{"steady", 0}};
     machine_.router().fetchOffsets(
-        Machine::client("committer", Protocol::kKafka), group_, std::move(asked),
+        Machine::client("committer", Protocol::kKafka), group_, std::nullopt, std::move(asked),
         [this, atLeast](Result<std::vector<GroupOffset>> offsets) {
           fetching_ = false;
           if (!offsets) return machine_.fail(group_ + ": " + offsets.error().text);

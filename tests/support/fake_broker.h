@@ -181,9 +181,17 @@ class FakeBroker final : public Broker {
   void syncGroup(const PrincipalRef&, GroupSync, Done<GroupSynced>) override {}
   void heartbeat(const PrincipalRef&, GroupHeartbeat, Done<Result<>>) override {}
   void leaveGroup(const PrincipalRef&, GroupLeave, Done<Result<std::vector<Result<>>>>) override {}
+  void consumerHeartbeat(const PrincipalRef&, ConsumerHeartbeat,
+                         Done<Result<ConsumerHeartbeatAnswer>>) override {}
+  bool mayDescribeTopic(const PrincipalRef&, const std::string&) const override { return true; }
+  GroupDefaults groupDefaults() const override { return {}; }
+  void groupConfig(const PrincipalRef&, std::string, Done<Result<GroupConfig>>) override {}
+  void alterGroupConfig(const PrincipalRef&, std::string, GroupConfigChange,
+                        Done<Result<>>) override {}
+  void configuredGroups(const PrincipalRef&, Done<std::vector<std::string>>) override {}
   void commitOffsets(const PrincipalRef&, GroupCommit,
                      Done<Result<std::vector<Result<>>>>) override {}
-  void fetchOffsets(const PrincipalRef&, std::string,
+  void fetchOffsets(const PrincipalRef&, std::string, std::optional<GroupReader>,
                     std::optional<std::vector<std::pair<std::string, int32_t>>>,
                     Done<Result<std::vector<GroupOffset>>>) override {}
   void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>>) override {}

@@ -42,6 +42,14 @@ void handleAlterConfigs(const CallRef& call, wire::AlterConfigsRequest&& request
         change.refusal = {Code::kInvalidRequest, owned(config.name) + " is set twice"};
       }
     }
+    change.groupEdit = [values](GroupConfig& config, const GroupDefaults& defaults) -> Result<> {
+      config = {};
+      for (const auto& [key, value] : values) {
+        if (Result<> set = setGroupConfig(config, key, BytesView(value), defaults); !set)
+          return set;
+      }
+      return {};
+    };
     change.edit = [values = std::move(values)](TopicConfig& config,
                                                const TopicConfigLimits& limits) {
       return replaceAll(values, config, limits);

@@ -19,6 +19,9 @@ int16_t changeCode(const Error& error) {
 Refusal unchangeable(const Call& call, const ConfigChange& change) {
   switch (static_cast<ResourceType>(change.type)) {
     case ResourceType::kTopic: return {};
+    case ResourceType::kGroup:
+      if (!change.name.empty()) return {};
+      return {Code::kInvalidRequest, "a group is needed: there is no configuration of all groups"};
     case ResourceType::kBroker:
       if (!namesThisBroker(call, change.name)) {
         return {Code::kInvalidRequest, "there is no broker " + owned(change.name)};
@@ -43,6 +46,35 @@ void refuse(Pending<Response>& pending, Answer<Response>& answer, int16_t errorC
 }
 
 template <class Response>
+void changeGroup(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
+                 ConfigChange&& change, bool validateOnly) {
+  Call& call = *pending->call;
+  ++pending->waiting;
+  auto finish = [pending, &answer](const Result<>& result) {
+    if (!result) {
+      int16_t errorCode = result.error().kind == ErrorKind::kInvalid
+                              ? code(Code::kInvalidConfig)
+                              : code(result.error(), Area::kGroup);
+      refuse(*pending, answer, errorCode, result.error().text);
+    }
+    pending->release();
+  };
+  auto edit = [edit = std::move(change.groupEdit),
+               defaults = call.broker().groupDefaults()](GroupConfig& config) -> Result<> {
+    if (Result<> edited = edit(config, defaults); !edited) return edited;
+    return checkGroupConfig(config, defaults);
+  };
+  if (!validateOnly) {
+    return call.broker().alterGroupConfig(call.principal(), owned(change.name), std::move(edit),
+                                          std::move(finish));
+  }
+  call.broker().groupConfig(call.principal(), owned(change.name),
+                            [edit, finish](Result<GroupConfig> config) {
+                              finish(config ? edit(*config) : std::unexpected(config.error()));
+                            });
+}
+
+template <class Response>
 void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
                ConfigChange&& change, bool validateOnly) {
   Call& call = *pending->call;
@@ -52,6 +84,9 @@ void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Respons
   }
   if (change.refusal.code != Code::kNone) {
     return refuse(*pending, answer, code(change.refusal.code), std::move(change.refusal.text));
+  }
+  if (static_cast<ResourceType>(change.type) == ResourceType::kGroup) {
+    return changeGroup(pending, answer, std::move(change), validateOnly);
   }
   TopicRef topic = findTopic(call, change.name);
   if (topic == nullptr) {

@@ -1,17 +1,19 @@
-// What the handlers of configurations share: resources, values, and changes of topics' keys.
+// What the handlers of configurations share: resources, values, and changes of topics' and groups'
+// keys.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "codecs/kafka/group_config.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/topic_config.h"
 
 namespace polylog::kafka {
 
 /// Kafka's ConfigResource.Type.
-enum class ResourceType : int8_t { kTopic = 2, kBroker = 4, kClientMetrics = 16 };
+enum class ResourceType : int8_t { kTopic = 2, kBroker = 4, kClientMetrics = 16, kGroup = 32 };
 
 TopicConfigLimits limitsFor(const Call& call, Protocol origin);
 
@@ -26,13 +28,16 @@ bool namesThisBroker(const Call& call, BytesView name);
 /// Puts what one resource's part of a request asks for to a configuration. Runs more than once.
 using ConfigEdit = std::function<Result<>(TopicConfig& config, const TopicConfigLimits& limits)>;
 
+using GroupConfigEdit = std::function<Result<>(GroupConfig& config, const GroupDefaults& defaults)>;
+
 /// One resource of (Incremental)AlterConfigs: what is asked for, checked as far as it can be
 /// without the resource.
 struct ConfigChange {
   int8_t type = 0;
   BytesView name;
-  Refusal refusal;  ///< kNone: `edit` is set
-  ConfigEdit edit;
+  Refusal refusal;  ///< kNone: the edits are set
+  ConfigEdit edit;  ///< of a topic
+  GroupConfigEdit groupEdit;
 };
 
 /// Makes the changes, or only says whether they could be made, and answers when they are durable.

@@ -1,8 +1,9 @@
-// DescribeConfigs: every key of topics and of the broker, where its value comes from, and what
-// would be in force if it weren't set.
+// DescribeConfigs: every key of topics, of groups and of the broker, where its value comes from,
+// and what would be in force if it weren't set.
 #include "codecs/kafka/wire/describe_configs.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,13 +18,14 @@ namespace {
 using Request = wire::DescribeConfigsRequest;
 using Answer = wire::DescribeConfigsResponse::Result;
 
-struct Inquiry {
-  const Call& call;
-  const Request& request;
-  mapping::TextArena& texts;
+struct Inquiry : Pending<wire::DescribeConfigsResponse> {
+  Inquiry(CallRef c, Request&& asked) : Pending(std::move(c)), request(std::move(asked)) {}
 
   Refusal describe(const Request::Resource& asked, Answer& answer);
   void fill(const Request::Resource& asked, std::vector<ConfigEntry> entries, Answer& answer);
+  void refuse(Answer& answer, int16_t errorCode, std::string why);
+
+  Request request;
 };
 
 Refusal Inquiry::describe(const Request::Resource& asked, Answer& answer) {
@@ -32,19 +34,19 @@ Refusal Inquiry::describe(const Request::Resource& asked, Answer& answer) {
       if (Result<std::string> name = canonicalTopic(asked.name); !name) {
         return {Code::kInvalidTopic, name.error().text};
       }
-      TopicRef topic = findTopic(call, asked.name);
+      TopicRef topic = findTopic(*call, asked.name);
       if (topic == nullptr) {
         return {Code::kUnknownTopicOrPartition, "there is no topic " + owned(asked.name)};
       }
-      fill(asked, describeTopicConfig(topic->config, limitsFor(call, topic->origin)), answer);
+      fill(asked, describeTopicConfig(topic->config, limitsFor(*call, topic->origin)), answer);
       return {};
     }
     case ResourceType::kBroker:
-      if (!namesThisBroker(call, asked.name)) {
+      if (!namesThisBroker(*call, asked.name)) {
         return {Code::kInvalidRequest, "there is no broker " + owned(asked.name)};
       }
       // Without an id those are meant that are set for all brokers while they run: there are none.
-      if (!asked.name.empty()) fill(asked, describeBroker(call), answer);
+      if (!asked.name.empty()) fill(asked, describeBroker(*call), answer);
       return {};
     default:
       return {Code::kInvalidRequest,
@@ -71,22 +73,50 @@ void Inquiry::fill(const Request::Resource& asked, std::vector<ConfigEntry> entr
   }
 }
 
+void Inquiry::refuse(Answer& answer, int16_t errorCode, std::string why) {
+  answer.errorCode = errorCode;
+  answer.errorMessage = texts.keep(std::move(why));
+}
+
+void describeGroup(const std::shared_ptr<Inquiry>& inquiry, const Request::Resource& asked,
+                   Answer& answer) {
+  if (asked.name.empty()) {
+    return inquiry->refuse(answer, code(Code::kInvalidRequest), "a group is needed");
+  }
+  Call& call = *inquiry->call;
+  ++inquiry->waiting;
+  call.broker().groupConfig(
+      call.principal(), owned(asked.name),
+      [inquiry, &asked, &answer,
+       defaults = call.broker().groupDefaults()](const Result<GroupConfig>& config) {
+        if (config) {
+          inquiry->fill(asked, describeGroupConfig(*config, defaults), answer);
+        } else {
+          inquiry->refuse(answer, code(config.error(), Area::kGroup), config.error().text);
+        }
+        inquiry->release();
+      });
+}
+
 }  // namespace
 
 void handleDescribeConfigs(const CallRef& call, wire::DescribeConfigsRequest&& request) {
-  wire::DescribeConfigsResponse response;
-  mapping::TextArena texts;
-  Inquiry inquiry{*call, request, texts};
-  for (const auto& asked : request.resources) {
-    Answer& answer = response.results.emplace_back();
-    answer.type = asked.type;
-    answer.name = asked.name;
-    Refusal refusal = inquiry.describe(asked, answer);
+  auto inquiry = std::make_shared<Inquiry>(call, std::move(request));
+  const auto& resources = inquiry->request.resources;
+  auto& answers = inquiry->response.results;
+  answers.resize(resources.size());
+  for (size_t i = 0; i < answers.size(); ++i) {
+    answers[i].type = resources[i].type;
+    answers[i].name = resources[i].name;
+    if (static_cast<ResourceType>(resources[i].type) == ResourceType::kGroup) {
+      describeGroup(inquiry, resources[i], answers[i]);
+      continue;
+    }
+    Refusal refusal = inquiry->describe(resources[i], answers[i]);
     if (refusal.code == Code::kNone) continue;
-    answer.errorCode = code(refusal.code);
-    answer.errorMessage = texts.keep(std::move(refusal.text));
+    inquiry->refuse(answers[i], code(refusal.code), std::move(refusal.text));
   }
-  call->answer(response);
+  inquiry->release();
 }
 
 }  // namespace polylog::kafka

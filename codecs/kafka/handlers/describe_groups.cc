@@ -46,6 +46,13 @@ void Inquiry::describe(BytesView name, const Result<GroupDescription>& descripti
     if (out.errorCode != 0) out.errorMessage = description.error().text;
     return;
   }
+  if (description->kind != GroupKind::kClassic) {
+    out.groupState = "Dead";
+    if (call->version() < kFirstWithNotFound) return;
+    out.errorCode = code(Code::kGroupIdNotFound);
+    out.errorMessage = "The group is not a classic group.";
+    return;
+  }
   if (operations) out.authorizedOperations = kGroupOperations;
   out.groupState = description->state;
   out.protocolType = description->protocolType;

@@ -21,6 +21,8 @@ struct SyncGroupRequest;
 struct DescribeGroupsRequest;
 struct ListGroupsRequest;
 struct ApiVersionsRequest;
+struct ConsumerGroupHeartbeatRequest;
+struct ConsumerGroupDescribeRequest;
 struct CreateTopicsRequest;
 struct DeleteTopicsRequest;
 struct InitProducerIdRequest;
@@ -110,6 +112,9 @@ void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&&
 void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasRequest&& request);
 void handleAlterClientQuotas(const CallRef& call, wire::AlterClientQuotasRequest&& request);
 void handleUpdateFeatures(const CallRef& call, wire::UpdateFeaturesRequest&& request);
+void handleConsumerGroupHeartbeat(const CallRef& call,
+                                  wire::ConsumerGroupHeartbeatRequest&& request);
+void handleConsumerGroupDescribe(const CallRef& call, wire::ConsumerGroupDescribeRequest&& request);
 void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request);
 void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request);
 void handleDescribeAcls(const CallRef& call, wire::DescribeAclsRequest&& request);

@@ -30,6 +30,13 @@ Result<> take(const Step& step, TopicConfig& config, const TopicConfigLimits& li
   return extendTopicConfig(config, step.key, step.value, step.operation == kSubtract, limits);
 }
 
+Result<> take(const Step& step, GroupConfig& config, const GroupDefaults& defaults) {
+  if (step.operation == kDelete) return resetGroupConfig(config, step.key);
+  if (step.operation == kSet)
+    return setGroupConfig(config, step.key, BytesView(step.value), defaults);
+  return fail(ErrorKind::kInvalid, step.key + " is not a list");
+}
+
 }  // namespace
 
 void handleIncrementalAlterConfigs(const CallRef& call,
@@ -53,6 +60,12 @@ void handleIncrementalAlterConfigs(const CallRef& call,
       steps.push_back(
           {owned(config.name), config.operation, owned(config.value.value_or(BytesView()))});
     }
+    change.groupEdit = [steps](GroupConfig& config, const GroupDefaults& defaults) -> Result<> {
+      for (const Step& step : steps) {
+        if (Result<> taken = take(step, config, defaults); !taken) return taken;
+      }
+      return {};
+    };
     change.edit = [steps = std::move(steps)](TopicConfig& config,
                                              const TopicConfigLimits& limits) -> Result<> {
       for (const Step& step : steps) {

@@ -1,10 +1,12 @@
 // ListConfigResources: what DescribeConfigs can be asked for. Client metrics, all that version 0
-// asks for, are not there.
+// asks for, are not there. Of groups those are told for which something is set.
 #include "codecs/kafka/wire/list_config_resources.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "codecs/kafka/handlers/configs.h"
 #include "codecs/kafka/handlers/handlers.h"
@@ -18,19 +20,20 @@ constexpr int8_t typeOf(ResourceType type) {
 
 bool known(int8_t type) {
   return type == typeOf(ResourceType::kTopic) || type == typeOf(ResourceType::kBroker) ||
-         type == typeOf(ResourceType::kClientMetrics);
+         type == typeOf(ResourceType::kClientMetrics) || type == typeOf(ResourceType::kGroup);
 }
 
 }  // namespace
 
 void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesRequest&& request) {
-  wire::ListConfigResourcesResponse response;
+  auto pending = std::make_shared<Pending<wire::ListConfigResourcesResponse>>(call);
+  auto& response = pending->response;
   if (call->version() == 0) return call->answer(response);
   if (!std::ranges::all_of(request.types, known)) {
     response.errorCode = code(Code::kUnsupportedVersion);
     return call->answer(response);
   }
-  mapping::TextArena texts;
+  mapping::TextArena& texts = pending->texts;
   auto asked = [&](ResourceType type) {
     return request.types.empty() ||
            std::ranges::find(request.types, typeOf(type)) != request.types.end();
@@ -46,7 +49,15 @@ void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesReq
     response.resources.push_back(
         {texts.keep(std::to_string(call->options().nodeId)), typeOf(ResourceType::kBroker)});
   }
-  call->answer(response);
+  if (!asked(ResourceType::kGroup)) return pending->release();
+  call->broker().configuredGroups(
+      call->principal(), [pending](const std::vector<std::string>& groups) {
+        for (const std::string& group : groups) {
+          pending->response.resources.push_back(
+              {pending->texts.keep(group), typeOf(ResourceType::kGroup)});
+        }
+        pending->release();
+      });
 }
 
 }  // namespace polylog::kafka

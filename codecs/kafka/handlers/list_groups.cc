@@ -1,4 +1,4 @@
-// ListGroups: all groups, or those in given states.
+// ListGroups: all groups, or those in given states or of given types.
 #include "codecs/kafka/wire/list_groups.h"
 
 #include <algorithm>
@@ -13,8 +13,9 @@
 namespace polylog::kafka {
 namespace {
 
-/// The only kind of group there is.
-constexpr BytesView kType = "classic";
+BytesView typeOf(const GroupDescription& group) {
+  return group.kind == GroupKind::kConsumer ? "consumer" : "classic";
+}
 
 bool sameWord(BytesView a, BytesView b) {
   auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
@@ -33,11 +34,10 @@ void handleListGroups(const CallRef& call, wire::ListGroupsRequest&& request) {
   call->broker().listGroups(
       call->principal(), [call, asked](const std::vector<GroupDescription>& groups) {
         wire::ListGroupsResponse response;
-        if (admits(asked->typesFilter, kType)) {
-          for (const GroupDescription& group : groups) {
-            if (!admits(asked->statesFilter, group.state)) continue;
-            response.groups.push_back({group.group, group.protocolType, group.state, kType});
-          }
+        for (const GroupDescription& group : groups) {
+          if (!admits(asked->typesFilter, typeOf(group))) continue;
+          if (!admits(asked->statesFilter, group.state)) continue;
+          response.groups.push_back({group.group, group.protocolType, group.state, typeOf(group)});
         }
         call->answer(response);
       });

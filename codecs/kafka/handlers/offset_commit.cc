@@ -14,6 +14,7 @@
 namespace polylog::kafka {
 namespace {
 
+constexpr int16_t kFirstWithMemberEpochs = 9;
 constexpr int16_t kFirstWithTopicIds = 10;
 
 using Results = Result<std::vector<Result<>>>;
@@ -24,9 +25,11 @@ struct Commit {
   std::vector<int16_t*> places;
 };
 
-int16_t wholeCode(const Error& error) {
+int16_t wholeCode(const Error& error, int16_t version) {
   // A member's commit to a group that isn't there comes from a generation that is over.
-  if (error.kind == ErrorKind::kNotFound) return code(Code::kIllegalGeneration);
+  if (error.kind == ErrorKind::kNotFound && version < kFirstWithMemberEpochs) {
+    return code(Code::kIllegalGeneration);
+  }
   return code(error, Area::kGroup);
 }
 
@@ -36,10 +39,10 @@ int16_t offsetCode(const Error& error) {
   return code(error, Area::kGroup);
 }
 
-void fill(Commit& commit, const Results& results) {
+void fill(Commit& commit, const Results& results, int16_t version) {
   for (size_t i = 0; i < commit.places.size(); ++i) {
     if (!results) {
-      *commit.places[i] = wholeCode(results.error());
+      *commit.places[i] = wholeCode(results.error(), version);
     } else if (i < results->size() && !(*results)[i]) {
       *commit.places[i] = offsetCode((*results)[i].error());
     }
@@ -55,6 +58,7 @@ void handleOffsetCommit(const CallRef& call, wire::OffsetCommitRequest&& request
   out.memberId = owned(request.memberId);
   out.instanceId = owned(request.groupInstanceId);
   out.generation = request.generationId;
+  out.knowsEpochs = call->version() >= kFirstWithMemberEpochs;
   commit->response.topics.resize(request.topics.size());
   for (size_t i = 0; i < request.topics.size(); ++i) {
     auto& topic = commit->response.topics[i];
@@ -87,7 +91,7 @@ void handleOffsetCommit(const CallRef& call, wire::OffsetCommitRequest&& request
   if (out.offsets.empty()) return call->answer(commit->response);
   call->broker().commitOffsets(call->principal(), std::move(out),
                                [call, commit](const Results& results) {
-                                 fill(*commit, results);
+                                 fill(*commit, results, call->version());
                                  call->answer(commit->response);
                                });
 }

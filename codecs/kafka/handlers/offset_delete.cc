@@ -24,6 +24,13 @@ std::unexpected<Error> notEmpty(const GroupDescription& group) {
 Result<std::set<std::string>> subscribedTopics(const GroupDescription& group) {
   if (group.protocolType != kConsumers) return notEmpty(group);
   std::set<std::string> topics;
+  if (group.kind == GroupKind::kConsumer) {
+    for (const GroupMemberDescription& member : group.members) {
+      topics.insert(member.consumer->topics.begin(), member.consumer->topics.end());
+      topics.insert(member.consumer->matched.begin(), member.consumer->matched.end());
+    }
+    return topics;
+  }
   for (const GroupMemberDescription& member : group.members) {
     wire::Decoder in(member.metadata);
     in.i16();

@@ -171,10 +171,14 @@ void ask(const InquiryRef& inquiry, size_t at) {
       for (int32_t index : topic.partitions) places->emplace_back(*name, index);
     }
   }
+  std::optional<GroupReader> reader;
+  if (group.memberId || group.memberEpoch >= 0) {
+    reader = {owned(group.memberId.value_or(BytesView())), group.memberEpoch};
+  }
   ++inquiry->waiting;
   Call& call = *inquiry->call;
-  call.broker().fetchOffsets(call.principal(), owned(group.groupId), std::move(places),
-                             [inquiry, at](const Offsets& offsets) {
+  call.broker().fetchOffsets(call.principal(), owned(group.groupId), std::move(reader),
+                             std::move(places), [inquiry, at](const Offsets& offsets) {
                                inquiry->fill(at, offsets);
                                inquiry->release();
                              });

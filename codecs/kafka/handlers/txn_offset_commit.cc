@@ -31,7 +31,8 @@ int16_t wholeCode(const Error& error, int16_t version) {
       if (version >= kFirstWithAbortable) return code(Code::kTransactionAbortable);
       return code(error, Area::kGroup);
     // A member's commit to a group that isn't there comes from a generation that is over.
-    case ErrorKind::kNotFound: return code(Code::kIllegalGeneration);
+    case ErrorKind::kNotFound:
+    case ErrorKind::kStaleEpoch: return code(Code::kIllegalGeneration);
     case ErrorKind::kUnauthorized: return code(error, Area::kTransaction);
     default: return code(error, Area::kGroup);
   }
