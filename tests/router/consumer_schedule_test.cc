@@ -539,5 +539,33 @@ TEST(ConsumerSchedule, NothingIsOwnedTwiceAndAllIsAssignedInTheEnd) {
   }
 }
 
+TEST(ConsumerSchedule, WhatACutListGaveToTwoTheFirstKeeps) {
+  World world(1);
+  world.setTopic("a", 2);
+  TopicId topic = world.findTopic("a")->id;
+  auto keep = [&](const std::string& id, int32_t epoch, ConsumerPhase phase, Assignment assigned,
+                  Assignment revoking) {
+    ConsumerMemberState state;
+    state.id = id;
+    state.topics = {"a"};
+    state.epoch = epoch;
+    state.phase = phase;
+    state.target = assigned;
+    state.assigned = std::move(assigned);
+    state.revoking = std::move(revoking);
+    world.disk[{StateTable::kGroupMember, groupMemberKey("g", id)}] = encodeConsumerMember(state);
+  };
+  for (const std::string got : {"a", "z"}) {  // read before the other, and after it
+    world.disk.clear();
+    world.disk[{StateTable::kGroup, "g"}] = encodeConsumerGroup({2, 2, 0, {{topic, 2}}, {}});
+    keep("m", 1, ConsumerPhase::kUnrevoked, {{topic, {0}}}, {{topic, {1}}});
+    keep(got, 2, ConsumerPhase::kStable, {{topic, {1}}}, {});
+    world.start();
+    for (const auto& member : world.group->describe().members) {
+      EXPECT_EQ(member.consumer->assigned.size(), member.memberId == "m" ? 1U : 0U) << got;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace polylog::router
