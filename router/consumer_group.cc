@@ -47,6 +47,7 @@ void ConsumerGroup::restoreMember(ConsumerMemberState state) {
   member.state = std::move(state);
   if (member.state.instanceId) staticMembers_[*member.state.instanceId] = member.state.id;
   subscribe(member, std::move(topics));
+  settleOwnership(member);
   claim(member);
 }
 
@@ -91,7 +92,7 @@ void ConsumerGroup::beat(const PrincipalRef& who, ConsumerHeartbeat beat, BeatRe
 }
 
 Result<> ConsumerGroup::check(const ConsumerHeartbeat& beat) const {
-  if (dead_) return fail(ErrorKind::kUnknownMember, "group '" + name_ + "' has been deleted");
+  if (dead_) return std::unexpected(*dead_);
   if (beat.assignor && findAssignor(*beat.assignor) == nullptr) {
     return fail(ErrorKind::kUnsupportedAssignor,
                 "there is no assignor '" + *beat.assignor + "': use uniform or range");
@@ -213,7 +214,7 @@ bool ConsumerGroup::update(Member& member, const ConsumerHeartbeat& beat) {
 
 Result<ConsumerGroup::Member*> ConsumerGroup::memberToLeave(
     const std::string& memberId, const std::optional<std::string>& instanceId) {
-  if (dead_) return unknownMember(name_, memberId);
+  if (dead_) return std::unexpected(*dead_);
   if (instanceId) {
     auto holder = staticMembers_.find(*instanceId);
     if (holder == staticMembers_.end()) return unknownMember(name_, *instanceId);
@@ -305,7 +306,10 @@ void ConsumerGroup::removeMember(const std::string& memberId) {
   Member& member = node.mapped();
   release(member);
   subscribe(member, {});
-  if (member.state.instanceId) staticMembers_.erase(*member.state.instanceId);
+  if (const auto& instance = member.state.instanceId) {
+    auto holder = staticMembers_.find(*instance);
+    if (holder != staticMembers_.end() && holder->second == memberId) staticMembers_.erase(holder);
+  }
   if (!member.state.pattern.empty()) prunePatterns();
   dirtyMembers_.insert(node.key());
 }
@@ -375,8 +379,8 @@ void ConsumerGroup::expire(const std::string& memberId, bool session, uint64_t r
   flush([](const Result<>&) {});
 }
 
-void ConsumerGroup::die(const Error& /*error*/) {
-  dead_ = true;
+void ConsumerGroup::die(const Error& error) {
+  dead_ = error;
   members_.clear();
   staticMembers_.clear();
   owners_.clear();

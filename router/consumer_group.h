@@ -148,6 +148,7 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
                   Assignment revoking);
   void claim(const Member& member);
   void release(const Member& member);
+  void settleOwnership(Member& member);
   std::vector<NamedPartitions> named(const Assignment& assignment) const;
 
   // ---- the classic protocol (consumer_group_classic.cc)
@@ -181,7 +182,7 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
   int64_t matchedMs_ = 0;                ///< when patterns_ were last held against all topics
   bool assignAnew_ = false;              ///< what was journaled of the targets isn't whole
   std::map<Place, std::string> owners_;  ///< of what is assigned or to be given up
-  bool dead_ = false;
+  std::optional<Error> dead_;  ///< what whoever comes is told
   uint64_t rounds_ = 0;
 
   std::set<std::string> dirtyMembers_;  ///< to be journaled: changed, or gone

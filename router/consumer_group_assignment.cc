@@ -248,6 +248,38 @@ void ConsumerGroup::claim(const Member& member) {
   }
 }
 
+/// After a restart: what one has given up and another got in one long list of changes may have been
+/// cut off in between. Nobody was told of that list, so whoever got something, which is the one
+/// that is further, does without it for now.
+void ConsumerGroup::settleOwnership(Member& member) {
+  std::vector<std::pair<Place, Member*>> losers;
+  for (const Assignment* mine : {&member.state.assigned, &member.state.revoking}) {
+    for (const auto& [topic, partitions] : *mine) {
+      for (int32_t partition : partitions) {
+        auto owner = owners_.find({topic, partition});
+        if (owner == owners_.end()) continue;
+        Member* other = find(owner->second);
+        bool further = other != nullptr && other->state.epoch > member.state.epoch;
+        losers.emplace_back(Place{topic, partition}, further ? other : &member);
+      }
+    }
+  }
+  for (auto& [place, loser] : losers) {
+    for (Assignment* theirs : {&loser->state.assigned, &loser->state.revoking}) {
+      auto at = theirs->find(place.first);
+      if (at == theirs->end()) continue;
+      at->second.erase(place.second);
+      if (at->second.empty()) theirs->erase(at);
+    }
+    if (loser == &member) continue;
+    owners_.erase(place);
+    dirtyMembers_.insert(loser->state.id);
+  }
+  if (losers.empty()) return;
+  dirtyMembers_.insert(member.state.id);
+  assignAnew_ = true;
+}
+
 void ConsumerGroup::release(const Member& member) {
   for (const Assignment* mine : {&member.state.assigned, &member.state.revoking}) {
     for (const auto& [topic, partitions] : *mine) {

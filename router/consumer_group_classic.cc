@@ -66,7 +66,7 @@ void ConsumerGroup::join(GroupJoin join, JoinReply reply) {
 }
 
 Result<> ConsumerGroup::checkJoin(const GroupJoin& join) const {
-  if (dead_) return fail(ErrorKind::kUnknownMember, "group '" + name_ + "' has been deleted");
+  if (dead_) return std::unexpected(*dead_);
   if (join.sessionTimeoutMs < limits_.minSessionTimeoutMillis ||
       join.sessionTimeoutMs > limits_.maxSessionTimeoutMillis) {
     return fail(ErrorKind::kInvalid,

@@ -374,6 +374,16 @@ TEST_F(ConsumerGroupTest, WhatIsToldIsDurable) {
   EXPECT_EQ(state(), "Empty") << "and whoever doesn't come back is given up";
 }
 
+TEST_F(ConsumerGroupTest, AStopIsNoReasonToGiveAnythingUp) {
+  makePair();
+  bool stopped = false;
+  router_->stop([&] { stopped = true; });
+  settle();
+  ASSERT_TRUE(stopped);
+  EXPECT_EQ(refusal(lives("a", 2)), ErrorKind::kShutdown);
+  EXPECT_EQ(refusal(joins("c")), ErrorKind::kShutdown);
+}
+
 TEST_F(ConsumerGroupTest, AFailedWriteIsToldAndMadeGood) {
   makePair();
   auto told = send(joins("c"), false);
