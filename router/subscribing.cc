@@ -170,7 +170,7 @@ Result<DeliveryGuarantee> Session::addReplay(const Subscription& subscription,
     return std::unexpected(added.error());
   }
   if (SubscriptionTrie::Place* at = subscriptions_.find(subscription.text)) {
-    drop(*at);
+    drop(subscription.text, *at);
     subscriptions_.erase(subscription.text);
     if (persistent()) {
       state.push_back({storage::StateTable::kSubscription,
