@@ -484,7 +484,7 @@ def bans():
         there = RawClient(broker, "bad", level=5)
         polylog(broker, "ban", "add", "client_id", "bad", "--reason", "too loud")
         first, body = there.read()
-        equal((first, body[0]), (0xE0, 0x8A), "DISCONNECT: banned")
+        equal((first, body[0]), (0xE0, 0x98), "DISCONNECT: an administrative action (0x8A is for CONNACK alone)")
         equal(connack_of(broker, "bad"), 0x8A, "CONNACK: banned")
         equal(connack_of(broker, "bad", 4), 5, "CONNACK of 3.1.1: not authorized")
         equal(connack_of(broker, "good"), 0, "others")

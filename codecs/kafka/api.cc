@@ -55,7 +55,7 @@ constexpr Api kApis[] = {
         "groups of the classic protocol; others are told as `Dead`, from 6 on GROUP_ID_NOT_FOUND"),
     served<wire::ListGroupsRequest, handleListGroups>(),
     served<wire::SaslHandshakeRequest, handleSaslHandshake>(
-        "PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"),
+        "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER where tokens are taken"),
     served<wire::ApiVersionsRequest, handleApiVersions>(
         "a later version is answered in version 0 with error 35 and the range there is"),
     served<wire::CreateTopicsRequest, handleCreateTopics>("one replica a partition"),

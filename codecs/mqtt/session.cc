@@ -262,9 +262,9 @@ bool Session::welcome(const Admission& admission) {
   if (clients == nullptr) return true;
   const char* version = admission.is31 ? "3.1" : admission.version == Version::k5 ? "5.0" : "3.1.1";
   auto client = clients->admit(link_.principal, version, [this](ClientEnd why) {
-    end(why == ClientEnd::kBanned
-            ? Fault{ReasonCode::kBanned, "banned"}
-            : Fault{ReasonCode::kAdministrativeAction, "ended by an operator"});
+    // 0x8A is for CONNACK alone (2.4).
+    end(Fault{ReasonCode::kAdministrativeAction,
+              why == ClientEnd::kBanned ? "banned" : "ended by an operator"});
   });
   if (client) {
     client_ = std::move(*client);

@@ -242,7 +242,7 @@ TEST(Bans, AreToldInTheWordsOfEachVersion) {
 }
 
 TEST(Bans, WhoIsConnectedIsCutOff) {
-  for (auto [why, code] : {std::pair(ClientEnd::kBanned, ReasonCode::kBanned),
+  for (auto [why, code] : {std::pair(ClientEnd::kBanned, ReasonCode::kAdministrativeAction),
                            std::pair(ClientEnd::kByOperator, ReasonCode::kAdministrativeAction)}) {
     FakeClients clients;
     World world;
