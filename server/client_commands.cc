@@ -56,11 +56,14 @@ void show(const CommonRef& common, const std::string& path, const char* array,
   auto document = parseAnswer(*common, *answer);
   if (!document) return common->report(document.error());
   printFields(*document->object());
-  for (const char* part : {"config", array}) {
+  // Of a group: who is in it, and has which partitions.
+  const Columns members = {"member_id", "client_id", "client_host", "assigned"};
+  for (const char* part : {"config", "members", array}) {
     const JsonValue* member = document->find(part);
     if (member == nullptr) continue;
     if (member->object() != nullptr) printFields(*member->object());
-    if (member->array() != nullptr) printTable(*member->array(), columns);
+    if (member->array() == nullptr) continue;
+    printTable(*member->array(), part == array ? columns : members);
   }
 }
 
@@ -169,7 +172,15 @@ std::string cell(const JsonValue& value) {
   if (value.text() != nullptr) return *value.text();
   if (auto number = value.number()) return fmt::to_string(*number);
   if (auto flag = value.flag()) return *flag ? "yes" : "no";
-  return "";
+  std::vector<std::string> parts;
+  if (value.array() != nullptr) {
+    for (const JsonValue& each : *value.array()) parts.push_back(cell(each));
+    return fmt::format("{}", fmt::join(parts, " "));
+  }
+  if (value.object() != nullptr) {
+    for (const auto& [name, each] : *value.object()) parts.push_back(cell(each));
+  }
+  return fmt::format("{}", fmt::join(parts, "-"));
 }
 
 void addClientCommands(CLI::App& app, int& status) {

@@ -196,13 +196,10 @@ Result<> Tracer::start(TraceSpec spec) {
   if (there != traces_.end() && (*there)->info.running) {
     return fail(ErrorKind::kAlreadyExists, "a trace '" + spec.name + "' runs");
   }
-  if (there == traces_.end() && traces_.size() >= kMostTraces) {
-    // One that has ended makes room.
-    auto ended = std::ranges::find_if(traces_, [](const auto& t) { return !t->info.running; });
-    if (ended == traces_.end()) return fail(ErrorKind::kBusy, "too many traces run");
-    traces_.erase(ended);
+  auto ended = std::ranges::find_if(traces_, [](const auto& t) { return !t->info.running; });
+  if (there == traces_.end() && traces_.size() >= kMostTraces && ended == traces_.end()) {
+    return fail(ErrorKind::kBusy, "too many traces run");
   }
-  std::erase_if(traces_, same);
   trace->info.file = directory_ + "/" + spec.name + ".trace";
   if (mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) {
     return fail(ErrorKind::kIo, "can't make " + directory_ + ": " + std::strerror(errno));
@@ -215,6 +212,12 @@ Result<> Tracer::start(TraceSpec spec) {
     return fail(taken ? ErrorKind::kAlreadyExists : ErrorKind::kIo,
                 "can't make " + trace->info.file + ": " + std::strerror(errno) +
                     (taken ? "; remove it, or give another name" : ""));
+  }
+  // The last one of that name makes room, or else one that has ended.
+  if (there != traces_.end()) {
+    traces_.erase(there);
+  } else if (traces_.size() >= kMostTraces) {
+    traces_.erase(ended);
   }
   trace->info.untilMs = clock_.wallMillis() + spec.seconds * 1000;
   trace->info.spec = std::move(spec);
