@@ -15,6 +15,8 @@ using storage::StateTable;
 
 constexpr uint8_t kVersion = 1;
 constexpr size_t kMaxBans = 100'000;
+/// So many of them before the broker makes none by itself: what operators ban finds room.
+constexpr size_t kMaxAutomaticBans = 90'000;
 constexpr size_t kMaxName = 65'535;
 constexpr size_t kMaxReason = 1024;
 
@@ -165,7 +167,8 @@ void BanList::put(Ban ban, std::function<void(Result<>)> done) {
     std::lock_guard hold(lock_);
     // What is on its way may be about one of them.
     if (inFlight_ == 0) gone = runOut();
-    if (bans_.size() - gone.size() >= kMaxBans && !bans_.contains(Key{ban.kind, ban.what})) {
+    const size_t most = ban.by == kFlapping ? kMaxAutomaticBans : kMaxBans;
+    if (bans_.size() - gone.size() >= most && !bans_.contains(Key{ban.kind, ban.what})) {
       return done(fail(ErrorKind::kBusy, "there are as many bans as there may be"));
     }
   }

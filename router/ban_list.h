@@ -20,6 +20,9 @@
 
 namespace polylog::router {
 
+/// Whose bans those are that flapping detection makes.
+inline constexpr const char* kFlapping = "flapping";
+
 class BanList {
  public:
   explicit BanList(Core& core) : core_(core) {}

@@ -6,10 +6,23 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/base/scram.h"
 #include "router/session_registry.h"
 #include "router/slow_subscribers.h"
 
 namespace polylog::router {
+namespace {
+
+/// Longer ids are watched by their hash, so that those of many clients don't add up.
+constexpr size_t kLongestWatched = 64;
+
+std::string watchedName(const std::string& clientId) {
+  if (clientId.size() <= kLongestWatched) return clientId;
+  // No client's id has a NUL.
+  return std::string(1, '\0') + scram::digest(scram::Hash::kSha256, clientId);
+}
+
+}  // namespace
 
 struct ClientRegistry::Entry {
   ClientInfo info;
@@ -85,17 +98,24 @@ Result<std::unique_ptr<ConnectedClient>> ClientRegistry::admit(
                 fmt::format("the {} '{}' is banned{}{}", nameOf(ban->kind), ban->what,
                             ban->reason.empty() ? "" : ": ", ban->reason));
   }
-  // Other protocols' clients don't have ids of their own.
-  const bool flaps = principal->protocol == Protocol::kMqtt &&
-                     flapping_.connected(principal->clientId, core_.clock.monotonicMicros() / 1000);
-  if (flaps) {
-    logWarning(fmt::format("client '{}' connects too often and is banned for {} s",
-                           principal->clientId, flapping_.options().banMillis / 1000));
-    Ban ban{BanKind::kClientId,      principal->clientId, now, now + flapping_.options().banMillis,
-            "it connects too often", "flapping"};
-    put(worker, std::move(ban), [](const Result<>&) {});
-  }
   return held;
+}
+
+void ClientRegistry::opened(const Principal& who) {
+  // Other protocols' clients don't have ids of their own.
+  if (who.protocol != Protocol::kMqtt) return;
+  if (!flapping_.connected(watchedName(who.clientId), core_.clock.monotonicMicros() / 1000)) return;
+  const int64_t now = core_.clock.wallMillis();
+  const int64_t millis = flapping_.options().banMillis;
+  logWarning(fmt::format("client '{}' connects too often and is banned for {} s", who.clientId,
+                         millis / 1000));
+  put(core_.here(),
+      Ban{BanKind::kClientId, who.clientId, now, now + millis, "it connects too often", kFlapping},
+      [clientId = who.clientId](const Result<>& result) {
+        if (result) return;
+        logWarning(
+            fmt::format("client '{}' could not be banned: {}", clientId, result.error().text));
+      });
 }
 
 // ---------------------------------------------------------------- operators

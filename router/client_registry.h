@@ -24,6 +24,9 @@ class ClientRegistry final : public Clients {
   Result<std::unique_ptr<ConnectedClient>> admit(
       const PrincipalRef& principal, std::string version,
       std::move_only_function<void(ClientEnd)> end) override;
+  /// That a client has got its session: who does too often is banned. Not before, as anybody may
+  /// come under another's client id and be turned away. On a worker.
+  void opened(const Principal& who);
   void clients(const PrincipalRef& asker, const Query& query,
                Done<Result<std::vector<ClientInfo>>> done) override;
   Result<std::vector<SlowSubscriber>> slow(const PrincipalRef& asker) override;

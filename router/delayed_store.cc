@@ -201,7 +201,8 @@ void DelayedStore::add(int64_t dueMs, int64_t offset) {
 // ---------------------------------------------------------------- due
 
 void DelayedStore::arm() {
-  if (!timer_ || heap_.empty() || held_ || inFlight_ >= kInFlight) return;
+  if (!timer_ || heap_.empty() || held_) return;
+  if (inFlight_ >= kInFlight || inFlightBytes_ >= kInFlightBytes) return;  // done() goes on
   int64_t wait =
       std::clamp<int64_t>(heap_.front().dueMs - core_.clock.wallMillis(), 0, kLongestSleepMs);
   timer_->start(wait * 1000);

@@ -300,11 +300,18 @@ bool Publisher::isCertificate(const Publish& in) const {
   return core_.options.sparkplug && !in.route && isBirth(in.address);
 }
 
-/// Retained in the birth's own entry; those who are there get it as it comes.
+/// Retained in the birth's own entry; those who are there get it as it comes. One without a payload
+/// takes away what was kept, as of any retained message.
 void Publisher::keepCertificate(Call& call, const Publish& in, storage::AppendRequest& request) {
   std::string key(kCertificates);
   appendAddressText(in.address, key);
   const std::string address = std::string(kSparkplugTopic) + "/" + key;
+  if (!in.record.value || in.record.value->empty()) {
+    request.state.push_back({storage::StateTable::kRetained, address, std::nullopt});
+    call.retained.emplace_back(address, std::nullopt);
+    call.pending->retained.emplace_back(address, SharedBytes());
+    return;
+  }
   Record record = in.record;
   record.key = BytesView(key);
   record.retain = true;

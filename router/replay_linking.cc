@@ -89,11 +89,15 @@ Result<> ReplayLane::addTarget(Piece& piece, const Replay& replay, ReplaySource&
   uint32_t attributes = inboxAttributes(granted(record, replay.subscription), retain, *tag);
   storage::BatchPlace place = reader.place();
   auto& links = piece.request.links;
+  const ReplayOrigin origin{place.position, source.number(),
+                            source.offset() - int64_t{reader.index()}};
   if (links.empty() || links.back().batch.position != place.position) links.push_back({place, {}});
   auto& targets = links.back().targets;
   if (!targets.empty() && !piece.linked.empty()) {
     storage::Target& last = targets.back();
-    bool goesOn = piece.linked.back().replay == replay.number && last.attributes == attributes &&
+    // One batch may be in two partitions of a replay: in each it is a run of its own.
+    bool goesOn = piece.linked.back().replay == replay.number &&
+                  piece.linked.back().origin == origin && last.attributes == attributes &&
                   last.firstRecord + last.count == reader.index();
     if (goesOn) {
       ++last.count;
@@ -102,9 +106,7 @@ Result<> ReplayLane::addTarget(Piece& piece, const Replay& replay, ReplaySource&
     }
   }
   targets.push_back({session_.inbox(), reader.index(), 1, attributes});
-  int64_t base = source.offset() - int64_t{reader.index()};
-  piece.linked.push_back(
-      {0, 1, replay.number, reader.index(), {place.position, source.number(), base}});
+  piece.linked.push_back({0, 1, replay.number, reader.index(), origin});
   return {};
 }
 

@@ -1,11 +1,14 @@
 #include "router/session_registry.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <utility>
 
 #include "core/base/log.h"
 #include "router/access_store.h"
+#include "router/client_registry.h"
+#include "router/exclusive_table.h"
 #include "router/id_allocator.h"
 #include "router/state_codec.h"
 #include "router/will_codec.h"
@@ -28,6 +31,12 @@ struct SessionRegistry::Opening {
   std::optional<SessionState> stateBefore;      ///< and what it was
   std::vector<storage::StateChange> deletions;  ///< of the session that made room
   WhatIsDue due;                                ///< of them, if they fail
+};
+
+struct SessionRegistry::Exclusive {
+  Session* session = nullptr;
+  std::string key;
+  SubscriptionState state;
 };
 
 struct SessionRegistry::Removal {
@@ -90,13 +99,20 @@ Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {
     orphans.push_back({table, std::string(key), std::nullopt});
     return nullptr;
   };
+  std::vector<Exclusive> exclusive;
   core_.store.scanState(StateTable::kSubscription, "", [&](BytesView key, BytesView value) {
     auto state = decodeSubscription(key, value);
     if (!state) result = std::unexpected(state.error());
     Session* session = sessionOf(StateTable::kSubscription, key);
-    if (session && state) session->restoreSubscription(*state);
+    if (!session || !state) return result.has_value();
+    if (state->subscription.exclusive && state->subscription.share.empty()) {
+      exclusive.push_back({session, std::string(key), std::move(*state)});
+    } else {
+      session->restoreSubscription(*state);
+    }
     return result.has_value();
   });
+  restoreExclusive(std::move(exclusive), orphans);
   core_.store.scanState(StateTable::kInbox, "", [&](BytesView key, BytesView value) {
     auto state = decodeInbox(value);
     if (!state) result = std::unexpected(state.error());
@@ -134,6 +150,22 @@ Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {
     if (!core_.store.append(std::move(request))) break;  // at the next start
   }
   return result;
+}
+
+/// One is free for others before it is known durably that its session has it no longer: after a
+/// crash there may be two. The later one was made when the other had gone.
+void SessionRegistry::restoreExclusive(std::vector<Exclusive> all,
+                                       std::vector<storage::StateChange>& gone) {
+  std::ranges::sort(all, std::greater(), [](const Exclusive& one) { return one.state.since; });
+  for (Exclusive& one : all) {
+    const std::string& text = one.state.subscription.text;
+    if (core_.exclusive->claim(text, *one.session)) {
+      one.session->restoreSubscription(one.state);
+      continue;
+    }
+    logWarning("session '" + one.session->clientId() + "' had given up '" + text + "'");
+    gone.push_back({storage::StateTable::kSubscription, std::move(one.key), std::nullopt});
+  }
 }
 
 void SessionRegistry::start(Worker& worker) {
@@ -217,12 +249,12 @@ void SessionRegistry::handOver(SessionRef existing, OpeningRef opening) {
   if (others && known) {
     // What waits in it is that user's, and so is its connection.
     return opening->worker->post([opening] {
-      opening->done(std::unexpected(
-          notPermitted({ResourceKind::kSession, opening->options.clientId})));
+      opening->done(
+          std::unexpected(notPermitted({ResourceKind::kSession, opening->options.clientId})));
     });
   }
-  bool resumes = !opening->options.cleanStart && !others &&
-                 existing->resumable(core_.clock.monotonicMicros());
+  bool resumes =
+      !opening->options.cleanStart && !others && existing->resumable(core_.clock.monotonicMicros());
   SubscriberListener* old = existing->listener();
   existing->dropAttachment();
   existing->connectionReplaced(resumes);
@@ -349,6 +381,7 @@ void SessionRegistry::resumed(const SessionRef& session, const OpeningRef& openi
 void SessionRegistry::attach(const SessionRef& session, Opening& opening, bool resumed) {
   auto attachment = session->attach(opening.principal, opening.options, opening.listener, resumed);
   opening.done(std::move(attachment));
+  core_.clients->opened(*opening.principal);
   wakeWaiting(*session);
 }
 

@@ -44,6 +44,7 @@ class SessionRegistry {
   void wakeAt(int64_t at, const std::shared_ptr<Session>& session);
 
  private:
+  struct Exclusive;
   struct Opening;
   struct Removal;
   using OpeningRef = std::shared_ptr<Opening>;
@@ -84,6 +85,7 @@ class SessionRegistry {
   /// The worker's, those that come or go meanwhile with luck; one may be named twice.
   std::vector<SessionRef> sessionsOf(uint32_t worker, bool (*wanted)(const Session& session)) const;
   Result<> loadSubscriptions(const ByInbox& byInbox);
+  void restoreExclusive(std::vector<Exclusive> all, std::vector<storage::StateChange>& gone);
 
   Core& core_;
   /// Held over the appends that journal a session's name and over those that delete one late, so

@@ -54,6 +54,10 @@ std::expected<Authentication::Step, Fault> Authentication::onAuth(const LoginPoi
   if (login_ && login_->user() != finished->login->user()) {
     return fault(ReasonCode::kNotAuthorized, "another user than before");
   }
+  if (login_) {
+    login_->onEnd(nullptr);
+    if (!firstLogin_) firstLogin_ = std::move(login_);
+  }
   login_ = std::move(finished->login);
   return Step{ReasonCode::kSuccess, std::move(finished->serverFinal), true};
 }

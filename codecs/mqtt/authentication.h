@@ -39,6 +39,7 @@ class Authentication {
   std::optional<scram::Hash> method_;  ///< as of CONNECT
   std::unique_ptr<ScramLogin> scram_;
   LoginRef login_;
+  LoginRef firstLogin_;  ///< whom the principal is of, once login_ is a newer one
 };
 
 }  // namespace polylog::mqtt

@@ -28,8 +28,9 @@ std::unexpected<Refusal> refuse(Version version, ReasonCode code, std::optional<
   return std::unexpected(Refusal{code, code311, version, true, why});
 }
 
-std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options,
-                                    const std::string& clientId) {
+/// All of it but where it is published, which depends on who it turns out to be: its `topic` is the
+/// client's own word until Admission::placeWill().
+std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options) {
   const WillFields& fields = *packet.will;
   const Version version = packet.version();
   if (fields.qos > options.maxQos) {
@@ -38,30 +39,12 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
   if (fields.retain && !options.retainAvailable) {
     return refuse(version, ReasonCode::kRetainNotSupported, std::nullopt, "will retain");
   }
-  std::string scratch;
   BytesView topic = fields.topic;
   const auto delay = mapping::takeMqttDelay(topic);
-  const auto rewritten = options.rewrites.apply(mapping::TopicRewrites::Action::kPublish, topic,
-                                                {clientId, packet.username.value_or(BytesView())});
-  if (rewritten) topic = *rewritten;
-  const std::string mount =
-      mapping::filledIn(options.mountPoint, clientId, packet.username.value_or(BytesView()));
-  std::string mounted;
-  if (!mount.empty() && !topic.starts_with('$')) topic = mounted = mount + std::string(topic);
-  auto address = delay ? mapping::splitMqttTopic(topic, scratch)
-                       : Result<Address>(std::unexpected(delay.error()));
-  if (!address) {
-    return refuse(version, ReasonCode::kTopicNameInvalid, std::nullopt, "will topic");
-  }
+  if (!delay) return refuse(version, ReasonCode::kTopicNameInvalid, std::nullopt, "will topic");
   Will will;
   will.publishDelaySeconds = *delay;
-  will.topic = std::string(address->topic);
-  if (address->key) will.key = std::string(*address->key);
-  std::string routed;  // the address may stand in `scratch`
-  const mapping::Route route = options.rules.apply(*address, routed);
-  will.storedTopic = std::string(route.topic);
-  if (route.key) will.storedKey = std::string(*route.key);
-  will.ephemeral = route.ephemeral;
+  will.topic = std::string(topic);
   if (auto value = mapping::valueFromMqtt(fields.payload, fields.retain)) {
     will.value = std::string(*value);
   }
@@ -80,7 +63,6 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
   will.guarantee = mapping::guaranteeFromQos(fields.qos);
   will.retain = fields.retain;
   will.delaySeconds = fields.properties.number(PropertyId::kWillDelay).value_or(0);
-  will.partitionHash = mapping::partitionHash(address->key, clientId);
   return will;
 }
 
@@ -116,6 +98,33 @@ void Admission::identify(const Login& login) {
   principal = std::move(known);
 }
 
+std::optional<Refusal> Admission::placeWill(const MqttOptions& options, const std::string& mount) {
+  if (!session.will) return std::nullopt;
+  Will& will = *session.will;
+  std::string name = will.topic;
+  if (!name.empty()) {
+    auto rewritten = options.rewrites.apply(mapping::TopicRewrites::Action::kPublish, name,
+                                            {principal->clientId, principal->user});
+    if (rewritten) name = std::move(*rewritten);
+  }
+  // What has no name has none behind a mount point either.
+  if (!name.empty() && !name.starts_with('$')) name.insert(0, mount);
+  std::string scratch;
+  auto address = mapping::splitMqttTopic(name, scratch);
+  if (!address) {
+    return Refusal{ReasonCode::kTopicNameInvalid, std::nullopt, version, true, "will topic"};
+  }
+  will.topic = std::string(address->topic);
+  if (address->key) will.key = std::string(*address->key);
+  std::string routed;  // the address may stand in `scratch`
+  const mapping::Route route = options.rules.apply(*address, routed);
+  will.storedTopic = std::string(route.topic);
+  if (route.key) will.storedKey = std::string(*route.key);
+  will.ephemeral = route.ephemeral;
+  will.partitionHash = mapping::partitionHash(address->key, principal->clientId);
+  return std::nullopt;
+}
+
 std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user) {
   // Such a name would reach into others' corners.
   auto unfit = [&](BytesView placeholder, BytesView name) {
@@ -124,7 +133,9 @@ std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientI
   };
   if (unfit("%c", clientId) || unfit("%u", user)) return std::nullopt;
   std::string mount = mapping::filledIn(options.mountPoint, clientId, user);
-  if (mount.empty() || mapping::validMqttTopicName(mount)) return mount;
+  // Names that begin with '$' stand under no mount point, nor what is put before them.
+  const bool fit = mount.empty() || (mount[0] != '$' && mapping::validMqttTopicName(mount));
+  if (fit) return mount;
   return std::nullopt;
 }
 
@@ -187,7 +198,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
   if (packet.will) {
-    auto will = willOf(packet, options, admission.session.clientId);
+    auto will = willOf(packet, options);
     if (!will) return std::unexpected(will.error());
     admission.session.will = std::move(*will);
   }

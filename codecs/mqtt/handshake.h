@@ -15,6 +15,17 @@
 
 namespace polylog::mqtt {
 
+/// Why a CONNECT is turned away, in the words of both versions.
+struct Refusal {
+  ReasonCode code = ReasonCode::kUnspecifiedError;
+  /// Nothing: 3.1.1 has no word for it, the connection is closed without an answer.
+  std::optional<ConnectReturnCode> code311;
+  Version answerAs = Version::k311;
+  bool answer = true;
+  const char* why = "";
+  std::string serverReference{};  ///< not empty: where the client is sent
+};
+
 /// What a CONNECT is admitted with.
 struct Admission {
   Version version = Version::k311;
@@ -37,17 +48,9 @@ struct Admission {
 
   /// Who it has proved to be.
   void identify(const Login& login);
-};
-
-/// Why a CONNECT is turned away, in the words of both versions.
-struct Refusal {
-  ReasonCode code = ReasonCode::kUnspecifiedError;
-  /// Nothing: 3.1.1 has no word for it, the connection is closed without an answer.
-  std::optional<ConnectReturnCode> code311;
-  Version answerAs = Version::k311;
-  bool answer = true;
-  const char* why = "";
-  std::string serverReference{};  ///< not empty: where the client is sent
+  /// Gives the will its address, under the mount point, once that is known. Refused: it can't have
+  /// one.
+  std::optional<Refusal> placeWill(const MqttOptions& options, const std::string& mount);
 };
 
 /// What stands before every name of that client (MqttOptions::mountPoint); nothing if it can't have

@@ -139,12 +139,13 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
 /// The name that the configuration makes of it.
 void InboundPublishes::rewrite(BytesView& topic) {
   const mapping::TopicRewrites& rewrites = link_.options->rewrites;
-  if (rewrites.empty() && link_.mount.empty()) return;
+  // No name stays none, and is refused.
+  if (topic.empty() || (rewrites.empty() && link_.mount.empty())) return;
   auto made = rewrites.apply(mapping::TopicRewrites::Action::kPublish, topic,
                              {link_.principal->clientId, link_.principal->user});
   if (!made && link_.mount.empty()) return;
   std::string name = made ? std::move(*made) : std::string(topic);
-  if (!name.starts_with('$')) name.insert(0, link_.mount);
+  if (!name.empty() && !name.starts_with('$')) name.insert(0, link_.mount);
   std::string& text = scratch();
   text = std::move(name);
   topic = text;

@@ -75,7 +75,8 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     return;
   }
   topic_.clear();
-  if (!mapping::appendMqttTopic(delivery.record->address, topic_)) {
+  // What is named as the mount point itself has no name under it.
+  if (!mapping::appendMqttTopic(delivery.record->address, topic_) || topic_ == link_.mount) {
     droppedUnnameable().add();
     return drop(delivery);
   }

@@ -236,6 +236,7 @@ void Session::proceed(Admission admitted) {
                             admitted.version, true, "its name can't be part of its mount point"});
   }
   link_.mount = std::move(*mount);
+  if (auto refused = admitted.placeWill(*link_.options, link_.mount)) return turnAway(*refused);
   if (!welcome(admitted)) return;
   link_.transport.handshakeDone();
   state_ = State::kOpening;

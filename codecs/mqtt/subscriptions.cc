@@ -83,11 +83,11 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
   std::vector<Subscription> wanted;
   codes.reserve(packet.entries.size());
   for (SubscribeEntry entry : packet.entries) {
-    if (entry.noLocal && entry.filter.starts_with("$share/")) {
-      return Fault{ReasonCode::kProtocolError, "no local on a shared subscription"};
-    }
     const std::string filter = rewritten(entry.filter);
     entry.filter = filter;
+    if (entry.noLocal && entry.filter.starts_with("$share/")) {  // [MQTT-3.8.3-4]
+      return Fault{ReasonCode::kProtocolError, "no local on a shared subscription"};
+    }
     auto subscription = subscriptionOf(entry, id, link_.options->maxQos, replay);
     if (!subscription) {
       codes.push_back(ReasonCode::kTopicFilterInvalid);
@@ -135,7 +135,9 @@ std::string Subscriptions::rewritten(BytesView text) const {
   auto made = rewrites.apply(mapping::TopicRewrites::Action::kSubscribe, text.substr(prefix),
                              {link_.principal->clientId, link_.principal->user});
   if (made) out.replace(prefix, BytesView::npos, *made);
-  if (out.size() > prefix && out[prefix] != '$') out.insert(prefix, link_.mount);
+  // Of what a rewrite has made, too, the mount point stands before the filter proper.
+  const size_t proper = mapping::mqttSubscriptionPrefix(out).size();
+  if (out.size() > proper && out[proper] != '$') out.insert(proper, link_.mount);
   return out;
 }
 
@@ -218,6 +220,8 @@ void Subscriptions::answer(PacketType type, uint16_t packetId, std::vector<Reaso
   packet.type = type;
   packet.packetId = packetId;
   packet.codes = std::move(codes);
+  // It may quote a name with the mount point, of which its clients know nothing.
+  if (!link_.mount.empty()) why.clear();
   why.resize(std::min(why.size(), kMostReason));
   for (char& c : why) {
     if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character

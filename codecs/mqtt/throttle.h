@@ -32,7 +32,9 @@ class TokenBucket {
     // What takes longer than an hour to fill is full by then in any case.
     const int64_t passed = std::clamp<int64_t>(nowMicros - last_, 0, 3600 * kMicros);
     last_ = nowMicros;
-    micro_ = std::min(micro_ + passed * perSecond_, perSecond_ * kMicros);
+    const int64_t full = perSecond_ * kMicros;
+    // Compared before it is multiplied, which would overflow with the largest rates.
+    micro_ = passed > (full - micro_) / perSecond_ ? full : micro_ + passed * perSecond_;
   }
 
   int64_t perSecond_;

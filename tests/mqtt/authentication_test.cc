@@ -85,6 +85,24 @@ TEST(Authentication, ACertificateIsALogin) {
   EXPECT_EQ(client.connect(connectAs(std::nullopt, std::nullopt)).code, 0x87);
 }
 
+TEST(Authentication, AWillIsOfWhoHasLoggedIn) {
+  Guarded world;
+  const std::string texts[] = {"publish will -> of/%u/gone"};
+  world.options.rewrites = *mapping::TopicRewrites::parse(texts);
+  world.options.mountPoint = "users/%u/";
+  Client client(world);
+  client.transport.certifiedAs("device-17");
+  ConnectPacket packet = connectAs("ann", std::nullopt);
+  packet.will = WillFields{"$delayed/3/will", "gone", 0, false, {}};
+  EXPECT_EQ(client.connect(packet).code, 0);
+  ASSERT_TRUE(client.broker().options.will);
+  const Will& will = *client.broker().options.will;
+  EXPECT_EQ(will.topic, "users");
+  EXPECT_EQ(will.key, "device-17/of/device-17/gone");
+  EXPECT_EQ(will.storedKey, will.key);
+  EXPECT_EQ(will.publishDelaySeconds, 3U);
+}
+
 TEST(Authentication, NobodyWhereNobodyMayCome) {
   Guarded world;
   world.options.allowAnonymous = true;
@@ -224,10 +242,24 @@ TEST(Authentication, AuthenticatesAnewWhileItIsConnected) {
   EXPECT_EQ(done.code, ReasonCode::kSuccess);
   EXPECT_EQ(done.properties.text(PropertyId::kAuthenticationData), one.scram.serverSignature);
   EXPECT_FALSE(one.client.transport.closed);
+  EXPECT_TRUE(world.users.logins.at(0).lock()) << "of whom the principal is: it may be revoked yet";
 
   one.scram.password = "wrong";
   one.auth(ReasonCode::kReAuthenticate, one.scram.first());
   one.auth(ReasonCode::kContinueAuthentication, one.scram.last(one.challenge()));
+  one.client.expectClosed(ReasonCode::kNotAuthorized);
+}
+
+TEST(Authentication, ADeletedUserIsDisconnectedAfterThatToo) {
+  Guarded world;
+  Enhanced one(world);
+  ASSERT_EQ(one.connect().code, 0);
+  for (int i = 0; i < 2; ++i) {
+    one.auth(ReasonCode::kReAuthenticate, one.scram.first());
+    one.auth(ReasonCode::kContinueAuthentication, one.scram.last(one.challenge()));
+    EXPECT_EQ(one.client.next<AuthPacket>().code, ReasonCode::kSuccess);
+  }
+  world.users.logins.back().lock()->revoke();
   one.client.expectClosed(ReasonCode::kNotAuthorized);
 }
 

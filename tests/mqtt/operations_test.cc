@@ -150,6 +150,74 @@ TEST(MountPoint, WhoseNameCanNotStandInItIsRefused) {
   }
 }
 
+TEST(MountPoint, NobodyLeavesItByAName) {
+  for (const char* name : {"$share", "$SYS", "$"}) {
+    World world;
+    world.options.mountPoint = "%c/";
+    Client client(world);
+    EXPECT_EQ(client.connect(name).code, static_cast<uint8_t>(ReasonCode::kClientIdInvalid));
+    world.options.mountPoint = "of/%c/";
+    Client other(world);
+    EXPECT_EQ(other.connect(name).code, 0);
+  }
+}
+
+TEST(MountPoint, StandsBeforeTheFilterThatARewriteMakes) {
+  World world;
+  world.options.mountPoint = "t/";
+  const std::string texts[] = {"subscribe jobs/+ -> $share/$1/work",
+                               "subscribe one -> $exclusive/x",
+                               "subscribe past -> $replay/earliest/p", "subscribe sys -> $SYS/#"};
+  world.options.rewrites = *mapping::TopicRewrites::parse(texts);
+  Client client(world);
+  client.connect();
+  client.sendAndRun(SubscribePacket{1,
+                                    {},
+                                    {{"jobs/g", 1, false, false, 0},
+                                     {"one", 1, false, false, 0},
+                                     {"past", 1, false, false, 0},
+                                     {"sys", 0, false, false, 0}}});
+  client.packets();
+  EXPECT_THAT(filters(client),
+              ElementsAre("$SYS/#", "$exclusive/t/x", "$replay/earliest/t/p", "$share/g/t/work"));
+  client.sendAndRun(SubscribePacket{2, {}, {{"jobs/h", 1, true, false, 0}}});
+  client.expectClosed(ReasonCode::kProtocolError);
+}
+
+TEST(MountPoint, WhatHasNoNameHasNoneUnderIt) {
+  World world;
+  world.options.mountPoint = "t/a/";
+  Client client(world);
+  client.connect();
+  client.sendAndRun(publishOf("$delayed/0/", "1", 1, 1));
+  EXPECT_EQ(client.next<AckPacket>().code, ReasonCode::kTopicNameInvalid);
+  EXPECT_TRUE(world.broker.published.empty());
+  client.broker().deliver("t", "a/", "1", DeliveryGuarantee::kAtLeastOnce);
+  client.broker().deliver("t", "a/x", "2", DeliveryGuarantee::kAtLeastOnce);
+  client.run();
+  auto delivered = client.all<PublishPacket>();
+  ASSERT_EQ(delivered.size(), 1U);
+  EXPECT_EQ(delivered[0].topic, "x");
+  Client other(world);
+  ConnectPacket packet;
+  packet.clientId = "c2";
+  packet.will = WillFields{"$delayed/0/", "gone", 0, false, {}};
+  EXPECT_EQ(other.connect(packet).code, static_cast<uint8_t>(ReasonCode::kTopicNameInvalid));
+}
+
+TEST(MountPoint, IsNotToldInAReasonString) {
+  for (const char* mount : {"", "t/a/"}) {
+    World world;
+    world.options.mountPoint = mount;
+    Client client(world);
+    client.connect();
+    client.sendAndRun(SubscribePacket{1, {}, {{"a/#/b", 1, false, false, 0}}});
+    auto suback = client.next<SubackPacket>();
+    EXPECT_EQ(suback.codes.at(0), ReasonCode::kTopicFilterInvalid);
+    EXPECT_EQ(suback.properties.has(PropertyId::kReasonString), *mount == '\0');
+  }
+}
+
 TEST(Redirect, TheServerIsNamed) {
   for (bool forGood : {false, true}) {
     World world;
@@ -195,6 +263,12 @@ TEST(Rates, ABucketHoldsASecondsWorth) {
   EXPECT_EQ(bucket.wait(1'500'000), 0);
   bucket.take(101, INT64_MAX / 2);
   EXPECT_EQ(bucket.wait(INT64_MAX / 2), 10'000);
+  TokenBucket large(10'000'000'000);  // after an hour of silence
+  large.take(20'000'000'000, 3'600'000'000);
+  EXPECT_EQ(large.wait(3'600'000'000), 1'000'000);
+  EXPECT_EQ(large.wait(7'200'000'000), 0);
+  large.take(10'000'000'000, 7'200'000'000);
+  EXPECT_EQ(large.wait(7'200'000'000), 0) << "it was full";
   TokenBucket none(0);
   none.take(INT64_MAX, 1);
   EXPECT_EQ(none.wait(1), 0);

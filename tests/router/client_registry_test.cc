@@ -180,9 +180,12 @@ TEST_F(ClientTest, WhoConnectsTooOftenIsBannedForAWhile) {
   RouterOptions options;
   options.flapping = {3, 60'000, 120'000};
   begin(1, options);
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(come("c")->client) << i;
-  EXPECT_TRUE(come("d")->client);
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(come("c")->client) << "without a session";
+  for (int i = 0; i < 3; ++i) connect("c");
+  EXPECT_TRUE(come("c")->client);
+  connect("d");
   auto fourth = come("c");
+  connect("c");
   EXPECT_THAT(fourth->ends, ElementsAre(ClientEnd::kBanned));
   EXPECT_FALSE(come("c")->client);
   EXPECT_TRUE(come("d")->client);
@@ -196,8 +199,23 @@ TEST_F(ClientTest, SeldomEnoughIsNoFlapping) {
   begin(1, options);
   for (int i = 0; i < 10; ++i) {
     EXPECT_TRUE(come("c")->client) << i;
+    connect("c");
     advance(4'000);
   }
+}
+
+TEST_F(ClientTest, LongIdsAreToldApart) {
+  RouterOptions options;
+  options.flapping = {1, 60'000, 120'000};
+  begin(1, options);
+  const std::string one(1000, 'x');
+  const std::string other = one + "y";
+  connect(one);
+  connect(other);
+  EXPECT_TRUE(come(one)->client);
+  connect(one);
+  EXPECT_FALSE(come(one)->client);
+  EXPECT_TRUE(come(other)->client);
 }
 
 TEST_F(ClientTest, NobodyWithoutRightsOnTheClusterSeesOrEndsAnybody) {

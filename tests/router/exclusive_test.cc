@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "router/state_codec.h"
 #include "tests/router/router_fixture.h"
 
 namespace polylog::router {
@@ -55,6 +56,39 @@ TEST_F(ExclusiveTest, ASleepingSessionKeepsItOverACrash) {
   EXPECT_FALSE(ask(second));
   advance(101'000);
   EXPECT_TRUE(ask(second)) << "it has expired";
+}
+
+TEST_F(ExclusiveTest, TheLaterOfTwoHasItAfterACrash) {
+  begin();
+  TestClient& first = connect("first", 1000);
+  connect("second", 1000);
+  EXPECT_TRUE(ask(first));
+  // Both keys, as if a crash had kept the first one's deletion from the disk.
+  std::vector<PartitionId> inboxes;
+  for (const char* id : {"first", "second"}) {
+    auto session = store_->getState(storage::StateTable::kSession, id);
+    ASSERT_TRUE(session);
+    inboxes.push_back(decodeSession(id, *session)->inbox);
+  }
+  auto value = store_->getState(storage::StateTable::kSubscription,
+                                subscriptionKey(inboxes[0], "$exclusive/t"));
+  ASSERT_TRUE(value);
+  auto state = decodeSubscription(subscriptionKey(inboxes[0], "$exclusive/t"), *value);
+  ASSERT_TRUE(state);
+  state->since += 1;
+  storage::AppendRequest request;
+  request.state.push_back({storage::StateTable::kSubscription,
+                           subscriptionKey(inboxes[1], "$exclusive/t"),
+                           encodeSubscription(*state)});
+  request.durability = storage::Durability::kSynced;
+  ASSERT_TRUE(on(0, [&] { return store_->append(std::move(request)).has_value(); }));
+  settle();
+  crash();
+  settle();
+  EXPECT_FALSE(store_->getState(storage::StateTable::kSubscription,
+                                subscriptionKey(inboxes[0], "$exclusive/t")));
+  EXPECT_FALSE(ask(connect("first", 1000)));
+  EXPECT_TRUE(ask(connect("second", 1000)));
 }
 
 TEST_F(ExclusiveTest, WhatCouldNotBeStoredIsNotHeld) {

@@ -49,6 +49,23 @@ TEST_F(CertificateTest, TheLatestIsKeptOverACrashAndToldToWhoIsThere) {
   EXPECT_THAT(take(other), IsEmpty());
 }
 
+TEST_F(CertificateTest, ABirthWithoutAPayloadTakesItAway) {
+  begin();
+  publishOne("spBv1.0/G/NBIRTH/N", "x", kQos1);
+  publishOne("spBv1.0/G/NBIRTH/M", "y", kQos1);
+  settle();
+  publishOne("spBv1.0/G/NBIRTH/N", "", kQos1);
+  settle();
+  for (const char* id : {"late", "afterCrash"}) {
+    TestClient& late = connect(id);
+    subscribe(late, "$sparkplug/certificates/#", kQos1);
+    auto seen = take(late);
+    ASSERT_THAT(seen, SizeIs(1));
+    EXPECT_EQ(textOf(seen[0]), "y");
+    crash();
+  }
+}
+
 TEST_F(CertificateTest, NobodyElsePublishesThere) {
   begin();
   auto told = publishOne("$sparkplug/certificates/spBv1.0/G/NBIRTH/N", "forged", kQos1);
