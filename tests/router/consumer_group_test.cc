@@ -395,6 +395,20 @@ TEST_F(ConsumerGroupTest, AFailedWriteIsToldAndMadeGood) {
   EXPECT_THAT(describe()->members, SizeIs(3));
 }
 
+TEST_F(ConsumerGroupTest, ALeaveThatIsNotWrittenIsNotToldAsDone) {
+  makePair();
+  std::optional<Result<std::vector<Result<>>>> told;
+  on(0, [&] {
+    router_->leaveGroup(who_, {"g", {{"b", std::nullopt}}},
+                        [&](Result<std::vector<Result<>>> results) { told = std::move(results); });
+  });
+  run();
+  ASSERT_FALSE(told);
+  failWrites();
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->error().kind, ErrorKind::kIo);
+}
+
 TEST_F(ConsumerGroupTest, OffsetsAreForMembersAtTheirEpoch) {
   makePair();
   EXPECT_TRUE(commit({{"t", 0, 5, -1, {}}}, "a", 2)->at(0).has_value());
