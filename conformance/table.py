@@ -21,7 +21,7 @@ client goes there) showed against the built binary. README.md has the matrix of 
 
 """
 BEGIN, END = "<!-- conformance table begins -->\n", "<!-- conformance table ends -->\n"
-LINE = re.compile(r"^(ok|FAIL) +(\w+): (.*?)(?: \([\d.]+ s\)|: \w+(?:Error|Exception|Expired).*)?$")
+LINE = re.compile(r"^(ok|FAIL) +(\w[\w ]*): (.*?)(?: \([\d.]+ s\)|: \w+(?:Error|Exception|Expired).*)?$")
 MATRIX = re.compile(r"(\S+) \((\w+)\) to (\S+) \((\w+)\)")
 SEED = re.compile(r" \(seed \d+\)")
 

@@ -10,6 +10,8 @@ namespace polylog::router {
 namespace {
 
 constexpr size_t kMaxSubscribedTopics = 10'000;
+/// Different ones of one group: each is held against all topics.
+constexpr size_t kMaxPatterns = 100;
 
 std::unexpected<Error> unknownMember(const std::string& group, const std::string& member) {
   return fail(ErrorKind::kUnknownMember, "group '" + group + "' has no member '" + member + "'");
@@ -103,6 +105,11 @@ Result<> ConsumerGroup::check(const ConsumerHeartbeat& beat) const {
   if (beat.pattern && !beat.pattern->empty() && !patterns_.contains(*beat.pattern)) {
     auto compiled = host_.format().compilePattern(*beat.pattern);
     if (!compiled) return std::unexpected(compiled.error());
+    if (patterns_.size() >= kMaxPatterns) {
+      return fail(ErrorKind::kInvalid, "the members of group '" + name_ +
+                                           "' subscribe to 100 different patterns already: use "
+                                           "one of those, or topics");
+    }
   }
   if (beat.epoch != ConsumerHeartbeat::kJoins) return {};
   if (beat.rebalanceTimeoutMs < 0 || (!beat.topics && !beat.pattern)) {
@@ -428,12 +435,17 @@ void ConsumerGroup::flush(std::move_only_function<void(Result<>)> then) {
   flight->group = std::exchange(dirtyGroup_, false);
   flight->waiting.push_back(std::move(then));
   std::vector<storage::StateChange> changes;
-  for (const std::string& id : flight->members) {
-    const Member* member = find(id);
-    auto& change = changes.emplace_back();
-    change.table = storage::StateTable::kGroupMember;
-    change.key = groupMemberKey(name_, id);
-    if (member != nullptr) change.value = encodeConsumerMember(member->state);
+  // Those who are there before those who are gone: of a long list that is cut off, a partition may
+  // have two owners (settleOwnership), and not none that the other members know of.
+  for (bool there : {true, false}) {
+    for (const std::string& id : flight->members) {
+      const Member* member = find(id);
+      if ((member != nullptr) != there) continue;
+      auto& change = changes.emplace_back();
+      change.table = storage::StateTable::kGroupMember;
+      change.key = groupMemberKey(name_, id);
+      if (there) change.value = encodeConsumerMember(member->state);
+    }
   }
   // Behind its members: whatever of a long list is missing after a crash, this tells.
   if (flight->group) {
@@ -458,8 +470,8 @@ void ConsumerGroup::landed(const std::shared_ptr<Flight>& flight, const Result<>
   for (auto& then : flight->waiting) then(result);
 }
 
-void ConsumerGroup::whenDurable(std::move_only_function<void()> then) {
-  flush([then = std::move(then)](const Result<>&) mutable { then(); });
+void ConsumerGroup::whenDurable(std::move_only_function<void(Result<>)> then) {
+  flush(std::move(then));
 }
 
 void ConsumerGroup::addDeletion(std::vector<storage::StateChange>& state) const {

@@ -77,7 +77,7 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
 
   void resume() override;
   void die(const Error& error) override;
-  void whenDurable(std::move_only_function<void()> then) override;
+  void whenDurable(std::move_only_function<void(Result<>)> then) override;
 
   GroupKind kind() const override { return GroupKind::kConsumer; }
   const std::string& name() const override { return name_; }
@@ -135,7 +135,6 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
   void refresh(const PrincipalRef& who, bool bump);
   bool patternsDue() const;
   bool refreshPatterns(const PrincipalRef& who, uint64_t version);
-  void match(Pattern& pattern, const PrincipalRef& who, uint64_t version);
   void prunePatterns();
   AssignorTopics subscribedTopics() const;
   std::set<TopicId> topicsOf(const Member& member) const;

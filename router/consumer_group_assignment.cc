@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 
 #include "router/consumer_group.h"
@@ -62,6 +63,7 @@ bool ConsumerGroup::patternsDue() const {
 bool ConsumerGroup::refreshPatterns(const PrincipalRef& who, uint64_t version) {
   bool changed = false;
   if (!patterns_.empty()) matchedMs_ = host_.wallMillis();
+  std::optional<std::vector<TopicRef>> seen;
   for (auto& [text, pattern] : patterns_) {
     if (pattern.version == version) continue;
     if (!pattern.compiled) {
@@ -70,17 +72,14 @@ bool ConsumerGroup::refreshPatterns(const PrincipalRef& who, uint64_t version) {
       pattern.compiled = std::move(*compiled);
     }
     std::set<std::string> before = std::exchange(pattern.topics, {});
-    match(pattern, who, version);
+    if (!seen) seen = host_.topicsFor(who);
+    for (const TopicRef& topic : *seen) {
+      if (pattern.compiled->matches(topic->name)) pattern.topics.insert(topic->name);
+    }
+    pattern.version = version;
     changed = changed || before != pattern.topics;
   }
   return changed;
-}
-
-void ConsumerGroup::match(Pattern& pattern, const PrincipalRef& who, uint64_t version) {
-  for (const TopicRef& topic : host_.topicsFor(who)) {
-    if (pattern.compiled->matches(topic->name)) pattern.topics.insert(topic->name);
-  }
-  pattern.version = version;
 }
 
 void ConsumerGroup::prunePatterns() {

@@ -35,7 +35,7 @@ void ConsumerGroup::join(GroupJoin join, JoinReply reply) {
   if (Result<> ok = checkJoin(join); !ok) return reply(joinError(ok.error(), join.memberId));
   if (join.memberId.empty() && join.requireKnownMemberId) {
     return reply(joinError({ErrorKind::kMemberIdRequired, "join again with the member id given"},
-                           join.clientId + "-" + host_.randomName()));
+                           join.clientId.substr(0, kMaxIdClientBytes) + "-" + host_.randomName()));
   }
   auto subscription = host_.format().parseSubscription(join.protocols.front().metadata);
   if (!subscription) {
@@ -100,7 +100,7 @@ Result<ConsumerGroup::Member*> ConsumerGroup::admitJoin(const GroupJoin& join) {
   std::string id = join.memberId;
   if (!join.instanceId) {
     if (known != nullptr) return known;
-    if (id.empty()) id = join.clientId + "-" + host_.randomName();
+    if (id.empty()) id = join.clientId.substr(0, kMaxIdClientBytes) + "-" + host_.randomName();
     return &addMember(id, std::nullopt);
   }
   auto holder = staticMembers_.find(*join.instanceId);

@@ -450,9 +450,9 @@ void Group::die(const Error& error) {
 
 /// The last one out is told once the journal has it: after a crash the next member would wait for the
 /// one that left until its session times out.
-void Group::whenDurable(std::move_only_function<void()> then) {
-  if (state_ != State::kEmpty) return then();
-  host_.persist(name_, snapshot(), [then = std::move(then)](Result<>) mutable { then(); });
+void Group::whenDurable(std::move_only_function<void(Result<>)> then) {
+  if (state_ != State::kEmpty) return then({});
+  host_.persist(name_, snapshot(), std::move(then));
 }
 
 // ---------------------------------------------------------------- what it looks like

@@ -47,7 +47,7 @@ class Group final : public Membership, public std::enable_shared_from_this<Group
 
   void resume() override;
   void die(const Error& error) override;
-  void whenDurable(std::move_only_function<void()> then) override;
+  void whenDurable(std::move_only_function<void(Result<>)> then) override;
 
   GroupKind kind() const override { return GroupKind::kClassic; }
   const std::string& name() const override { return name_; }

@@ -212,8 +212,11 @@ void GroupCoordinator::alterConfigHere(Owned& owned, const std::string& group,
   std::optional<std::string> value;
   if (!after.empty()) value = encodeGroupConfig(after);
   journalAll(owned, {{storage::StateTable::kGroupConfig, group, std::move(value)}},
-             [put, before, done = std::move(done)](Result<> result) mutable {
-               if (!result) put(before);
+             [&owned, group, put, before, after, done = std::move(done)](Result<> result) mutable {
+               // Unless another change has come since, which will stand or fall by itself.
+               auto now = owned.configs.find(group);
+               bool mine = (now == owned.configs.end() ? GroupConfig{} : now->second) == after;
+               if (!result && mine) put(before);
                done(std::move(result));
              });
 }

@@ -269,9 +269,11 @@ void GroupCoordinator::leave(GroupLeave leave, Done<Result<std::vector<Result<>>
       }
     }
     if (!group) return done(std::move(results));
-    group->whenDurable([done = std::move(done), results = std::move(results)]() mutable {
-      done(std::move(results));
-    });
+    group->whenDurable(
+        [done = std::move(done), results = std::move(results)](Result<> stored) mutable {
+          if (!stored) return done(std::unexpected(stored.error()));
+          done(std::move(results));
+        });
   });
 }
 

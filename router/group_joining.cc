@@ -73,7 +73,7 @@ void Group::joinUnknown(GroupJoin join, JoinReply reply) {
     std::string id = *join.instanceId + "-" + host_.randomName();
     return addMember(std::move(id), std::move(join), std::move(reply));
   }
-  std::string id = join.clientId + "-" + host_.randomName();
+  std::string id = join.clientId.substr(0, kMaxIdClientBytes) + "-" + host_.randomName();
   if (!join.requireKnownMemberId) return addMember(std::move(id), std::move(join), std::move(reply));
   auto& timer = pending_[id] = timerFor(id, true);
   timer->start(int64_t{join.sessionTimeoutMs} * 1000);

@@ -40,6 +40,9 @@ class GroupHost {
                        std::move_only_function<void(Result<>)> done) = 0;
 };
 
+/// Octets of a client's id that the id of a member of its begins with.
+inline constexpr size_t kMaxIdClientBytes = 255;
+
 class Membership {
  public:
   using JoinReply = std::move_only_function<void(GroupJoined)>;
@@ -62,8 +65,8 @@ class Membership {
   virtual void resume() = 0;
   /// Answers everybody who waits and takes no more calls.
   virtual void die(const Error& error) = 0;
-  /// Runs when what has been changed is durable, or can't be made so.
-  virtual void whenDurable(std::move_only_function<void()> then) = 0;
+  /// Runs when what has been changed is durable, or with why it can't be made so.
+  virtual void whenDurable(std::move_only_function<void(Result<>)> then) = 0;
 
   // ---- the classic protocol
   virtual void join(GroupJoin join, JoinReply reply) = 0;

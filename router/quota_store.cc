@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "core/base/byte_reader.h"
@@ -112,7 +113,11 @@ Result<> QuotaStore::check(const std::vector<QuotaChange>& changes) const {
     }
   }
   std::lock_guard hold(lock_);
-  if (set_->quotas.size() + underWay_ + changes.size() > kMaxQuotas) {
+  std::set<QuotaEntity> added;
+  for (const QuotaChange& change : changes) {
+    if (change.value && !set_->quotas.contains(change.entity)) added.insert(change.entity);
+  }
+  if (!added.empty() && set_->quotas.size() + underWay_ + added.size() > kMaxQuotas) {
     return fail(ErrorKind::kBusy, "there are as many quotas as are allowed: remove some first");
   }
   return {};

@@ -29,6 +29,14 @@ inline constexpr int64_t kFetchSessionEvictionMs = 120'000;
 inline constexpr size_t kMaxMeasuredClients = 20'000;
 /// The longest that a client is held for passing its quota, at one time.
 inline constexpr int32_t kMaxThrottleMs = 60 * 60 * 1000;
+/// The longest that its connection isn't read for that, at one time.
+inline constexpr int32_t kMaxMuteMs = 30'000;
+
+/// Octets of a group member's id: a client id and a random part, or a UUID.
+inline constexpr size_t kMaxMemberId = 1024;
+/// Octets of a static member's instance id (Kafka's clients take 249) and of a rack's.
+inline constexpr size_t kMaxInstanceId = 255;
+inline constexpr size_t kMaxRackId = 255;
 
 /// Batches up to this size are copied into the answer, larger ones go by reference.
 inline constexpr size_t kCopiedBatchBytes = 2048;

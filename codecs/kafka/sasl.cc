@@ -103,7 +103,7 @@ void Sasl::plain(BytesView token, std::function<void(Result<Step>)> then) {
         busy_ = false;
         if (!login) return then(refused(mechanism_));
         if (auto ok = admitted(std::move(*login)); !ok) return then(std::unexpected(ok.error()));
-        then(Step{{}, true});
+        then(Step{{}, true, lifetimeMs_});
       });
 }
 
@@ -130,7 +130,7 @@ void Sasl::bearer(BytesView token, std::function<void(Result<Step>)> then) {
 Result<Sasl::Step> Sasl::bearerJudged(const std::string& as, Result<LoginRef> login) {
   if (!login) {
     bearerRefusal_ = login.error().kind == ErrorKind::kBusy ? kBearerUnavailable : kBearerInvalid;
-    return Step{bearerRefusal_, false};
+    return Step{bearerRefusal_};
   }
   if (!as.empty() && as != (*login)->user()) {
     return fail(ErrorKind::kUnauthorized,
@@ -138,7 +138,7 @@ Result<Sasl::Step> Sasl::bearerJudged(const std::string& as, Result<LoginRef> lo
                 "from the token's principal name");
   }
   if (auto ok = admitted(std::move(*login)); !ok) return std::unexpected(ok.error());
-  return Step{{}, true};
+  return Step{{}, true, lifetimeMs_};
 }
 
 Result<Sasl::Step> Sasl::scram(BytesView token) {
@@ -147,12 +147,12 @@ Result<Sasl::Step> Sasl::scram(BytesView token) {
     scram_ = options_.authenticator->scram(point(), hash);
     auto first = scram_->begin(token);
     if (!first) return std::unexpected(std::move(first.error()));
-    return Step{std::move(*first), false};
+    return Step{std::move(*first)};
   }
   auto finished = std::exchange(scram_, nullptr)->finish(token);
   if (!finished) return refused(mechanism_);
   if (auto ok = admitted(std::move(finished->login)); !ok) return std::unexpected(ok.error());
-  return Step{std::move(finished->serverFinal), true};
+  return Step{std::move(finished->serverFinal), true, lifetimeMs_};
 }
 
 Result<> Sasl::admitted(LoginRef login) {
@@ -177,8 +177,10 @@ Result<> Sasl::admitted(LoginRef login) {
 }
 
 void Sasl::watch() {
-  login_->onEnd([this, alive = std::weak_ptr(alive_)](LoginEnd why) {
-    if (!alive.expired() && onEnd) onEnd(why);
+  // An end that was on its way when the client logged in anew is of no concern any more.
+  login_->onEnd([this, alive = std::weak_ptr(alive_), mine = std::weak_ptr(login_)](LoginEnd why) {
+    if (alive.expired() || !onEnd) return;
+    if (auto ended = mine.lock(); ended && ended == login_) onEnd(why);
   });
 }
 

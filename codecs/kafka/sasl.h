@@ -37,17 +37,17 @@ class Sasl {
   struct Step {
     std::string data;   ///< for the client
     bool done = false;  ///< logged in
+    /// How long that login holds, as of now; 0 = for as long as the connection.
+    int64_t lifetimeMs = 0;
   };
-  /// `then` runs once, now or later; not after the session is gone. An error's text is for the
-  /// client, the connection ends with it.
+  /// `then` runs once, now or later; perhaps after the session has been closed, not after it is
+  /// gone. An error's text is for the client, the connection ends with it.
   void step(BytesView token, std::function<void(Result<Step>)> then);
 
   /// Whether requests may be served now.
   bool mayAsk(int64_t nowMicros) const;
   /// Whether it must log in before the handshake's limits are lifted.
   bool mustLogIn() const;
-  /// How long the login holds, as of when it came about; 0 = for as long as the connection.
-  int64_t lifetimeMs() const { return lifetimeMs_; }
   const LoginRef& login() const { return login_; }
   /// Told when the login is another, or ends.
   std::function<void()> onLogin;

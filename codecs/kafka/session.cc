@@ -100,8 +100,9 @@ Session::Session(Transport& transport, std::shared_ptr<const Services> services)
   };
   sasl_.onEnd = [this](LoginEnd why) {
     if (why == LoginEnd::kRevoked) return close("the user was deleted");
-    // What was asked before is answered.
+    // What was begun before is answered, with what there is by now.
     expired_ = true;
+    hurry();
     advance();
   };
   int64_t largest = std::clamp<int64_t>(services_->broker.maxRecordBytes(), 0, INT32_MAX / 2);
@@ -114,7 +115,7 @@ Session::~Session() {
 
 bool Session::mustWait() const {
   return calls_.size() >= kMaxWaitingRequests || waitingBytes_ >= kMaxWaitingBytes ||
-         transport_.congested() || shuttingDown_ || muted_ || sasl_.busy();
+         transport_.congested() || shuttingDown_ || muted_ || refused_ || sasl_.busy();
 }
 
 size_t Session::onBytes(const SharedBytes& input) {
@@ -159,6 +160,7 @@ bool Session::mayAsk(const RequestHeader& header) {
 /// A token without a request around it, and the answer likewise.
 bool Session::acceptToken(const SharedBytes& token) {
   sasl_.step(token.view(), [this](const Result<Sasl::Step>& step) {
+    if (closing_) return;
     if (!step) return close("authentication failed");
     wire::Encoder out;
     out.u32(static_cast<uint32_t>(step->data.size()));
@@ -279,9 +281,15 @@ void Session::resume() {
   transport_.pauseReading(false);
 }
 
-/// Nothing is read for so long: a client that doesn't hold itself back is held.
+/// Nothing is read, and no fetch begun, for so long, or as long as one before it says: a client
+/// that doesn't hold itself back is held. Not beyond kMaxMuteMs, since who doesn't read doesn't
+/// notice that its peer has gone.
 void Session::mute(int32_t millis) {
+  int64_t now = transport_.dispatcher().clock().monotonicMicros();
+  int64_t until = now + int64_t{std::min(millis, kMaxMuteMs)} * 1000;
+  if (muted_ && until <= mutedUntil_) return;
   muted_ = true;
+  mutedUntil_ = until;
   if (!paused_) {
     paused_ = true;
     transport_.pauseReading(true);
@@ -289,10 +297,10 @@ void Session::mute(int32_t millis) {
   if (muteTimer_ == nullptr) {
     muteTimer_ = transport_.dispatcher().makeTimer([this] {
       muted_ = false;
-      if (!closing_) resume();
+      if (!closing_) advance();
     });
   }
-  muteTimer_->start(int64_t{millis} * 1000);
+  muteTimer_->start(until - now);
 }
 
 /// Deals with the first call. False if there is nothing to do about it now.
@@ -307,10 +315,16 @@ bool Session::step() {
   }
   if (first->work_ == nullptr || first->started_) return false;
   if (transport_.congested() && !shuttingDown_) return false;
+  if (muted_ && !shuttingDown_ && !expired_) return false;
+  // It was asked in time, and waited too long behind others.
+  if (!sasl_.mayAsk(transport_.dispatcher().clock().monotonicMicros())) {
+    close("the login is too old");
+    return false;
+  }
   first->started_ = true;
   std::shared_ptr<Work> work = first->work_;
   work->start();
-  if (shuttingDown_ && !first->ended_) work->hurry();
+  if ((shuttingDown_ || expired_) && !first->ended_) work->hurry();
   return first->ended_;
 }
 
@@ -337,12 +351,16 @@ void Session::onShutdown() {
   if (closing_ || shuttingDown_) return;
   startTimer(kShutdownMicros);
   shuttingDown_ = true;
-  if (!calls_.empty()) {
-    CallRef first = calls_.front();
-    std::shared_ptr<Work> work = first->work_;
-    if (work != nullptr && first->started_ && !first->ended_) work->hurry();
-  }
+  hurry();
   advance();
+}
+
+/// The work under way is to answer with what it has.
+void Session::hurry() {
+  if (calls_.empty()) return;
+  CallRef first = calls_.front();
+  std::shared_ptr<Work> work = first->work_;
+  if (work != nullptr && first->started_ && !first->ended_) work->hurry();
 }
 
 void Session::onClosed(std::string_view) {

@@ -51,6 +51,7 @@ class Session final : public ProtocolSession {
   void mute(int32_t millis);
   void resume();
   void onTimer();
+  void hurry();
   void close(std::string_view why);
   void detachCalls();
 
@@ -68,7 +69,8 @@ class Session final : public ProtocolSession {
   std::unique_ptr<Timer> muteTimer_;
   bool greeted_ = false;
   bool paused_ = false;
-  bool muted_ = false;  ///< for having passed a quota
+  bool muted_ = false;      ///< for having passed a quota
+  int64_t mutedUntil_ = 0;  ///< monotonic microseconds
   bool closing_ = false;
   bool refused_ = false;  ///< closes once everything is answered
   bool expired_ = false;  ///< the login is over: closes likewise

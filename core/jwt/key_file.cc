@@ -36,8 +36,8 @@ Result<std::string> read(const char* key, const std::string& path) {
 KeyFiles::Stamp KeyFiles::stampOf(const std::string& path) {
   struct stat found {};
   if (path.empty() || ::stat(path.c_str(), &found) != 0) return {};
-  return {found.st_dev, found.st_ino, found.st_size,
-          found.st_mtim.tv_sec * 1'000'000'000 + found.st_mtim.tv_nsec};
+  auto nanos = [](const timespec& at) { return at.tv_sec * 1'000'000'000 + at.tv_nsec; };
+  return {found.st_dev, found.st_ino, found.st_size, nanos(found.st_mtim), nanos(found.st_ctim)};
 }
 
 Result<KeyFiles::Keys> KeyFiles::load() const {

@@ -30,6 +30,7 @@ class KeyFiles {
   struct Stamp {
     uint64_t device = 0, inode = 0;
     int64_t size = -1, changedNanos = 0;
+    int64_t statusNanos = 0;  ///< who may read it counts as well
     bool operator==(const Stamp&) const = default;
   };
   KeyFiles(std::string keys, std::string secret)

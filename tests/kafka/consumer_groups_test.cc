@@ -105,6 +105,18 @@ TEST_F(ConsumerGroupsTest, MemberIdsComeFromTheClientFromVersion1On) {
   request = joining();
   request.instanceId = "";
   EXPECT_EQ(beat(request).errorCode, 42);
+  std::string name(1025, 'x');
+  request = joining();
+  request.memberId = name;
+  EXPECT_EQ(beat(request).errorCode, 42);
+  for (auto field : {&wire::ConsumerGroupHeartbeatRequest::instanceId,
+                     &wire::ConsumerGroupHeartbeatRequest::rackId}) {
+    request = joining();
+    request.*field = BytesView(name).substr(0, 255);
+    EXPECT_EQ(beat(request).errorCode, 0);
+    request.*field = BytesView(name).substr(0, 256);
+    EXPECT_EQ(beat(request).errorCode, 42);
+  }
 }
 
 TEST_F(ConsumerGroupsTest, RefusalsHaveKafkasCodes) {

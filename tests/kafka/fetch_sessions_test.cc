@@ -146,6 +146,15 @@ TEST_F(FetchSessionTest, APartitionInErrorIsToldEachTimeAndWhenItIsWell) {
   EXPECT_THAT(told(next), ElementsAre("t/0:0"));
 }
 
+TEST_F(FetchSessionTest, OfANameThatIsTooLongLittleIsKept) {
+  std::string name(3000, 'x');
+  auto response = fetch(with(request(0, 0), name, {{0, 0}, {1, 0}}));
+  ASSERT_THAT(response.topics, SizeIs(1));
+  EXPECT_EQ(response.topics[0].name.size(), 250U);
+  ASSERT_THAT(response.topics[0].partitions, SizeIs(2));
+  EXPECT_EQ(response.topics[0].partitions[1].errorCode, 3);
+}
+
 TEST_F(FetchSessionTest, OldVersionsAndSessionlessClientsHaveNone) {
   EXPECT_EQ(fetch(with(request(0, -1), "t", {{0, 0}})).sessionId, 0);
   EXPECT_THAT(told(fetch(with(request(0, 0), "t", {{0, 0}}), 6)), SizeIs(1));

@@ -102,6 +102,9 @@ TEST_F(GroupsTest, RefusesJoinsThatMakeNoSense) {
   EXPECT_EQ(refusal([](Request& r) { r.sessionTimeoutMs = 10; }), 26);
   EXPECT_EQ(refusal([](Request& r) { r.sessionTimeoutMs = INT32_MAX; }), 26);
   EXPECT_EQ(refusal([](Request& r) { r.protocols.clear(); }), 23);
+  std::string name(1025, 'x');
+  EXPECT_EQ(refusal([&](Request& r) { r.memberId = name; }), 42);
+  EXPECT_EQ(refusal([&](Request& r) { r.groupInstanceId = BytesView(name).substr(0, 256); }), 42);
   EXPECT_EQ(refusal([](Request& r) { r.protocolType = ""; }), 23);
   EXPECT_TRUE(broker_.joins.empty());
 }

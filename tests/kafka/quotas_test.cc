@@ -149,6 +149,53 @@ TEST_F(QuotasTest, AConsumerThatIsTooFastIsToldAndHeld) {
   EXPECT_TRUE(transport_->paused);
 }
 
+TEST_F(QuotasTest, WhoIsHeldIsNotServedWhatItAskedBefore) {
+  ASSERT_EQ(alter({{"user", {}}}, {{"consumer_byte_rate", 1000, false}}), 0);
+  for (int i = 0; i < 30; ++i) {
+    broker_.append("t", 0, SharedBytes::own(batchOf({std::string(2000, 'x')})), 0, 1);
+  }
+  broker_.hold = true;
+  send(wire::HeartbeatRequest{"g", 1, "a", {}});
+  for (int64_t offset : {0, 10, 20}) send(fetchRequest("t", offset), 12);
+  broker_.answerFirst();
+  EXPECT_LT(answersWaiting(), 4U);
+  dispatcher_.advance(31'000'000);
+  EXPECT_EQ(answersWaiting(), 4U) << "once it is not";
+}
+
+TEST_F(QuotasTest, AShorterHoldEndsNoLongerOne) {
+  broker_.addTopic("u", 1);
+  ASSERT_EQ(alter({{"client-id", "tester"}},
+                  {{"producer_byte_rate", 1000, false}, {"consumer_byte_rate", 1000, false}}),
+            0);
+  int32_t waits = send(fetchRequest("t", 0, 100'000), 12);
+  run();
+  std::string batch = batchOf({std::string(25'000, 'x')});
+  send(produceRequest("u", batch), 9);
+  run();
+  EXPECT_TRUE(transport_->paused);
+  broker_.append("t", 0, SharedBytes::own(batchOf({std::string(11'000, 'x')})), 0, 1);
+  run();
+  int32_t shorter = receive<wire::FetchResponse>(waits, 12).throttleTimeMs;
+  EXPECT_GT(shorter, 0);
+  EXPECT_LT(shorter, 5000);
+  dispatcher_.advance((shorter + 1000) * int64_t{1000});
+  EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance(20'000'000);
+  EXPECT_FALSE(transport_->paused);
+}
+
+TEST_F(QuotasTest, NobodyGoesUnheardForLongerThanHalfAMinute) {
+  ASSERT_EQ(alter({{"client-id", "tester"}}, {{"producer_byte_rate", 100, false}}), 0);
+  std::string batch = batchOf({std::string(6000, 'x')});
+  auto told = ask<wire::ProduceResponse>(produceRequest("t", batch), 9);
+  EXPECT_GT(told.throttleTimeMs, 40'000);
+  dispatcher_.advance(29'000'000);
+  EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance(2'000'000);
+  EXPECT_FALSE(transport_->paused);
+}
+
 TEST_F(QuotasTest, WithoutAnAnswerTheConnectionIsHeldAllTheSame) {
   ASSERT_EQ(alter({{"client-id", "tester"}}, {{"producer_byte_rate", 100, false}}), 0);
   send(produceRequest("t", batchOf({std::string(5000, 'x')}), 0), 9);

@@ -8,6 +8,8 @@ namespace {
 
 using polylog::test::FakeAuthenticator;
 using polylog::test::ScramClient;
+using test::batchOf;
+using test::frameOf;
 
 class SaslTest : public test::KafkaTest {
  protected:
@@ -137,6 +139,49 @@ TEST_F(SaslTest, NobodyBecomesSomebodyElse) {
   EXPECT_TRUE(transport_->closed);
 }
 
+TEST_F(SaslTest, AConnectionMayBeClosedWhileALoginIsJudged) {
+  EXPECT_EQ(plain("ann", "secret").errorCode, 0);
+  wire::SaslHandshakeRequest handshake;
+  handshake.mechanism = "PLAIN";
+  std::string batch = batchOf({"v"});
+  wire::SaslAuthenticateRequest again;
+  again.authBytes = BytesView("\0ann\0secret", 11);
+  broker_.hold = true;
+  feed(frameOf(handshake, 1, 101) + frameOf(produceRequest("gone", batch, 0), 9, 102) +
+       frameOf(again, 2, 103));
+  broker_.answerFirst();
+  EXPECT_TRUE(transport_->closed) << "the only way to tell that it failed";
+  run();
+  EXPECT_EQ(users_.clientIds.size(), 2U) << "it was judged all the same";
+}
+
+TEST_F(SaslTest, TheEndOfAnEarlierLoginEndsNoLaterOne) {
+  EXPECT_EQ(plain("ann", "secret").errorCode, 0);
+  auto earlier = users_.logins.back().lock();
+  EXPECT_EQ(plain("ann", "secret").errorCode, 0);
+  earlier->revoke();
+  run();
+  EXPECT_TRUE(serves());
+}
+
+TEST_F(SaslTest, NothingIsReadAfterAFailedLogin) {
+  EXPECT_EQ(plain("ann", "secret").errorCode, 0);
+  broker_.hold = true;
+  send(wire::HeartbeatRequest{"g", 1, "a", {}});
+  wire::SaslHandshakeRequest handshake;
+  handshake.mechanism = "PLAIN";
+  send(handshake, 1);
+  wire::SaslAuthenticateRequest wrong;
+  wrong.authBytes = BytesView("\0ann\0wrong", 10);
+  send(wrong, 2);
+  run();
+  send(wire::ApiVersionsRequest{});
+  EXPECT_TRUE(transport_->paused);
+  broker_.answerFirst();
+  EXPECT_EQ(answersWaiting(), 3U);
+  EXPECT_TRUE(transport_->closed);
+}
+
 TEST_F(SaslTest, ADeletedUserIsCutOff) {
   EXPECT_EQ(plain("ann", "secret").errorCode, 0);
   users_.logins.back().lock()->revoke();
@@ -230,6 +275,21 @@ TEST_F(BearerTest, AnExpiredLoginIsClosedWhenNothingWaits) {
   EXPECT_EQ(bearer("good.one.x").errorCode, 0);
   users_.logins.back().lock()->expire();
   run();
+  EXPECT_TRUE(transport_->closed);
+}
+
+TEST_F(BearerTest, WhatIsUnderWayWhenALoginExpiresIsAnsweredAndNoMore) {
+  EXPECT_EQ(bearer("good.one.x").errorCode, 0);
+  broker_.addTopic("t");
+  int32_t first = send(fetchRequest("t", 0, 100'000), 11);
+  send(fetchRequest("t", 0, 100'000), 11);
+  run();
+  clock_.advance(kMinute * 1000);
+  users_.logins.back().lock()->expire();
+  run();
+  receive<wire::FetchResponse>(first, 11);
+  EXPECT_EQ(answersWaiting(), 0U);
+  EXPECT_EQ(broker_.fetches, 1U);
   EXPECT_TRUE(transport_->closed);
 }
 

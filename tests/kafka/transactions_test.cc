@@ -11,6 +11,28 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 
+/// Lets everybody do everything, but for writing to one topic.
+class FakeAccess final : public AccessControl {
+ public:
+  bool anyUsers() const override { return true; }
+  Result<std::vector<UserInfo>> users(const PrincipalRef&) override { return {}; }
+  void setPassword(const PrincipalRef&, std::string, std::string, PasswordChange,
+                   Done<Result<>>) override {}
+  void alterCredentials(const PrincipalRef&, std::vector<CredentialChange>,
+                        Done<Result<std::vector<Result<>>>>) override {}
+  void deleteUser(const PrincipalRef&, std::string, Done<Result<>>) override {}
+  Result<std::vector<AccessRule>> rules(const PrincipalRef&) override { return {}; }
+  void addRules(const PrincipalRef&, std::vector<AccessRule>,
+                Done<Result<std::vector<Result<>>>>) override {}
+  void removeRules(const PrincipalRef&, std::vector<AccessRule>, Done<Result<>>) override {}
+  bool permits(const PrincipalRef&, Operation operation, ResourceKind kind,
+               BytesView name) const override {
+    return operation != Operation::kWrite || kind != ResourceKind::kTopic || name != readOnly;
+  }
+
+  std::string readOnly;
+};
+
 class TransactionsTest : public KafkaTest {
  protected:
   TransactionsTest() { broker_.addTopic("t", 2); }
@@ -311,6 +333,35 @@ TEST_F(TransactionsTest, WhatIsProducedJoinsFromVersion12On) {
   broker_.transactionError = Error{ErrorKind::kProducerFenced, "newer"};
   EXPECT_EQ(produce(12, "tx"), 47);
   EXPECT_EQ(broker_.produced.size(), produced);
+}
+
+TEST_F(TransactionsTest, ATopicThatMayNotBeWrittenDoesNotJoin) {
+  FakeAccess access;
+  access.readOnly = "u";
+  KafkaOptions options;
+  options.access = &access;
+  connect(std::move(options));
+  broker_.addTopic("u", 1);
+  std::string batch = transactionalBatch();
+  auto request = produceRequest("t", batch);
+  request.topics.push_back(produceRequest("u", batch).topics[0]);
+  request.transactionalId = "tx";
+  auto response = ask<wire::ProduceResponse>(request, 12);
+  EXPECT_EQ(response.topics[0].partitions[0].errorCode, 0);
+  EXPECT_THAT(broker_.transactionCalls, ElementsAre("tx add t/0"));
+  EXPECT_THAT(broker_.produced, SizeIs(2)) << "the broker refuses the other by itself";
+  disconnect();
+  connect();
+}
+
+TEST_F(TransactionsTest, OffsetsOfATopicThatIsNotSeenAreRefused) {
+  wire::TxnOffsetCommitRequest request;
+  request.transactionalId = "tx";
+  request.groupId = "g";
+  request.topics.push_back({"hidden", {{0, 5, 1, "meta"}}});
+  auto response = ask<wire::TxnOffsetCommitResponse>(request, 4);
+  EXPECT_EQ(response.topics[0].partitions[0].errorCode, 3);
+  EXPECT_THAT(broker_.transactionCalls, IsEmpty());
 }
 
 TEST_F(TransactionsTest, OffsetsJoinFromVersion5On) {

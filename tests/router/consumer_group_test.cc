@@ -307,6 +307,22 @@ TEST_F(ConsumerGroupTest, PatternsStandForTopics) {
   EXPECT_EQ(text(beat(changed)->assignment), "t:0,1,2,3");
 }
 
+TEST_F(ConsumerGroupTest, AGroupHasAHundredPatternsAtMost) {
+  end();
+  RouterOptions options;
+  options.maxGroupMembers = 200;
+  options.consumerFormat = mapping::consumerFormat();
+  begin(3, options);
+  auto joinsWith = [](int member, int pattern) {
+    ConsumerHeartbeat asked = joins(std::to_string(member), {});
+    asked.pattern = "p" + std::to_string(pattern);
+    return asked;
+  };
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(beat(joinsWith(i, i)).has_value());
+  EXPECT_EQ(refusal(joinsWith(100, 100)), ErrorKind::kInvalid);
+  EXPECT_TRUE(beat(joinsWith(101, 7)).has_value()) << "one that is there already";
+}
+
 TEST_F(ConsumerGroupTest, PatternsStandForWhatTheirMembersMaySee) {
   make("news.de", 1);
   make("news.secret", 1);
@@ -393,6 +409,20 @@ TEST_F(ConsumerGroupTest, AFailedWriteIsToldAndMadeGood) {
   EXPECT_TRUE(beat(joins("c")).has_value());
   crash();
   EXPECT_THAT(describe()->members, SizeIs(3));
+}
+
+TEST_F(ConsumerGroupTest, ALeaveThatIsNotWrittenIsNotToldAsDone) {
+  makePair();
+  std::optional<Result<std::vector<Result<>>>> told;
+  on(0, [&] {
+    router_->leaveGroup(who_, {"g", {{"b", std::nullopt}}},
+                        [&](Result<std::vector<Result<>>> results) { told = std::move(results); });
+  });
+  run();
+  ASSERT_FALSE(told);
+  failWrites();
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->error().kind, ErrorKind::kIo);
 }
 
 TEST_F(ConsumerGroupTest, OffsetsAreForMembersAtTheirEpoch) {

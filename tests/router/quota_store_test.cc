@@ -97,6 +97,21 @@ TEST_F(QuotaStoreTest, WhatMakesNoSenseIsRefusedAndAFailedWriteChangesNothing) {
   EXPECT_THAT(current().quotas, IsEmpty());
 }
 
+TEST_F(QuotaStoreTest, AFullStoreTakesChangesAndNothingNew) {
+  std::vector<QuotaChange> all;
+  for (int i = 0; i < 10'000; ++i) {
+    all.push_back({{std::to_string(i), std::nullopt}, QuotaKind::kProduce, 1});
+  }
+  ASSERT_TRUE(alter(std::move(all)));
+  const QuotaEntity one{"1", std::nullopt};
+  EXPECT_EQ(alter({{kUser, QuotaKind::kProduce, 1}}).error().kind, ErrorKind::kBusy);
+  EXPECT_TRUE(alter({{one, QuotaKind::kProduce, 2}, {one, QuotaKind::kFetch, 2}}));
+  EXPECT_TRUE(alter({{kUser, QuotaKind::kProduce, std::nullopt}})) << "takes no place";
+  EXPECT_TRUE(
+      alter({{one, QuotaKind::kProduce, std::nullopt}, {one, QuotaKind::kFetch, std::nullopt}}));
+  EXPECT_TRUE(alter({{kUser, QuotaKind::kProduce, 1}}));
+}
+
 TEST(QuotaState, WhatCanNotBeReadIsSaid) {
   EXPECT_FALSE(decodeQuota("", encodeQuota(1)));
   EXPECT_FALSE(

@@ -53,8 +53,8 @@ struct Pending {
   size_t waiting = 1;
 };
 
-// Kafka's bits for what a client may do with a resource. Everybody may do everything: there are no
-// access rules yet.
+// Kafka's bits for what can be done with a resource: what clients are told of as their authorized
+// operations, whatever the access rules say.
 inline constexpr int32_t kTopicOperations = 3576;    ///< read to alter configurations
 inline constexpr int32_t kGroupOperations = 3400;    ///< read, delete, describe, configurations
 inline constexpr int32_t kClusterOperations = 8096;  ///< create to idempotent write

@@ -8,6 +8,7 @@
 
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/limits.h"
 
 namespace polylog::kafka {
 namespace {
@@ -29,6 +30,13 @@ std::string fault(const Request& request, int16_t version) {
   }
   if (request.instanceId && request.instanceId->empty()) return "InstanceId can't be empty.";
   if (request.rackId && request.rackId->empty()) return "RackId can't be empty.";
+  if (request.memberId.size() > kMaxMemberId) return "MemberId is too long: 1024 octets at most.";
+  if (request.instanceId && request.instanceId->size() > kMaxInstanceId) {
+    return "InstanceId is too long: 255 octets at most.";
+  }
+  if (request.rackId && request.rackId->size() > kMaxRackId) {
+    return "RackId is too long: 255 octets at most.";
+  }
   return {};
 }
 

@@ -15,6 +15,7 @@
 #include "codecs/kafka/limits.h"
 #include "codecs/kafka/quota_meter.h"
 #include "core/event/dispatcher.h"
+#include "mapping/kafka.h"
 
 namespace polylog::kafka {
 namespace {
@@ -26,6 +27,12 @@ constexpr int16_t kFirstWithSessions = 7;
 constexpr int32_t kInitialEpoch = 0;
 constexpr int32_t kFinalEpoch = -1;
 constexpr int8_t kReadCommitted = 1;
+
+/// A topic's name as the client writes it, of which each partition gets a copy. One that is too
+/// long for a topic is as wrong with its first octets alone.
+std::string keptName(BytesView name) {
+  return owned(name.substr(0, mapping::kKafkaMaxTopic + 1));
+}
 
 bool sameTopic(const FetchKey& a, const FetchKey& b) {
   return a.topic == b.topic && a.id == b.id;
@@ -128,7 +135,7 @@ std::vector<FetchEntry> FetchRun::entriesAsked() const {
   std::vector<FetchEntry> entries;
   for (const auto& topic : request_.topics) {
     for (const auto& partition : topic.partitions) {
-      entries.push_back({{owned(topic.name), topic.id, partition.index},
+      entries.push_back({{keptName(topic.name), topic.id, partition.index},
                          partition.fetchOffset,
                          partition.maxBytes});
     }
@@ -139,7 +146,7 @@ std::vector<FetchEntry> FetchRun::entriesAsked() const {
 std::vector<FetchKey> FetchRun::keysForgotten() const {
   std::vector<FetchKey> keys;
   for (const auto& topic : request_.forgotten) {
-    for (int32_t index : topic.partitions) keys.push_back({owned(topic.name), topic.id, index});
+    for (int32_t index : topic.partitions) keys.push_back({keptName(topic.name), topic.id, index});
   }
   return keys;
 }

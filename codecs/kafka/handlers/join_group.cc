@@ -6,6 +6,7 @@
 #include "codecs/kafka/errors.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/limits.h"
 
 namespace polylog::kafka {
 namespace {
@@ -14,6 +15,10 @@ constexpr int16_t kFirstWithKnownMemberId = 4;
 
 Code check(const KafkaOptions& options, const wire::JoinGroupRequest& request) {
   if (request.groupId.empty()) return Code::kInvalidGroupId;
+  if (request.memberId.size() > kMaxMemberId ||
+      request.groupInstanceId.value_or(BytesView()).size() > kMaxInstanceId) {
+    return Code::kInvalidRequest;
+  }
   if (request.sessionTimeoutMs < options.minSessionTimeoutMs ||
       request.sessionTimeoutMs > options.maxSessionTimeoutMs) {
     return Code::kInvalidSessionTimeout;

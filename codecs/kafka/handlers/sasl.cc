@@ -33,7 +33,8 @@ void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&&
       return call->answer(response);
     }
     response.authBytes = step->data;
-    if (step->done) response.sessionLifetimeMs = call->sasl().lifetimeMs();
+    // Not asked of the session, which may have been closed since.
+    response.sessionLifetimeMs = step->lifetimeMs;
     call->answer(response);
   });
 }

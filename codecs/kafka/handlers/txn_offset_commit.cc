@@ -77,7 +77,7 @@ void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& r
     auto& topic = commit->response.topics[i];
     topic.name = request.topics[i].name;
     topic.partitions.resize(request.topics[i].partitions.size());
-    Result<std::string> name = canonicalTopic(topic.name);
+    TopicRef found = findTopic(*call, topic.name);
     for (size_t j = 0; j < topic.partitions.size(); ++j) {
       const auto& asked = request.topics[i].partitions[j];
       auto& answer = topic.partitions[j];
@@ -85,13 +85,13 @@ void handleTxnOffsetCommit(const CallRef& call, wire::TxnOffsetCommitRequest&& r
       BytesView metadata = asked.metadata.value_or(BytesView());
       if (refused != Code::kNone) {
         answer.errorCode = code(refused);
-      } else if (!name) {
+      } else if (!hasPartition(found, asked.index)) {
         answer.errorCode = code(Code::kUnknownTopicOrPartition);
       } else if (metadata.size() > kMaxOffsetMetadata) {
         answer.errorCode = code(Code::kOffsetMetadataTooLarge);
       } else {
         out.offsets.push_back(
-            {*name, asked.index, asked.offset, asked.leaderEpoch, owned(metadata)});
+            {found->name, asked.index, asked.offset, asked.leaderEpoch, owned(metadata)});
         commit->places.push_back(&answer.errorCode);
       }
     }
