@@ -304,7 +304,7 @@ class ClassicClient final : public Client {
     disconnect();
     loseAll();
     (void)world_.group->leave(member_, std::nullopt);
-    world_.group->whenDurable([] {});
+    world_.group->whenDurable([](const Result<>&) {});
   }
 
  private:
