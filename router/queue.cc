@@ -53,7 +53,8 @@ Queue::~Queue() = default;
 QueueInfo Queue::info() const {
   QueueInfo info;
   info.spec = spec_;
-  info.consumers = consumerCount_.load();
+  const int64_t leaving = leaving_.load();  // before the count, which falls first
+  info.consumers = std::max<int64_t>(0, consumerCount_.load() - leaving);
   info.unacknowledged = std::max<int64_t>(0, out_.load());
   if (auto ends = core_.store.ends(partition_)) {
     info.ready =

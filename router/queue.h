@@ -103,6 +103,9 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// A record that is stored nowhere, of a shared subscription: to a member that is ready, or
   /// nobody.
   void offer(std::vector<RoutedRecordRef> records);
+  /// Who asks for the queue no longer sees a consumer that is about to be removed (`by` 1), until it
+  /// has been (-1).
+  void leaving(int64_t by) { leaving_ += by; }
 
   // ---- on the home worker
   Result<> addConsumer(const ConsumerRef& consumer);
@@ -190,6 +193,7 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   std::atomic<int64_t> used_{0};  ///< how many are used up
   std::atomic<int64_t> out_{0};   ///< with consumers
   std::atomic<int64_t> consumerCount_{0};
+  std::atomic<int64_t> leaving_{0};  ///< consumers that have been cancelled and are still counted
 
   AckSet acks_;
   int64_t cursor_ = 0;

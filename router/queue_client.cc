@@ -98,8 +98,10 @@ class ClassicConsumer final : public QueueConsumer {
       : core_(core), queue_(std::move(queue)), ref_(queue_), consumer_(std::move(consumer)) {}
   ~ClassicConsumer() override {
     consumer_->listener = nullptr;
+    queue_->leaving(1);
     queue_->onHome([&core = core_, queue = queue_, consumer = consumer_] {
       bool last = queue->removeConsumer(consumer);
+      queue->leaving(-1);
       if (last && queue->spec().autoDelete) core.queues->removeQuietly(queue);
     });
   }
