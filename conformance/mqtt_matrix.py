@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
 
 from lib.broker import Broker
 from lib.cases import equal, wait_until
 from lib.certificates import Authority
-from lib.mqtt_clients import PahoClient
+from lib.mqtt_clients import Lines, PahoClient
 from lib.mqtt_suite import VERSIONS, MqttSuite
 
 suite = MqttSuite("mqtt_matrix")
@@ -38,25 +37,9 @@ class Way:
         return f"{scheme}://127.0.0.1:{self.port}" + ("/mqtt" if self.web else "")
 
 
-class Process:
+def listening(command):
     """A subscriber that prints a line for each message."""
-
-    def __init__(self, command):
-        self.process = subprocess.Popen(["stdbuf", "-oL", *command], stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
-        self.lines = []
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.thread.join()
-        self.process.stdout.close()
+    return Lines(["stdbuf", "-oL", *command], stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
 
 def run(*command):
@@ -82,7 +65,7 @@ class Mosquitto:
             run("mosquitto_pub", *self.options(way), "-q", qos, "-m", f"mosquitto {qos}")
 
     def subscribe(self, way):
-        return Process(["mosquitto_sub", *self.options(way), "-q", "2", "-i", "mosquitto"])
+        return listening(["mosquitto_sub", *self.options(way), "-q", "2", "-i", "mosquitto"])
 
 
 class PahoC:
@@ -103,7 +86,7 @@ class PahoC:
             run("paho_c_pub", *self.options(way), "-q", qos, "-m", f"paho-c {qos}", "-i", "paho-c-pub")
 
     def subscribe(self, way):
-        return Process(["paho_c_sub", *self.options(way), "-q", "2", "-i", "paho-c"])
+        return listening(["paho_c_sub", *self.options(way), "-q", "2", "-i", "paho-c"])
 
 
 class PahoPython:
@@ -156,7 +139,7 @@ class Npm:
         run(*NODE, "pub", *self.options(way), "npm-pub")
 
     def subscribe(self, way):
-        return Process([*NODE, "sub", *self.options(way), "npm"])
+        return listening([*NODE, "sub", *self.options(way), "npm"])
 
 
 CLIENTS = [Mosquitto(), PahoC(), PahoPython(), Npm()]

@@ -17,7 +17,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from lib.broker import BINARY, ROOT
 from lib.cases import equal, wait_until
-from lib.mqtt_clients import PahoClient
+from lib.mqtt_clients import Lines, PahoClient
 from lib.mqtt_raw import RawClient, text
 from lib.mqtt_suite import REFERENCE, Broker, MqttSuite, differs
 
@@ -244,26 +244,6 @@ def shares_of(broker, members):
     wait_until(lambda: sum(map(len, got())) >= 80, what="80 messages")
     equal(sorted(sum(got(), [])), list(range(80)), "messages")
     equal([len(one) for one in got()], [20] * 4, "shares")
-
-
-class Lines:
-    """A process and the lines that it has said."""
-
-    def __init__(self, command):
-        self.lines = []
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.thread.join()
-        self.process.stdout.close()
 
 
 # ---- ours alone

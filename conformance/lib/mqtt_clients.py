@@ -19,6 +19,26 @@ def topic_name(topic, key):
     return topic if key is None else f"{topic}/{key.decode()}"
 
 
+class Lines:
+    """A process and the lines that it has said."""
+
+    def __init__(self, command, **options):
+        self.lines = []
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.thread.join()
+        self.process.stdout.close()
+
+
 class MosquittoPub:
     name = "mosquitto_pub"
     protocol = "mqtt"
