@@ -42,7 +42,7 @@ class ConsumerGroupHost : public GroupHost {
   virtual std::vector<TopicRef> topicsFor(const PrincipalRef& who) const = 0;
   virtual ConsumerTimeouts timeoutsOf(const std::string& group) const = 0;
   virtual const ConsumerFormat& format() const = 0;
-  /// Only members of the classic protocol are left, for now.
+  /// The last member of the consumer protocol has left, and members of the classic one are there.
   virtual void onlyClassicLeft(const std::string& group) = 0;
 };
 

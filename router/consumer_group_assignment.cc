@@ -249,7 +249,7 @@ void ConsumerGroup::claim(const Member& member) {
 
 /// After a restart: what one has given up and another got in one long list of changes may have been
 /// cut off in between. Nobody was told of that list, so whoever got something, which is the one
-/// that is further, does without it for now.
+/// that is further, does without it until the next assignment.
 void ConsumerGroup::settleOwnership(Member& member) {
   std::vector<std::pair<Place, Member*>> losers;
   for (const Assignment* mine : {&member.state.assigned, &member.state.revoking}) {
