@@ -226,12 +226,13 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
   out.admitted = packet.qos > 0 && link_.version == Version::k311;
   size_t bytes = kRecordOverhead + packet.topic.size() + packet.payload.size();
   if (!packet.properties.empty()) {
-    travelling(packet.properties, properties_);
-    if (!properties_.empty()) {
+    thread_local mapping::MqttProperties properties;  // its memory is used again
+    travelling(packet.properties, properties);
+    if (!properties.empty()) {
       // Its lifetime begins when it is published.
       const int64_t from =
           link_.transport.dispatcher().clock().wallMillis() + int64_t{delaySeconds} * 1000;
-      mapping::headersFromMqtt(properties_, from, out.record.headers, arena_);
+      mapping::headersFromMqtt(properties, from, out.record.headers, arena_);
       for (const Header& header : out.record.headers) {
         bytes += header.name.size() + (header.value ? header.value->size() : 0);
       }

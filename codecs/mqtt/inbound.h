@@ -102,7 +102,6 @@ class InboundPublishes {
   std::vector<std::unique_ptr<std::string>> scratch_;
   size_t scratchUsed_ = 0;
   mapping::TextArena arena_;
-  mapping::MqttProperties properties_;
 
   // Lists, since an empty deque takes half a kibibyte, and most connections are idle.
   std::list<std::shared_ptr<Batch>> waiting_;  ///< with the broker, in order

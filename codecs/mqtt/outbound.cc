@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "codecs/mqtt/properties_mapping.h"
 #include "core/base/metrics.h"
 #include "core/event/dispatcher.h"
 #include "mapping/guarantee.h"
+#include "mapping/mqtt.h"
 
 namespace polylog::mqtt {
 namespace {
@@ -35,6 +39,23 @@ Metric& droppedExpired() {
 
 }  // namespace
 
+/// Where a delivery is put together. A thread has one, not each of its connections, most of which
+/// are idle at any time: nothing in it is of use beyond the delivery (`taken`: beyond a round of
+/// pump()).
+struct OutboundDeliveries::Workspace {
+  std::vector<Delivery> taken;
+  std::string topic;
+  PublishPacket packet;
+  mapping::MqttProperties properties;
+  mapping::TextArena arena;
+  std::string placeTexts[3];
+};
+
+OutboundDeliveries::Workspace& OutboundDeliveries::workspace() {
+  thread_local Workspace space;
+  return space;
+}
+
 void OutboundDeliveries::open() {
   window_ = std::min<int64_t>(link_.clientReceiveMaximum, link_.options->maxInflight);
 }
@@ -51,15 +72,18 @@ TakeLimits OutboundDeliveries::limits() const {
 void OutboundDeliveries::pump() {
   if (!link_.open()) return;
   const int64_t nowMs = link_.transport.dispatcher().clock().wallMillis();
+  // Taken away from the workspace: what a delivery sets off may pump another session.
+  std::vector<Delivery> taken = std::exchange(workspace().taken, {});
   for (int idle = 0; idle < 2 && link_.open() && !link_.transport.congested();) {
     sharedTurn_ = !sharedTurn_;
-    const size_t count = link_.session->take(kTakeAtOnce, limits(), taken_);
-    for (const Delivery& delivery : taken_) send(delivery, nowMs);
-    taken_.clear();  // lets the records go
+    const size_t count = link_.session->take(kTakeAtOnce, limits(), taken);
+    for (const Delivery& delivery : taken) send(delivery, nowMs);
+    taken.clear();  // lets the records go
     link_.flush();
     // What was dropped made room, and no acknowledgement will say so: on until nothing comes.
     idle = count == 0 ? idle + 1 : 0;
   }
+  workspace().taken = std::move(taken);
 }
 
 void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
@@ -74,9 +98,11 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     ++link_.packetsOut;
     return;
   }
-  topic_.clear();
+  Workspace& work = workspace();
+  work.topic.clear();
   // What is named as the mount point itself has no name under it.
-  if (!mapping::appendMqttTopic(delivery.record->address, topic_) || topic_ == link_.mount) {
+  if (!mapping::appendMqttTopic(delivery.record->address, work.topic) ||
+      work.topic == link_.mount) {
     droppedUnnameable().add();
     return drop(delivery);
   }
@@ -85,24 +111,25 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     return drop(delivery);
   }
   const uint8_t qos = mapping::qosOf(delivery.guarantee);
-  packet_.topic = topic_;
-  if (packet_.topic.starts_with(link_.mount)) packet_.topic.remove_prefix(link_.mount.size());
-  packet_.qos = qos;
-  packet_.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
-  packet_.retain = delivery.retain;
-  packet_.dup = qos > 0 && delivery.redelivered;
+  work.packet.topic = work.topic;
+  if (work.packet.topic.starts_with(link_.mount))
+    work.packet.topic.remove_prefix(link_.mount.size());
+  work.packet.qos = qos;
+  work.packet.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
+  work.packet.retain = delivery.retain;
+  work.packet.dup = qos > 0 && delivery.redelivered;
   const BytesView payload = mapping::mqttPayload(delivery.record->record);
-  const size_t size = publishSize(link_.version, packet_, payload.size());
+  const size_t size = publishSize(link_.version, work.packet, payload.size());
   if (size > link_.clientMaxPacket || size > kMaxRemainingLength) {
     droppedTooLarge().add();  // [MQTT-3.1.2-25]: as if it had been sent
     return drop(delivery);
   }
   if (link_.traced()) {
-    packet_.payload = payload;
-    link_.trace(false, packet_);
-    packet_.payload = {};
+    work.packet.payload = payload;
+    link_.trace(false, work.packet);
+    work.packet.payload = {};
   }
-  encodePublishHead(link_.out, link_.version, packet_, payload.size());
+  encodePublishHead(link_.out, link_.version, work.packet, payload.size());
   ++link_.packetsOut;
   if (payload.size() >= kByReferenceBytes) {
     link_.flush();
@@ -117,7 +144,8 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
 
 /// False when the record has expired, unless its exactly-once delivery has begun [MQTT-4.3.3-7].
 bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs) {
-  packet_.properties.clear();
+  Workspace& work = workspace();
+  work.packet.properties.clear();
   const Record& record = delivery.record->record;
   const bool expired = mapping::isExpired(record, nowMs);
   if (expired && !(delivery.redelivered && delivery.guarantee == DeliveryGuarantee::kExactlyOnce)) {
@@ -125,17 +153,17 @@ bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs)
   }
   if (link_.version != Version::k5) return true;
   if (!record.headers.empty() || record.guarantee == DeliveryGuarantee::kUnspecified) {
-    arena_.clear();
-    properties_.clear();
+    work.arena.clear();
+    work.properties.clear();
     // Of what is past nothing remains.
     const int64_t at = expired ? std::numeric_limits<int64_t>::min() : nowMs;
-    (void)mapping::mqttFromHeaders(record, at, properties_, arena_);
-    if (expired) properties_.messageExpirySeconds = 0;
-    appendTravelling(properties_, packet_.properties);
+    (void)mapping::mqttFromHeaders(record, at, work.properties, work.arena);
+    if (expired) work.properties.messageExpirySeconds = 0;
+    appendTravelling(work.properties, work.packet.properties);
   }
   if (delivery.place) addPlace(*delivery.place, record.timestampMs);
   for (uint32_t id : delivery.subscriptionIds) {
-    packet_.properties.add(PropertyId::kSubscriptionId, id);
+    work.packet.properties.add(PropertyId::kSubscriptionId, id);
   }
   return true;
 }
@@ -144,9 +172,10 @@ bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs)
 void OutboundDeliveries::addPlace(const LogPlace& place, int64_t timestampMs) {
   constexpr BytesView kNames[] = {"polylog-partition", "polylog-offset", "polylog-time"};
   const int64_t values[] = {place.partition, place.offset, timestampMs};
+  Workspace& work = workspace();
   for (size_t i = 0; i < std::size(kNames); ++i) {
-    placeTexts_[i] = std::to_string(values[i]);
-    packet_.properties.add(PropertyId::kUserProperty, kNames[i], BytesView(placeTexts_[i]));
+    work.placeTexts[i] = std::to_string(values[i]);
+    work.packet.properties.add(PropertyId::kUserProperty, kNames[i], BytesView(work.placeTexts[i]));
   }
 }
 

@@ -5,13 +5,10 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <vector>
 
 #include "codecs/mqtt/in_flight.h"
 #include "codecs/mqtt/link.h"
 #include "codecs/mqtt/packet.h"
-#include "mapping/mqtt.h"
 
 namespace polylog::mqtt {
 
@@ -27,6 +24,9 @@ class OutboundDeliveries {
   std::optional<Fault> onAck(const AckPacket& packet);
 
  private:
+  struct Workspace;
+
+  static Workspace& workspace();
   TakeLimits limits() const;
   InFlight& laneOf(int64_t id) { return id >= kSharedIds ? shared_ : own_; }
   void send(const Delivery& delivery, int64_t nowMs);
@@ -42,14 +42,6 @@ class OutboundDeliveries {
   InFlight shared_{kOwnPacketIds + 1, kSharedPacketIds};
   bool sharedTurn_ = false;  ///< who may use what is left of the window
   int64_t window_ = 1;
-
-  // Memory that is used again from delivery to delivery.
-  std::vector<Delivery> taken_;
-  std::string topic_;
-  PublishPacket packet_;
-  mapping::MqttProperties properties_;
-  mapping::TextArena arena_;
-  std::string placeTexts_[3];
 };
 
 }  // namespace polylog::mqtt
