@@ -90,13 +90,23 @@ Result<PartitionId> LogAccess::partitionOf(const std::string& topic, int32_t par
 
 // ---------------------------------------------------------------- producing
 
-Result<> LogAccess::requireKeys(const SharedBytes& batch) const {
-  auto decoded = decodeRecordBatch(batch, core_.options.maxDecodedBytes);
-  if (!decoded) return std::unexpected(decoded.error());
-  bool keyed = std::all_of(decoded->records.begin(), decoded->records.end(),
-                           [](const Record& record) { return record.key.has_value(); });
-  if (keyed) return {};
-  return fail(ErrorKind::kInvalid, "a record without a key, but the topic is compacted");
+Result<> LogAccess::checkContents(const Topic& topic, const RecordBatchHeader& header,
+                                  SharedBytes& batch) const {
+  auto records = checkRecords(batch.view(), core_.options.maxDecodedBytes);
+  if (!records) {
+    // Not kCorrupt, which has a producer send the same again: it is not the way that changed it.
+    if (records.error().kind == ErrorKind::kTooLarge) return std::unexpected(records.error());
+    return fail(ErrorKind::kInvalid, records.error().text);
+  }
+  if (topic.config.cleanup.compacts && !records->allKeyed) {
+    return fail(ErrorKind::kInvalid, "a record without a key, but the topic is compacted");
+  }
+  // Retention, compaction and look-ups by time go by what the header says. Some producers say
+  // nothing.
+  if (records->maxTimestamp != header.maxTimestamp) {
+    batch = SharedBytes::own(withMaxTimestamp(batch.view(), records->maxTimestamp));
+  }
+  return {};
 }
 
 Result<> LogAccess::recompress(const Topic& topic, const RecordBatchHeader& header, int64_t limit,
@@ -144,8 +154,8 @@ Result<storage::AppendRequest> LogAccess::prepare(const PrincipalRef& principal,
   if (header->recordCount < 1 || header->recordCount != header->offsetCount()) {
     return fail(ErrorKind::kInvalid, "a batch whose records are not numbered one by one");
   }
-  if (topic->config.cleanup.compacts) {
-    if (auto keyed = requireKeys(batch.batch); !keyed) return std::unexpected(keyed.error());
+  if (auto sound = checkContents(*topic, *header, batch.batch); !sound) {
+    return std::unexpected(sound.error());
   }
   if (auto packed = recompress(*topic, *header, limit, batch.batch); !packed) {
     return std::unexpected(packed.error());

@@ -37,7 +37,8 @@ class LogAccess {
 
  private:
   /// Of a topic that is compacted.
-  Result<> requireKeys(const SharedBytes& batch) const;
+  Result<> checkContents(const Topic& topic, const RecordBatchHeader& header,
+                         SharedBytes& batch) const;
   /// Gives the batch the compression that its topic's batches have.
   Result<> recompress(const Topic& topic, const RecordBatchHeader& header, int64_t limit,
                       SharedBytes& batch) const;

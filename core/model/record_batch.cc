@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kLengthEnd = 12;  ///< base offset and length: what `length` does not count
 constexpr size_t kEpochAt = 12;
 constexpr size_t kCrcAt = 17;
+constexpr size_t kMaxTimestampAt = 35;
 /// Length, attributes, two deltas, key and value lengths and a header count, one octet each.
 constexpr size_t kSmallestRecord = 7;
 constexpr size_t kSmallestHeader = 2;
@@ -160,6 +161,37 @@ int32_t readRecord(ByteReader& batch, Record& out) {
   return offsetDelta;
 }
 
+/// Passes over a length and what it counts; false for the length -1, which is null.
+bool skipNullable(ByteReader& in) {
+  int32_t length = in.varint32();
+  if (length < -1) in.fail();
+  if (length > 0) in.skip(static_cast<size_t>(length));
+  return length >= 0;
+}
+
+/// The same as readRecord() for whoever wants nothing of its contents.
+int32_t passRecord(ByteReader& batch, int64_t& timestampDelta, bool& keyed) {
+  int32_t length = batch.varint32();
+  if (length < 0) {
+    batch.fail();
+    return 0;
+  }
+  ByteReader in(batch.bytes(static_cast<size_t>(length)));
+  in.skip(1);  // attributes
+  timestampDelta = in.varint64();
+  int32_t offsetDelta = in.varint32();
+  keyed = skipNullable(in);
+  skipNullable(in);
+  int32_t headers = in.varint32();
+  if (headers < 0) in.fail();
+  for (int32_t i = 0; i < headers && in.ok(); ++i) {
+    if (!skipNullable(in)) in.fail();
+    skipNullable(in);
+  }
+  if (!in.complete()) batch.fail();
+  return offsetDelta;
+}
+
 }  // namespace
 
 Result<RecordBatchHeader> parseRecordBatchHeader(BytesView bytes) {
@@ -206,6 +238,39 @@ Result<RecordBatchHeader> validateRecordBatch(BytesView batch) {
     return corrupt("CRC does not hold");
   }
   return header;
+}
+
+Result<RecordsSummary> checkRecords(BytesView batch, size_t maxBody) {
+  Result<RecordBatchHeader> header = parseRecordBatchHeader(batch);
+  if (!header) return std::unexpected(std::move(header.error()));
+  BytesView records = batch.substr(kRecordBatchHeaderSize);
+  std::string plain;
+  if (header->compression() != Compression::kNone) {
+    Result<std::string> opened = decompress(header->compression(), records, maxBody);
+    if (!opened) return std::unexpected(std::move(opened.error()));
+    plain = std::move(*opened);
+    records = plain;
+  }
+  RecordsSummary out;
+  ByteReader in(records);
+  for (int32_t i = 0; i < header->recordCount; ++i) {
+    int64_t delta = 0;
+    bool keyed = false;
+    int32_t offsetDelta = passRecord(in, delta, keyed);
+    if (!in.ok()) return corrupt("malformed record");
+    if (offsetDelta != i) return corrupt("offset deltas have gaps");
+    out.maxTimestamp = std::max(out.maxTimestamp, plus(header->baseTimestamp, delta));
+    out.allKeyed = out.allKeyed && keyed;
+  }
+  if (!in.complete()) return corrupt("octets behind its last record");
+  return out;
+}
+
+std::string withMaxTimestamp(BytesView batch, int64_t timestampMs) {
+  std::string out(batch);
+  putBigEndian(out.data() + kMaxTimestampAt, timestampMs);
+  putBigEndian(out.data() + kCrcAt, crc32c(BytesView(out).substr(kRecordBatchUncheckedSize)));
+  return out;
 }
 
 void patchRecordBatch(char* batch, Offset baseOffset, LeaderEpoch epoch) {

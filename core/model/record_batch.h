@@ -56,6 +56,21 @@ Result<RecordBatchHeader> parseRecordBatchHeader(BytesView bytes);
 /// The same for exactly one batch, and its CRC.
 Result<RecordBatchHeader> validateRecordBatch(BytesView batch);
 
+/// What a batch's records are. Its header may say otherwise: some producers leave `maxTimestamp`
+/// out.
+struct RecordsSummary {
+  int64_t maxTimestamp = -1;
+  bool allKeyed = true;
+};
+
+/// Walks the records of a producer's batch whose header is sound: as many as it says, with offset
+/// deltas from 0 on without a gap, each well formed, and nothing behind the last. kCorrupt if not;
+/// kTooLarge when it decompresses to more than `maxBody`.
+Result<RecordsSummary> checkRecords(BytesView batch, size_t maxBody);
+
+/// A whole, valid batch with another largest timestamp in its header, and its CRC renewed.
+std::string withMaxTimestamp(BytesView batch, int64_t timestampMs);
+
 /// Overwrites base offset and leader epoch in the first 16 octets at `batch`.
 void patchRecordBatch(char* batch, Offset baseOffset, LeaderEpoch epoch);
 

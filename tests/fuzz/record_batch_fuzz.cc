@@ -1,5 +1,6 @@
 // Record batches from hostile producers: whatever is accepted must come back the same from our own
 // encoder.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 
@@ -29,6 +30,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto batch = SharedBytes::copyOf(BytesView(reinterpret_cast<const char*>(data), size));
   Result<RecordBatchHeader> checked = validateRecordBatch(batch.view());
   Result<DecodedBatch> decoded = decodeRecordBatch(batch, kMaxBody);
+  // What passes the check at the door can be read, whoever reads it.
+  if (Result<RecordsSummary> records = checkRecords(batch.view(), kMaxBody); records && checked) {
+    require(decoded.has_value());
+    int64_t latest = -1;
+    for (const Record& record : decoded->records) latest = std::max(latest, record.timestampMs);
+    require(checked->logAppendTime() || latest == records->maxTimestamp);
+  }
   // Without a right CRC too: the decoder must not rely on it.
   if (!decoded) return 0;
   require(checked || checked.error().kind == ErrorKind::kCorrupt);

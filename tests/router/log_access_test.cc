@@ -94,6 +94,38 @@ TEST_F(LogTest, RefusesWhatIsNotAProducers) {
   EXPECT_EQ(kind("small", batchOf({{"a", std::string(100, 'x')}})), ErrorKind::kTooLarge);
 }
 
+TEST_F(LogTest, RecordsAreLookedAtCompressedOrNot) {
+  for (Compression codec : {Compression::kNone, Compression::kGzip}) {
+    RecordBatchBuilder builder;
+    Record record;
+    record.timestampMs = 1000;
+    record.value = "longer than a third record needs";
+    builder.add(record);
+    builder.add(record);
+    const std::string two = builder.finish(codec);
+    auto claims = [&](const char* last, const char* count) {
+      auto told = produce("t", patched(patched(two, 57, {count, 4}), 23, {last, 4}));
+      settle();
+      return told->result ? ErrorKind::kInternal : told->result.error().kind;
+    };
+    EXPECT_EQ(claims("\0\0\0\2", "\0\0\0\3"), ErrorKind::kInvalid);
+    EXPECT_EQ(claims("\0\0\0\0", "\0\0\0\1"), ErrorKind::kInvalid);
+    EXPECT_EQ(claims("\0\0\0\1", "\0\0\0\2"), ErrorKind::kInternal) << "as it is";
+  }
+  std::string notGzip = patched(batchOf({{"a", "1"}}), 21, std::string("\0\1", 2));
+  auto told = produce("t", notGzip);
+  settle();
+  EXPECT_EQ(told->result.error().kind, ErrorKind::kInvalid);
+}
+
+TEST_F(LogTest, TheHeaderGetsTheLargestTimestampThatItLacks) {
+  const std::string whole = batchOf({{"a", "1"}, {"b", "2"}}, 5);
+  produce("t", patched(whole, 35, std::string(8, '\xff')));
+  settle();
+  auto fetched = on(0, [&] { return router_->fetch(who_, "t", 0, Offset(0), 1000); });
+  EXPECT_EQ(fetched->batches.at(0).batch.view(), whole);
+}
+
 TEST_F(LogTest, IdempotentProducersAreCheckedAndRepeatsAnswered) {
   auto first = produce("t", idempotent(9, 0, 0, {{"a", "1"}, {"a", "2"}}));
   auto repeat = produce("t", idempotent(9, 0, 0, {{"a", "1"}, {"a", "2"}}));
@@ -195,9 +227,8 @@ TEST_F(LogTest, ProducerIdsAreNeverGivenTwice) {
   auto ask = [&](std::optional<ProducerIdentity> current = std::nullopt) {
     ProducerIdentity given;
     on(1, [&] {
-      router_->initProducer(who_, current, [&](Result<ProducerIdentity> result) {
-        given = *result;
-      });
+      router_->initProducer(who_, current,
+                            [&](Result<ProducerIdentity> result) { given = *result; });
     });
     settle();
     return given;
@@ -215,7 +246,8 @@ TEST_F(LogTest, ProducerIdsAreNeverGivenTwice) {
 TEST_F(LogTest, ProducerIdsWaitForTheirBlockOnceAndTogether) {
   int given = 0;
   for (int i = 0; i < 2500; ++i) {
-    on(0, [&] { router_->initProducer(who_, std::nullopt, [&](auto r) { given += r.has_value(); }); });
+    on(0,
+       [&] { router_->initProducer(who_, std::nullopt, [&](auto r) { given += r.has_value(); }); });
   }
   run();
   EXPECT_EQ(given, 0);

@@ -11,7 +11,6 @@
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/quota_meter.h"
-#include "core/base/byte_reader.h"
 #include "core/event/dispatcher.h"
 #include "core/model/record_batch.h"
 #include "mapping/address.h"
@@ -35,19 +34,8 @@ struct Refusal {
   explicit operator bool() const { return code != Code::kNone; }
 };
 
-/// Whether an uncompressed batch's records fill it exactly: their number decides the offsets of all
-/// that comes later. What is inside a record is its reader's business.
-bool recordsFit(BytesView batch, int32_t recordCount) {
-  ByteReader in(batch.substr(kRecordBatchHeaderSize));
-  for (int32_t i = 0; i < recordCount && in.ok(); ++i) {
-    int32_t length = in.varint32();
-    if (length < 0) return false;
-    in.skip(static_cast<size_t>(length));
-  }
-  return in.complete();
-}
-
-/// The checks that Kafka's broker makes of a client's batch, and their errors.
+/// The checks that Kafka's broker makes of a client's batch, and their errors. Its records are
+/// looked at behind Broker::produce(), once it is known that the client may write.
 Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes, bool transactional) {
   if (batch.size() <= kMagicAt) return {Code::kInvalidRecord, "a record batch is missing"};
   if (batch[kMagicAt] != 2)
@@ -80,9 +68,6 @@ Refusal checkBatch(BytesView batch, int16_t version, int64_t maxBytes, bool tran
     return {Code::kUnsupportedCompressionType, "zstd is for Produce version 7 and up"};
   }
   if (!validateRecordBatch(batch)) return {Code::kCorruptMessage, "the batch's CRC does not hold"};
-  if (header.compression() == Compression::kNone && !recordsFit(batch, header.recordCount)) {
-    return {Code::kInvalidRecord, "the records don't fill the batch"};
-  }
   return {};
 }
 

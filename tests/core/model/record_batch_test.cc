@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "core/base/byte_writer.h"
@@ -372,4 +373,48 @@ TEST(RecordBatch, SurvivesMutations) {
 }
 
 }  // namespace
+TEST(RecordBatch, CheckedRecordsTellTheLargestTimestampAndWhetherAllHaveKeys) {
+  for (Compression codec : {Compression::kNone, Compression::kGzip, Compression::kSnappy,
+                            Compression::kLz4, Compression::kZstd}) {
+    std::string batch = build(knownRecords(), codec);
+    Result<RecordsSummary> checked = checkRecords(batch, kRoomy);
+    ASSERT_TRUE(checked) << checked.error().text;
+    EXPECT_EQ(checked->maxTimestamp, kBase + 1000000);
+    bool keyed =
+        std::ranges::all_of(knownRecords(), [](const Record& r) { return r.key.has_value(); });
+    EXPECT_EQ(checked->allKeyed, keyed);
+    // What the header says of it doesn't matter, and can be put right.
+    std::string without = withMaxTimestamp(batch, -1);
+    ASSERT_TRUE(validateRecordBatch(without));
+    EXPECT_EQ(checkRecords(without, kRoomy)->maxTimestamp, kBase + 1000000);
+    EXPECT_EQ(withMaxTimestamp(without, kBase + 1000000), batch);
+  }
+}
+
+TEST(RecordBatch, CheckedRecordsAreCountedFromNought) {
+  constexpr BytesView kFirst("\x00\x00\x00\x01\x01\x00", 6);   // offset delta 0, nulls
+  constexpr BytesView kSecond("\x00\x00\x02\x01\x01\x00", 6);  // offset delta 1
+  EXPECT_TRUE(checkRecords(batchOf(kFirst), kRoomy));
+  EXPECT_FALSE(checkRecords(batchOf(kSecond), kRoomy));
+  EXPECT_FALSE(checkRecords(batchOf(kFirst.substr(0, 5)), kRoomy));
+  EXPECT_FALSE(checkRecords(batchOf(BytesView("\x00\x00\x00\x01\x01\x00\x00", 7)), kRoomy));
+  EXPECT_FALSE(checkRecords(batchOf(BytesView("\x00\x00\x00\x03\x01\x00", 6)), kRoomy));
+  EXPECT_FALSE(checkRecords(batchOf(BytesView("\x00\x00\x00\x01\x01\x02\x01\x01", 8)), kRoomy));
+}
+
+TEST(RecordBatch, CheckedRecordsDecompressToSoMuchAtMost) {
+  Record record;
+  record.timestampMs = kBase;
+  const std::string zeroes(1 << 20, '\0');
+  record.value = zeroes;
+  for (Compression codec :
+       {Compression::kGzip, Compression::kSnappy, Compression::kLz4, Compression::kZstd}) {
+    std::string batch = build({record}, codec);
+    EXPECT_TRUE(checkRecords(batch, 2 << 20));
+    auto refused = checkRecords(batch, 1 << 20);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::kTooLarge);
+  }
+}
+
 }  // namespace polylog
