@@ -322,6 +322,14 @@ std::vector<Key> protocolKeys() {
       number("mqtt.max_keep_alive", &Config::mqttMaxKeepAlive, 0, 65'535,
              "The longest keep-alive in seconds; clients that ask for more, or none, get this. 0 = "
              "any."),
+      number("mqtt.max_qos", &Config::mqttMaxQos, 0, 2,
+             "[L] The highest QoS at which clients may publish: told in CONNACK (MQTT 5); who goes "
+             "beyond it is cut off (0x9B). Subscriptions at a higher one are granted this."),
+      flag(
+          "mqtt.retain_available", &Config::mqttRetainAvailable,
+          "[L] Whether clients may publish retained messages: told in CONNACK (MQTT 5) if not; who "
+          "does so nevertheless is cut off (0x9A). Those that are there are delivered all the "
+          "same."),
       number("mqtt.inbox.max_records", &Config::mqttInboxRecords, 1, kMaxInt64,
              "Deliveries that wait for one sleeping session; beyond it the oldest are dropped, "
              "counted."),

@@ -68,6 +68,8 @@ struct Config {
   int64_t mqttMaxInflight = 1024;
   int64_t mqttReceiveMaximum = 1024;
   int64_t mqttMaxKeepAlive = 0;
+  int64_t mqttMaxQos = 2;
+  bool mqttRetainAvailable = true;
   int64_t mqttInboxRecords = 100'000;
   int64_t mqttLiveBytes = 16 << 20;
   router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;

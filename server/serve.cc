@@ -147,6 +147,8 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
     options.maxInflight = static_cast<uint16_t>(config.mqttMaxInflight);
     options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
+    options.maxQos = static_cast<uint8_t>(config.mqttMaxQos);
+    options.retainAvailable = config.mqttRetainAvailable;
     options.rules = config.rules;
     options.mountPoint = config.mqttMountPoint;
     options.redirect = config.mqttRedirect;
