@@ -50,7 +50,7 @@ void Publisher::publishDelayed(Call& call) {
     record.headers.push_back({kDelayedHeader, BytesView(meta)});
     record.timestampMs = call.now;
     builder.add(record);
-    due.push_back(call.now + int64_t{in.delaySeconds} * 1000);
+    due.push_back(in.publishAtMs);
     pending->stored.push_back(at);
     request.admitted |= in.admitted;
     if (call.outcome) call.outcome->results[at].matched = true;  // nobody knows who will

@@ -2,6 +2,7 @@
 // client's CONNACK waits for, until the entry that publishes it or takes it back: a crash of the
 // broker loses connections, and their wills are published after it, when they fall due.
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -61,14 +62,17 @@ void Session::publishWill() {
   Will will = std::move(*std::exchange(aside.will, nullptr));
   PrincipalRef principal = std::exchange(aside.willBy, nullptr);
   std::string expiry;
+  const int64_t now = core_.clock.wallMillis();
+  int64_t publishAt = will.publishAtMs;
+  if (will.publishDelaySeconds > 0) publishAt = now + int64_t{will.publishDelaySeconds} * 1000;
+  if (publishAt <= now) publishAt = 0;
   Publish publish;
   Record& record = publish.record;
   record.key = viewOf(will.key);
   record.value = viewOf(will.value);
   for (const auto& [name, value] : will.headers) record.headers.push_back({name, viewOf(value)});
   if (will.expirySeconds) {
-    int64_t lifetime = int64_t{*will.expirySeconds} + will.publishDelaySeconds;
-    expiry = std::to_string(core_.clock.wallMillis() + lifetime * 1000);
+    expiry = std::to_string(std::max(now, publishAt) + int64_t{*will.expirySeconds} * 1000);
     record.headers.push_back({kExpiryHeader, BytesView(expiry)});
   }
   record.guarantee = will.guarantee;
@@ -81,7 +85,7 @@ void Session::publishWill() {
   }
   publish.ephemeral = will.ephemeral;
   publish.partitionHash = will.partitionHash;
-  publish.delaySeconds = will.publishDelaySeconds;
+  publish.publishAtMs = publishAt;
   if (!principal) {  // not since the start
     auto made = std::make_shared<Principal>();
     made->user = user_;

@@ -5,8 +5,9 @@
 namespace polylog::router {
 namespace {
 
-constexpr uint8_t kVersion = 2;
+constexpr uint8_t kVersion = 3;
 constexpr uint8_t kWithoutPublishDelay = 1;
+constexpr uint8_t kWithoutPublishTime = 2;
 constexpr uint8_t kRetain = 1;
 constexpr uint8_t kEphemeral = 2;
 
@@ -42,13 +43,14 @@ std::string encodeWill(const Will& will) {
     putOptional(out, value);
   }
   out.u32(will.publishDelaySeconds);
+  out.u64(static_cast<uint64_t>(will.publishAtMs));
   return out.take();
 }
 
 Result<Will> decodeWill(BytesView value) {
   ByteReader in(value);
   const uint8_t version = in.u8();
-  if (version != kVersion && version != kWithoutPublishDelay) in.fail();
+  if (version < kWithoutPublishDelay || version > kVersion) in.fail();
   Will will;
   will.topic = getText(in);
   will.key = getOptional(in);
@@ -69,7 +71,8 @@ Result<Will> decodeWill(BytesView value) {
     std::string name = getText(in);
     will.headers.emplace_back(std::move(name), getOptional(in));
   }
-  if (version != kWithoutPublishDelay) will.publishDelaySeconds = in.u32();
+  if (version > kWithoutPublishDelay) will.publishDelaySeconds = in.u32();
+  if (version > kWithoutPublishTime) will.publishAtMs = static_cast<int64_t>(in.u64());
   if (!in.complete()) return fail(ErrorKind::kCorrupt, "a will can't be read");
   return will;
 }

@@ -383,7 +383,7 @@ std::vector<Key> protocolKeys() {
        "[rh=0]`, with %c for its client identifier and %u for its user's name.",
        true, assignAutomatic},
       number("mqtt.delayed.max_records", &Config::mqttMaxDelayed, 0, 100'000'000,
-             "Publishes to `$delayed/SECONDS/TOPIC` that wait for their time; more are refused "
+             "Publishes to `$delayed/...` that wait for their time; more are refused "
              "(quota exceeded). 0 = none are taken."),
       flag("mqtt.sparkplug", &Config::mqttSparkplug,
            "Whether Sparkplug's birth certificates are retained below `$sparkplug/certificates/`."),

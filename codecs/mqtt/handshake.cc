@@ -30,7 +30,8 @@ std::unexpected<Refusal> refuse(Version version, ReasonCode code, std::optional<
 
 /// All of it but where it is published, which depends on who it turns out to be: its `topic` is the
 /// client's own word until Admission::placeWill().
-std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options) {
+std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options,
+                                    int64_t nowMs) {
   const WillFields& fields = *packet.will;
   const Version version = packet.version();
   if (fields.qos > options.maxQos) {
@@ -40,10 +41,11 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
     return refuse(version, ReasonCode::kRetainNotSupported, std::nullopt, "will retain");
   }
   BytesView topic = fields.topic;
-  const auto delay = mapping::takeMqttDelay(topic);
+  const auto delay = mapping::takeMqttDelay(topic, nowMs);
   if (!delay) return refuse(version, ReasonCode::kTopicNameInvalid, std::nullopt, "will topic");
   Will will;
-  will.publishDelaySeconds = *delay;
+  will.publishDelaySeconds = delay->seconds;
+  will.publishAtMs = delay->atMs;
   will.topic = std::string(topic);
   if (auto value = mapping::valueFromMqtt(fields.payload, fields.retain)) {
     will.value = std::string(*value);
@@ -140,7 +142,8 @@ std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientI
 }
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
-                                        const std::string& peer, PeerIdentityRef certificate) {
+                                        const std::string& peer, PeerIdentityRef certificate,
+                                        int64_t nowMs) {
   if (!packet.readable()) return std::unexpected(wrongVersion(packet));
   const Version version = packet.version();
   if (!options.redirect.empty()) {
@@ -198,7 +201,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
   if (packet.will) {
-    auto will = willOf(packet, options);
+    auto will = willOf(packet, options, nowMs);
     if (!will) return std::unexpected(will.error());
     admission.session.will = std::move(*will);
   }

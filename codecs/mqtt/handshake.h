@@ -62,8 +62,10 @@ std::optional<scram::Hash> scramMethod(BytesView name);
 /// What a login that failed comes to.
 Refusal loginRefused(Version version, const Error& error, bool userGiven);
 
+/// `nowMs`: of the wall clock.
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
-                                        const std::string& peer, PeerIdentityRef certificate);
+                                        const std::string& peer, PeerIdentityRef certificate,
+                                        int64_t nowMs);
 
 /// The CONNACK that admits.
 ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,

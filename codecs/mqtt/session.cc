@@ -127,8 +127,8 @@ std::optional<Fault> Session::handle(Packet& packet) {
 
 std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   counters().connects.add();
-  auto admission =
-      judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity());
+  auto admission = judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity(),
+                         link_.transport.dispatcher().clock().wallMillis());
   if (!admission) {
     turnAway(admission.error());
     return std::nullopt;
