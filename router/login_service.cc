@@ -7,7 +7,7 @@
 
 #include "core/base/log.h"
 #include "core/base/scram_exchange.h"
-#include "router/access_rules.h"
+#include "router/token_rights.h"
 
 namespace polylog::router {
 namespace {
@@ -40,6 +40,17 @@ void tellLater(Done<Result<LoginRef>> done, Result<LoginRef> result) {
       [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
+Result<> checkBearer(const TokenVerifier::Bearer& bearer) {
+  if (!checkUserName(bearer.user)) return fail(ErrorKind::kUnauthorized, "no name for a user");
+  if (!bearer.rules) return {};
+  for (const AccessRule& rule : *bearer.rules) {
+    if (auto sound = checkRule(rule); !sound) {
+      return fail(ErrorKind::kUnauthorized, "the token's acl claim: " + sound.error().text);
+    }
+  }
+  return {};
+}
+
 std::unexpected<Error> tooMany() {
   return fail(ErrorKind::kBusy, "too many logins wait to be checked");
 }
@@ -50,12 +61,14 @@ std::unexpected<Error> tooMany() {
 
 class LoginService::LoginImpl final : public Login, public std::enable_shared_from_this<LoginImpl> {
  public:
-  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Core& core, int64_t expiresAtMs)
+  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Core& core, int64_t expiresAtMs,
+            std::shared_ptr<TokenRights> rights)
       : registry_(std::move(registry)),
         user_(std::move(user)),
         worker_(core.here()),
         clock_(core.clock),
-        expiresAtMs_(expiresAtMs) {
+        expiresAtMs_(expiresAtMs),
+        rights_(std::move(rights)) {
     if (user_.empty()) return;
     revoked_ = std::make_shared<std::atomic<bool>>(false);
     std::lock_guard hold(registry_->lock);
@@ -71,6 +84,13 @@ class LoginService::LoginImpl final : public Login, public std::enable_shared_fr
   const std::string& user() const override { return user_; }
   std::shared_ptr<const std::atomic<bool>> revoked() const override { return revoked_; }
   int64_t expiresAtMs() const override { return expiresAtMs_; }
+  LoginRightsRef rights() const override { return rights_; }
+  void succeed(Login& earlier) override {
+    auto& before = static_cast<LoginImpl&>(earlier);
+    if (before.rights_ == nullptr) return;
+    before.rights_->become(rights_.get());
+    rights_ = before.rights_;
+  }
   void onEnd(std::move_only_function<void(LoginEnd)> task) override {
     task_ = std::move(task);
     if (revoked_ && revoked_->load()) tell(shared_from_this(), LoginEnd::kRevoked);
@@ -109,6 +129,7 @@ class LoginService::LoginImpl final : public Login, public std::enable_shared_fr
   Worker& worker_;
   Clock& clock_;
   const int64_t expiresAtMs_;
+  std::shared_ptr<TokenRights> rights_;  ///< null: it is no token's
   std::shared_ptr<std::atomic<bool>> revoked_;
   std::unique_ptr<Timer> expiry_;
   std::move_only_function<void(LoginEnd)> task_;
@@ -146,8 +167,9 @@ void LoginService::stop() {
 }
 
 LoginRef LoginService::admitted(const LoginPoint& point, const UserRef& user,
-                                const std::string& name, int64_t expiresAtMs) {
-  auto login = std::make_shared<LoginImpl>(registry_, name, core_, expiresAtMs);
+                                const std::string& name, int64_t expiresAtMs,
+                                std::shared_ptr<TokenRights> rights) {
+  auto login = std::make_shared<LoginImpl>(registry_, name, core_, expiresAtMs, std::move(rights));
   if (name.empty()) return login;
   outcomes_[static_cast<size_t>(point.protocol)][kAdmitted]->add();
   // Deleted since it was looked up: revoke() may have come before it was registered.
@@ -274,13 +296,15 @@ void LoginService::admitToken(const LoginPoint& point, Credentials credentials,
     attempt->bearer = core_.options.access.tokens->verify(attempt->token, core_.clock.wallMillis());
   };
   auto after = [this, attempt] {
-    const auto& bearer = attempt->bearer;
-    if (bearer && checkUserName(bearer->user)) {
+    auto& bearer = attempt->bearer;
+    const Result<> sound = bearer ? checkBearer(*bearer) : std::unexpected(bearer.error());
+    if (!sound) {
       return attempt->done(
-          admitted(attempt->point, users_.user(bearer->user), bearer->user, bearer->expiresAtMs));
+          std::unexpected(refused(attempt->point, std::nullopt, sound.error().text)));
     }
-    attempt->done(std::unexpected(refused(attempt->point, std::nullopt,
-                                          bearer ? "no name for a user" : bearer.error().text)));
+    auto rights = std::make_shared<TokenRights>(std::move(bearer->rules));
+    attempt->done(admitted(attempt->point, users_.user(bearer->user), bearer->user,
+                           bearer->expiresAtMs, std::move(rights)));
   };
   if (!slowly(job, after)) tellLater(std::move(attempt->done), tooMany());
 }

@@ -30,6 +30,8 @@
 
 namespace polylog::router {
 
+class TokenRights;
+
 class LoginService final : public Authenticator {
  public:
   LoginService(Core& core, const AccessStore& users);
@@ -71,7 +73,8 @@ class LoginService final : public Authenticator {
   /// Whether names and passwords mean anything.
   bool judges() const;
   LoginRef admitted(const LoginPoint& point, const UserRef& user, const std::string& name,
-                    int64_t expiresAtMs = Login::kNeverExpires);
+                    int64_t expiresAtMs = Login::kNeverExpires,
+                    std::shared_ptr<TokenRights> rights = nullptr);
   /// `user`: none for a token. `why`: empty if too many failed before.
   Error refused(const LoginPoint& point, std::optional<BytesView> user, std::string_view why);
   scram::Credential nobodysCredential(const std::string& user, scram::Hash hash) const;

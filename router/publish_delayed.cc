@@ -45,7 +45,9 @@ void Publisher::publishDelayed(Call& call) {
       if (call.outcome) call.outcome->results[at].error = std::move(*refused);
       continue;
     }
-    const std::string meta = encodeDelayed(in, *call.principal);
+    const OwnVerdict own = core_.authorizer.ownVerdict(
+        call.principal, Operation::kWrite, {ResourceKind::kTopic, in.address.topic, in.address});
+    const std::string meta = encodeDelayed(in, *call.principal, own);
     Record record = in.record;
     record.headers.push_back({kDelayedHeader, BytesView(meta)});
     record.timestampMs = call.now;

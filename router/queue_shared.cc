@@ -80,7 +80,7 @@ ConsumerRef Queue::memberOf(size_t hash, const RoutedRecord& record) const {
 /// Rules may let a member have some of its group's records, and others not.
 bool Queue::mayHave(const Consumer& consumer, const RoutedRecord& record) const {
   if (consumer.reader == nullptr) return true;
-  if (!core_.authorizer.restricts() && !consumer.reader->isRevoked()) return true;
+  if (!core_.authorizer.judges(*consumer.reader)) return true;
   return core_.authorizer.permits(consumer.reader, Operation::kRead,
                                   {ResourceKind::kTopic, record.address.topic, record.address});
 }

@@ -172,6 +172,9 @@ std::vector<Key> tokenKeys() {
           "The algorithms of signatures that are taken; none = all that fit the keys."),
       anyText("auth.jwt.user_claim", "text", within(&Config::jwt, &Options::userClaim),
               "The claim that names the user."),
+      anyText("auth.jwt.acl_claim", "text", within(&Config::jwt, &Options::aclClaim),
+              "The claim that says what the bearer may publish and subscribe to "
+              "(docs/security.md#rules-in-a-token); `none` = it isn't looked at."),
       number("auth.jwt.leeway_s", &Config::jwt, &Options::leewaySeconds, 0, 600,
              "Seconds by which the issuer's clock may differ from the broker's."),
       anyText("auth.http.url", "URL as text", within(&Config::httpHook, &HttpHookOptions::url),

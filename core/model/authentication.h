@@ -7,11 +7,16 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/done.h"
 #include "core/base/error.h"
 #include "core/base/scram.h"
+#include "core/model/access.h"
 #include "core/model/principal.h"
 
 namespace polylog {
@@ -33,6 +38,11 @@ class Login {
   virtual std::shared_ptr<const std::atomic<bool>> revoked() const = 0;
   /// When it ends by itself, in milliseconds of the wall clock.
   virtual int64_t expiresAtMs() const = 0;
+  /// For Principal::rights. Null: it has none of its own.
+  virtual LoginRightsRef rights() const { return nullptr; }
+  /// It takes the place of an earlier one of the same user, whose principals stay: what they may do
+  /// is what this one says from now on.
+  virtual void succeed(Login& /*earlier*/) {}
   /// Runs `task` once, later, when it ends (or has ended): the connection is to be closed.
   virtual void onEnd(std::move_only_function<void(LoginEnd)> task) = 0;
 
@@ -81,6 +91,8 @@ class TokenVerifier {
   struct Bearer {
     std::string user;
     int64_t expiresAtMs = Login::kNeverExpires;
+    /// What it says of its bearer's rights (a claim); nothing: it doesn't say.
+    std::optional<std::vector<AccessRule>> rules{};
   };
   virtual ~TokenVerifier() = default;
   /// kUnauthorized, with the reason for the log; clients are told no more than that.
