@@ -210,18 +210,31 @@ std::string LoginService::tagOf(const std::string& password) const {
   return scram::hmac(scram::Hash::kSha256, key_, password);
 }
 
+LoginService::Account LoginService::accountOf(const std::string& name) const {
+  Account account{users_.user(name), nullptr};
+  const auto& elsewhere = core_.options.access.passwords;
+  if (!account.user && elsewhere && checkUserName(name)) account.entry = elsewhere->find(name);
+  return account;
+}
+
 /// Slow, unless it was proved before.
-bool LoginService::proves(const User& user, const std::string& password) const {
+bool LoginService::proves(const Account& account, const std::string& password) const {
   std::string tag = tagOf(password);
-  if (scram::sameOctets(user.provedBy(), tag)) return true;
-  const auto& credentials = user.state.credentials;
-  if (credentials.empty() || !scram::matches(credentials.front(), password)) return false;
-  user.prove(std::move(tag));
+  if (scram::sameOctets(account.proved().tag(), tag)) return true;
+  if (account.entry) {
+    if (!account.entry->matches(password)) return false;
+  } else {
+    const auto& credentials = account.user->state.credentials;
+    if (credentials.empty() || !scram::matches(credentials.front(), password)) return false;
+  }
+  account.proved().prove(std::move(tag));
   return true;
 }
 
 bool LoginService::judges() const {
-  return users_.anyUsers() || takesTokens() || core_.options.access.hook != nullptr;
+  const auto& access = core_.options.access;
+  return users_.anyUsers() || takesTokens() || access.hook != nullptr ||
+         (access.passwords != nullptr && access.passwords->any());
 }
 
 void LoginService::admit(const LoginPoint& point, Credentials credentials,
@@ -230,38 +243,38 @@ void LoginService::admit(const LoginPoint& point, Credentials credentials,
     return admitToken(point, std::move(credentials), std::move(done));
   }
   auto answer = [&](Result<LoginRef> result) { tellLater(std::move(done), std::move(result)); };
-  UserRef user = users_.user(credentials.user);
+  Account account = accountOf(credentials.user);
   bool nobody =
-      credentials.user.empty() || !judges() || (credentials.conventional && user == nullptr);
+      credentials.user.empty() || !judges() || (credentials.conventional && !account.known());
   if (nobody && point.allowAnonymous) return answer(admitted(point, nullptr, {}));
   if (credentials.user.empty()) return answer(std::unexpected(refused(point, "", "no user given")));
   if (!throttle_.admits(hostOf(point.peer), credentials.user, core_.clock.monotonicMicros())) {
     return answer(std::unexpected(refused(point, credentials.user, {})));
   }
-  if (user && scram::sameOctets(user->provedBy(), tagOf(credentials.password))) {
-    return answer(admitted(point, user, credentials.user));
+  if (account.known() && scram::sameOctets(account.proved().tag(), tagOf(credentials.password))) {
+    return answer(admitted(point, account.user, credentials.user));
   }
-  if (!user && core_.options.access.hook && checkUserName(credentials.user)) {
+  if (!account.known() && core_.options.access.hook && checkUserName(credentials.user)) {
     return admitByHook(point, std::move(credentials), std::move(done));
   }
-  admitByPassword(point, std::move(credentials), std::move(user), std::move(done));
+  admitByPassword(point, std::move(credentials), std::move(account), std::move(done));
 }
 
-void LoginService::admitByPassword(const LoginPoint& point, Credentials credentials, UserRef user,
-                                   Done<Result<LoginRef>> done) {
+void LoginService::admitByPassword(const LoginPoint& point, Credentials credentials,
+                                   Account account, Done<Result<LoginRef>> done) {
   struct Attempt {
     LoginPoint point;
     Credentials credentials;
-    UserRef user;
+    Account account;
     Done<Result<LoginRef>> done;
     bool right = false;
   };
   auto attempt =
-      std::make_shared<Attempt>(point, std::move(credentials), std::move(user), std::move(done));
+      std::make_shared<Attempt>(point, std::move(credentials), std::move(account), std::move(done));
   auto job = [this, attempt] {
     const std::string& password = attempt->credentials.password;
-    if (attempt->user) {
-      attempt->right = proves(*attempt->user, password);
+    if (attempt->account.known()) {
+      attempt->right = proves(attempt->account, password);
     } else {
       // As long as for a user that is there.
       (void)scram::matches(nobodysCredential(attempt->credentials.user, kHashes[0]), password);
@@ -270,10 +283,11 @@ void LoginService::admitByPassword(const LoginPoint& point, Credentials credenti
   auto after = [this, attempt] {
     const std::string& name = attempt->credentials.user;
     // The password may have been changed meanwhile.
-    bool stands = attempt->right && users_.user(name) == attempt->user;
-    if (stands) return attempt->done(admitted(attempt->point, attempt->user, name));
+    const Account& tried = attempt->account;
+    bool stands = attempt->right && accountOf(name) == tried;
+    if (stands) return attempt->done(admitted(attempt->point, tried.user, name));
     attempt->done(std::unexpected(
-        refused(attempt->point, name, attempt->user ? "wrong password" : "no such user")));
+        refused(attempt->point, name, tried.known() ? "wrong password" : "no such user")));
   };
   if (!slowly(job, after)) tellLater(std::move(attempt->done), tooMany());
 }
@@ -320,7 +334,7 @@ void LoginService::admitByHook(const LoginPoint& point, Credentials credentials,
   auto judged = [this, attempt, worker = &core_.here()](LoginHook::Verdict verdict) {
     worker->post([this, attempt, verdict] {
       // A user of that name may have been made meanwhile: it is that user's password that counts.
-      const bool stands = users_.user(attempt->user) == nullptr;
+      const bool stands = !accountOf(attempt->user).known();
       if (verdict == LoginHook::Verdict::kAdmit && stands) {
         return attempt->done(admitted(attempt->point, nullptr, attempt->user));
       }

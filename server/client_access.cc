@@ -10,6 +10,8 @@
 #include <iostream>
 #include <optional>
 
+#include "core/base/clock.h"
+#include "core/password/password_hash.h"
 #include "server/access_words.h"
 #include "server/admin_client.h"
 #include "server/client_common.h"
@@ -47,15 +49,22 @@ std::optional<std::string> firstLine(std::istream& in) {
   return line;
 }
 
+std::optional<std::string> typed(const char* prompt) {
+  std::fputs(prompt, stderr);
+  Unseen unseen;
+  return firstLine(std::cin);
+}
+
 Result<std::string> readPassword(const std::string& file) {
   std::optional<std::string> line;
   if (!file.empty()) {
     std::ifstream in(file);
     line = firstLine(in);
   } else if (isatty(STDIN_FILENO) != 0) {
-    std::fputs("Password: ", stderr);
-    Unseen unseen;
-    line = firstLine(std::cin);
+    line = typed("Password: ");
+    if (line && typed("Password, again: ") != line) {
+      return fail(ErrorKind::kInvalid, "the two passwords differ; nothing was changed");
+    }
   } else {
     line = firstLine(std::cin);
   }
@@ -152,9 +161,29 @@ void addAcl(CLI::App& app, const CommonRef& common) {
   addRuleVerb(acl, common, "delete", "Take a rule back", "DELETE");
 }
 
+/// `polylog password USER`: asks no broker.
+void addPassword(CLI::App& app, const CommonRef& common) {
+  auto file = std::make_shared<std::string>();
+  CLI::App* command =
+      app.add_subcommand("password", "Print a line for the broker's auth.password_file");
+  command->add_option("USER", common->name)->required();
+  command->add_option("--password-file", *file, "Its first line is the password");
+  command->callback([=] {
+    const std::string& name = common->name;
+    if (name.empty() || name.size() > 255 || name.find(':') != std::string::npos || name == "*") {
+      return common->report({ErrorKind::kInvalid, "a user's name has 1 to 255 octets and no `:`"});
+    }
+    auto password = readPassword(*file);
+    if (!password) return common->report(password.error());
+    const auto hash = password::make(*password, systemRandom());
+    std::printf("%s:%s\n", name.c_str(), password::toText(hash).c_str());
+  });
+}
+
 }  // namespace
 
 void addAccessCommands(CLI::App& app, const CommonRef& common) {
+  addPassword(app, common);
   addUser(app, common);
   addAcl(app, common);
 }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/net/address.h"
+#include "core/password/password_file.h"
 #include "mapping/mqtt.h"
 #include "server/config_key.h"
 #include "server/listener_config.h"
@@ -151,6 +152,9 @@ std::vector<Key> tokenKeys() {
   using jwt::Options;
   auto notEmpty = [](const std::string& text) { return !text.empty(); };
   return {
+      anyText("auth.password_file", "file", &Config::passwordFile,
+              "Users besides those in the broker's store, a line each of USER:HASH: as `polylog "
+              "password` makes it (scrypt), or as mosquitto_passwd does. Read again on SIGHUP."),
       anyText(
           "auth.jwt.key_file", "PEM or JWKS file", within(&Config::jwt, &Options::keyFile),
           "Takes JSON Web Tokens as logins, signed with these keys: public keys or certificates "
@@ -623,6 +627,10 @@ std::vector<Error> checkConfig(const Config& config) {
   }
   if (config.jwt.any()) {
     if (auto opened = jwt::Verifier::open(config.jwt); !opened) errors.push_back(opened.error());
+  }
+  if (!config.passwordFile.empty()) {
+    auto opened = password::PasswordFile::open(config.passwordFile);
+    if (!opened) errors.push_back(opened.error());
   }
   if (auto sound = checkHttpHook(config.httpHook); !sound) errors.push_back(sound.error());
   if (config.diskLowMarkBytes < config.diskHighMarkBytes) {

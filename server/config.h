@@ -40,6 +40,7 @@ struct Config {
   bool authRequired = false;
   bool authDenyByDefault = false;
   std::vector<std::string> authSuperusers;
+  std::string passwordFile;  ///< empty = none
   jwt::Options jwt;
   HttpHookOptions httpHook;
   int64_t workers = 0;  ///< 0 = one a core

@@ -85,6 +85,40 @@ class ScramLogin {
   virtual Result<Finished> finish(BytesView clientFinal) = 0;
 };
 
+/// The password that was last right for somebody, as a keyed hash: so that it is known again
+/// without the slow check. Any thread.
+class ProvedPassword {
+ public:
+  std::string tag() const {  ///< empty: none was yet
+    std::lock_guard hold(lock_);
+    return tag_;
+  }
+  void prove(std::string tag) const {
+    std::lock_guard hold(lock_);
+    tag_ = std::move(tag);
+  }
+
+ private:
+  mutable std::mutex lock_;
+  mutable std::string tag_;
+};
+
+/// Users that are kept outside the store, with hashes of their passwords. Any thread.
+class PasswordSource {
+ public:
+  class Entry {
+   public:
+    virtual ~Entry() = default;
+    /// Slow by intent.
+    virtual bool matches(BytesView password) const = 0;
+    const ProvedPassword proved{};
+  };
+  virtual ~PasswordSource() = default;
+  /// Null: it has no such user. One that changes is another Entry.
+  virtual std::shared_ptr<const Entry> find(const std::string& user) const = 0;
+  virtual bool any() const = 0;
+};
+
 /// Judges bearer tokens. Any thread, several at once; may take a millisecond and look at a file.
 class TokenVerifier {
  public:

@@ -456,6 +456,44 @@ TEST_F(ClaimTest, OneThatCanNotBeRefusesTheToken) {
   EXPECT_EQ(bearer({{claim(true, Operation::kWrite, "a+")}}), nullptr);
 }
 
+struct FakePasswords final : PasswordSource {
+  struct Line final : Entry {
+    explicit Line(std::string p) : password(std::move(p)) {}
+    bool matches(BytesView given) const override {
+      ++checked;
+      return given == password;
+    }
+    const std::string password;
+    mutable std::atomic<int> checked = 0;
+  };
+  std::shared_ptr<const Entry> find(const std::string& user) const override {
+    return user == "device" ? line : nullptr;
+  }
+  bool any() const override { return line != nullptr; }
+  std::shared_ptr<Line> line = std::make_shared<Line>("secret");
+};
+
+TEST_F(AccessTest, APasswordFileHasUsersBesideTheStore) {
+  auto passwords = std::make_shared<FakePasswords>();
+  options_.access.passwords = passwords;
+  begin(2, options_);
+  auto right = login("device", "secret");
+  ASSERT_TRUE(right.has_value());
+  EXPECT_EQ((*right)->user(), "device");
+  EXPECT_TRUE(login("device", "secret").has_value());
+  EXPECT_EQ(passwords->line->checked, 1) << "known again";
+  EXPECT_FALSE(login("device", "guess").has_value());
+  EXPECT_FALSE(login("ann", "secret").has_value());
+  // Another line: what was known of the old one isn't any more.
+  passwords->line = std::make_shared<FakePasswords::Line>("other");
+  EXPECT_FALSE(login("device", "secret").has_value());
+  EXPECT_TRUE(login("device", "other").has_value());
+  // The store's own user of that name is the one that counts.
+  ASSERT_TRUE(setPassword("device", "stored").has_value());
+  EXPECT_FALSE(login("device", "other").has_value());
+  EXPECT_TRUE(login("device", "stored").has_value());
+}
+
 TEST_F(AccessTest, BadTokensSlowDownTheirHostAlone) {
   options_.access.tokens = std::make_shared<FakeVerifier>();
   begin(2, options_);
