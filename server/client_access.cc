@@ -90,6 +90,26 @@ void addPasswordVerb(CLI::App* user, const CommonRef& common, const char* verb, 
   });
 }
 
+void deleteUser(const Common& common, bool rules) {
+  auto answer =
+      AdminClient(common.url)
+          .request("DELETE", "/api/users/" + encoded(common.name) + (rules ? "?rules=1" : ""));
+  if (!answer) return common.report(answer.error());
+  auto document = parseAnswer(common, *answer);
+  if (!document) return common.report(document.error());
+  const JsonValue* count = document->find("rules");
+  const int64_t named = count == nullptr ? 0 : count->number().value_or(0);
+  if (named == 0) return;
+  if (rules) {
+    std::printf("access rules that named it, removed too: %lld\n", static_cast<long long>(named));
+  } else {
+    std::printf(
+        "access rules that name it and stay, for who gets that name next: %lld (--rules removes "
+        "them; `polylog acl list`)\n",
+        static_cast<long long>(named));
+  }
+}
+
 void addUser(CLI::App& app, const CommonRef& common) {
   CLI::App* user = app.add_subcommand("user", "Who may log in");
   user->require_subcommand(1);
@@ -97,11 +117,15 @@ void addUser(CLI::App& app, const CommonRef& common) {
   addPasswordVerb(user, common, "passwd", "Give a user another password", "/password");
   CLI::App* list = user->add_subcommand("list", "All of them");
   addCommon(list, common);
-  list->callback([=] { show(common, "/api/users", "users", {"name", "credentials"}); });
+  list->callback([=] {
+    show(common, "/api/users", "users", {"name", "created_ms", "credentials"});
+  });
   CLI::App* remove = user->add_subcommand("delete", "Delete a user; its connections are closed");
   addCommon(remove, common, false);
+  auto rules = std::make_shared<bool>(false);
   remove->add_option("NAME", common->name)->required();
-  remove->callback([=] { change(common, "DELETE", "/api/users/" + encoded(common->name)); });
+  remove->add_flag("--rules", *rules, "And the access rules that name it");
+  remove->callback([=] { deleteUser(*common, *rules); });
 }
 
 /// A rule's parts as options; the query that names it.
