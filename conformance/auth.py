@@ -5,6 +5,8 @@ passwords, none, denied topics both ways, deletion, and all of it after kill -9.
 import contextlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 import threading
@@ -465,6 +467,52 @@ def guessing():
         with open(broker.log_path) as log:
             lines = [line for line in log if "login of 'ann' refused" in line]
         assert 1 <= len(lines) <= 3, f"{len(lines)} lines in the log"
+
+
+@suite.case("a user's rules are told when it is deleted, and removed when that is asked; passwords are typed twice")
+def small_things():
+    with guarded() as broker:
+        for topic in ("a", "b"):
+            allow(broker, "ann", "read", topic)
+        said = polylog(broker, "user", "delete", "ann")
+        assert "2" in said and "--rules" in said, said
+        assert "ann" in polylog(broker, "acl", "list"), "they stay"
+        # Those of one who is gone already can be removed, too.
+        polylog(broker, "user", "delete", "ann", "--rules")
+        assert "ann" not in polylog(broker, "acl", "list"), "they are gone"
+        polylog(broker, "user", "delete", "ann", "--rules", status=1)
+        equal(typed(broker, "bob", "bob-secret", "bob-sceret")[0], 1, "two different ones")
+        mosquitto_pub(broker, "t", "bob", "bob-secret", status=134)
+        equal(typed(broker, "bob", "bob-secret", "bob-secret")[0], 0, "the same twice")
+        said = mosquitto_pub(broker, "t", "bob", "bob-secret", status=None)
+        assert b"Not authorized" in said, f"logged in, and no rule: {said}"
+        polylog(broker, "ban", "add", "client_id", "bad")
+        row = polylog(broker, "ban", "list").splitlines()[1]
+        equal(row.split()[-1], "root", "by whom")
+        assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z +never", row), row
+        assert json.loads(polylog(broker, "ban", "list", "--json"))["bans"][0]["created_ms"] > 1_600_000_000_000
+
+
+def typed(broker, name, *passwords):
+    """`user create` at a terminal: its status, and what it has said."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(ROOT)
+        os.execv(BINARY, [BINARY, "user", "create", name, "--admin", broker.admin])
+    said = b""
+    try:
+        for prompt, password in zip((b"Password: ", b"again: "), passwords):
+            while not said.endswith(prompt):
+                said += os.read(terminal, 4096)
+            os.write(terminal, password.encode() + b"\n")
+        while True:
+            said += os.read(terminal, 4096)
+    except OSError:  # the terminal's other end is closed
+        pass
+    finally:
+        os.close(terminal)
+    assert not any(password.encode() in said for password in passwords), said
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -187,6 +188,57 @@ def sessions():
         refused = subscribe(other, "-W", "5")
         assert refused.returncode not in (0, 27) and b"m" not in refused.stdout.split(), refused
         equal(subscribe(DEVICE, "-C", "1", "-W", "10").stdout, b"m\n", "what waited")
+
+
+# ---------------------------------------------------------------- a password file
+
+@suite.case("a password file of mosquitto_passwd's and polylog password's lines: MQTT, Kafka, AMQP; again at SIGHUP")
+def password_file():
+    with tempfile.TemporaryDirectory(prefix="polylog-passwords-") as folder:
+        path = os.path.join(folder, "passwords")
+        run("mosquitto_passwd", "-b", "-c", path, "device-17", "seven-secret")
+        salted = hashlib.sha512(b"six-secret" + b"saltsaltsalt").digest()
+        own = subprocess.run([BINARY, "password", "device-18"], input="own-secret\n", text=True, check=True,
+                             stdout=subprocess.PIPE, timeout=60).stdout
+        assert own.startswith("device-18:$scrypt$ln=15,r=8,p=1$"), own
+        with open(path, "a") as file:
+            file.write(f"old:$6${base64.b64encode(b'saltsaltsalt').decode()}${base64.b64encode(salted).decode()}\n")
+            file.write(own)
+        with guarded(f"auth.password_file={path}", users=("device-17", "device-18", "old")) as broker:
+            for user, password in (("device-17", "seven-secret"), ("device-18", "own-secret"), ("old", "six-secret")):
+                for _ in range(2):  # the second time known again
+                    equal(mosquitto_pub(broker, "mqtt", "t/x", "-u", user, "-P", password), b"", user)
+                mosquitto_pub(broker, "mqtt", "t/x", "-u", user, "-P", password[:-1], status=134)
+                settings = {"bootstrap.servers": broker.kafka, "security.protocol": "SASL_PLAINTEXT",
+                            "sasl.mechanism": "PLAIN", "sasl.username": user, "sasl.password": password}
+                equal(confluent_produce(settings, "t"), None, f"confluent-kafka as {user}")
+                published(pika.BlockingConnection(pika.ConnectionParameters(
+                    "127.0.0.1", broker.amqp, credentials=pika.PlainCredentials(user, password))), "t")
+            mosquitto_pub(broker, "mqtt", "t/x", "-u", "nobody", "-P", "x", status=134)
+            # The store's own user of a name comes before the file's.
+            polylog(broker, "user", "create", "old", text="store-secret\n")
+            mosquitto_pub(broker, "mqtt", "t/x", "-u", "old", "-P", "six-secret", status=134)
+            run("mosquitto_passwd", "-b", path, "device-17", "new-secret")
+            run("mosquitto_passwd", "-D", path, "device-18")
+            os.kill(broker.pid, signal.SIGHUP)
+            wait_until(lambda: "auth.password_file: read again, 2 users" in logged(broker), 10, "SIGHUP")
+            mosquitto_pub(broker, "mqtt", "t/x", "-u", "device-17", "-P", "seven-secret", status=134)
+            equal(mosquitto_pub(broker, "mqtt", "t/x", "-u", "device-17", "-P", "new-secret"), b"", "the new one")
+            mosquitto_pub(broker, "mqtt", "t/x", "-u", "device-18", "-P", "own-secret", status=134)
+            with open(path, "a") as file:
+                file.write("eve:plain\n")
+            os.kill(broker.pid, signal.SIGHUP)
+            wait_until(lambda: "line 3: hashes are" in logged(broker), 10, "the bad line named")
+            equal(mosquitto_pub(broker, "mqtt", "t/x", "-u", "device-17", "-P", "new-secret"), b"", "as before")
+        with open(os.path.join(folder, "polylog.yaml"), "w") as file:
+            file.write(f"auth:\n  password_file: {path}\n")
+        checked = run(BINARY, "check-config", os.path.join(folder, "polylog.yaml"))
+        assert checked.returncode == 1 and b"polylog password" in checked.stdout, checked
+
+
+def logged(broker):
+    with open(broker.log_path) as log:
+        return log.read()
 
 
 # ---------------------------------------------------------------- tokens

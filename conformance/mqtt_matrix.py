@@ -4,8 +4,11 @@ gets what each publisher sends at QoS 0, 1 and 2."""
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 
 from lib.broker import Broker
@@ -69,7 +72,10 @@ class Mosquitto:
 
 
 class PahoC:
-    name, says = "paho C", "paho-c"
+    """The programs that paho C comes with, over one of its two interfaces."""
+
+    def __init__(self, name, says, program):
+        self.name, self.says, self.program = name, says, program
 
     @staticmethod
     def reaches(way):
@@ -83,10 +89,11 @@ class PahoC:
 
     def publish(self, way):
         for qos in "012":
-            run("paho_c_pub", *self.options(way), "-q", qos, "-m", f"paho-c {qos}", "-i", "paho-c-pub")
+            run(f"{self.program}_pub", *self.options(way), "-q", qos, "-m", f"{self.says} {qos}",
+                "-i", f"{self.says}-pub")
 
     def subscribe(self, way):
-        return listening(["paho_c_sub", *self.options(way), "-q", "2", "-i", "paho-c"])
+        return listening([f"{self.program}_sub", *self.options(way), "-q", "2", "-i", self.says])
 
 
 class PahoPython:
@@ -142,7 +149,8 @@ class Npm:
         return listening([*NODE, "sub", *self.options(way), "npm"])
 
 
-CLIENTS = [Mosquitto(), PahoC(), PahoPython(), Npm()]
+CLIENTS = [Mosquitto(), PahoC("paho C", "paho-c", "paho_c"),
+           PahoC("paho C synchronous", "paho-cs", "paho_cs"), PahoPython(), Npm()]
 
 
 def subscribed(broker, client_id):
@@ -175,6 +183,74 @@ def each_to_each(listener, version):
             for reader in readers.values():
                 reader.end()
 
+
+# ---- paho C's examples, as its users begin with them: built from the package's sources
+
+SAMPLES = "/usr/src/paho.mqtt.c-examples"
+SAMPLE_TOPIC, SAMPLE_SAYS = "MQTT Examples", "   message: Hello World!"
+
+
+def built(folder, name):
+    """A program of the package's source, for the broker that ADDRESS names."""
+    with open(os.path.join(SAMPLES, f"{name}.c")) as file:
+        source, found = re.subn(r'(#define ADDRESS\s+)"[^"]*"', r'\1getenv("ADDRESS")', file.read())
+    equal(found, 1, f"the address in {name}.c")
+    path, program = os.path.join(folder, f"{name}.c"), os.path.join(folder, name)
+    with open(path, "w") as file:
+        file.write(source)
+    library = "-lpaho-mqtt3as" if name.startswith("MQTTAsync") else "-lpaho-mqtt3cs"
+    subprocess.run(["gcc", "-w", "-O1", path, "-o", program, library], check=True, timeout=120)
+    return program
+
+
+class Sample(Lines):
+    """An example that runs until it is told to quit."""
+
+    def __init__(self, program, environment):
+        super().__init__(["stdbuf", "-oL", program], env=environment, stdin=subprocess.PIPE)
+
+    def quit(self):
+        self.process.stdin.write("Q\n")
+        self.process.stdin.flush()
+        return self.process.wait(30)
+
+
+def samples(listener):
+    folder = tempfile.mkdtemp(prefix="polylog-paho-c-")
+    try:
+        with Broker(listeners={} if listener == "mqtt" else {listener: ""}) as broker:
+            environment = {**os.environ, "ADDRESS": Way(broker, listener, "3.1.1").url("tcp")}
+            publishers = ["MQTTClient_publish", "MQTTClient_publish_async", "MQTTAsync_publish"]
+            for subscriber in ("MQTTClient_subscribe", "MQTTAsync_subscribe"):
+                reader = Sample(built(folder, subscriber), environment)
+                try:
+                    wait_until(lambda: subscribed(broker, "ExampleClientSub"), 30, subscriber)
+                    for count, publisher in enumerate(publishers, 1):
+                        subprocess.run([built(folder, publisher)], env=environment, check=True, timeout=60,
+                                       stdout=subprocess.DEVNULL)
+                        wait_until(lambda: reader.lines.count(SAMPLE_SAYS) >= count, 30,
+                                   f"the message of {publisher} at {subscriber}: {reader.lines}")
+                    equal(reader.lines.count(f"     topic: {SAMPLE_TOPIC}"), len(publishers), "messages")
+                    equal(reader.quit(), 0, f"exit status of {subscriber}")
+                finally:
+                    reader.end()
+            # It publishes the time, a hundred times a second, and has no end of its own.
+            clock = Sample(built(folder, "MQTTAsync_publish_time"), environment)
+            reader = PahoClient(broker, "reader").subscribe("data/time")
+            try:
+                times = [int(message.payload) for message in reader.expect(50)]
+                equal(times, sorted(times), "the times that were published")
+            finally:
+                clock.end()
+                reader.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+for transport, listener in TRANSPORTS.items():
+    if listener in ("mqtt", "ws"):  # they take nothing that TLS would want said
+        suite.add(f"paho C's examples over {transport}: MQTTClient and MQTTAsync, publish and subscribe",
+                  lambda listener=listener: samples(listener))
 
 for transport, listener in TRANSPORTS.items():
     for version in VERSIONS:

@@ -109,9 +109,12 @@ def delayed_refused():
             equal(first, 0x40, "PUBACK")
             return body[2] if len(body) > 2 else 0
 
-        equal([code(t) for t in ("$delayed/x/t", "$delayed/4294968/t", "$delayed/-1/t", "$delayed/5",
-                                 "$delayed/5/$SYS/t")], [0x90] * 5, "names")
-        equal(code("$delayed/4294967/t"), 0, "the longest")
+        most, now = 42_949_669, int(time.time())
+        equal([code(t) for t in ("$delayed/x/t", "$delayed/-1/t", "$delayed/5", "$delayed/5/$SYS/t",
+                                 f"$delayed/{most + 1}/t", f"$delayed/{now + most + 60}/t",
+                                 f"$delayed/{now - most - 60}/t", f"$delayed/{now * 1000}/t")],
+              [0x90] * 8, "names")
+        equal(code(f"$delayed/{most}/t"), 0, "the longest")
         equal(code("$delayed/5/t"), 0x97, "too many")
         equal(metric(broker, "polylog_delayed_records"), 1, "waiting")
     with Broker(["auth.default=deny"]) as broker:
@@ -124,6 +127,26 @@ def delayed_refused():
         wait_until(lambda: metric(broker, "polylog_delayed_records") == 0, 10, "the second")
         with open(broker.log_path) as log:
             assert "a delayed publish was dropped" in log.read()
+
+
+@suite.case("delayed: until a time of the clock, in their order, wills and what was for a time gone by too")
+def delayed_until():
+    with Broker() as broker:
+        reader = PahoClient(broker, "reader").subscribe("d/#", 1)
+        at = int(time.time()) + 4
+        # Given in different seconds, due at the same time: as they came.
+        mosquitto_pub(broker, f"$delayed/{at}/d/1", "1", "-q", "1")
+        RawClient(broker, "c", level=5, will={"topic": f"$delayed/{at + 1}/d/will", "payload": "gone"}
+                  ).close(False)
+        mosquitto_pub(broker, f"$delayed/{at - 3600}/d/past", "0", "-q", "1")
+        equal([m.topic for m in reader.expect(1)], ["d/past"], "at once")
+        wait_until(lambda: time.time() > at - 2, 5, "another second")
+        mosquitto_pub(broker, f"$delayed/{at}/d/2", "2", "-q", "1")
+        seen = []
+        for count in (2, 3, 4):
+            seen.append((reader.expect(count)[count - 1].topic, time.time()))
+        equal([topic for topic, _ in seen], ["d/1", "d/2", "d/will"], "in their order")
+        assert seen[0][1] >= at and seen[2][1] >= at + 1, f"too early: {at}, {seen}"
 
 
 @suite.case("delayed: a will too; message expiry counts from its time")

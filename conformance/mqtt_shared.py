@@ -366,5 +366,47 @@ def strategies():
                 equal(kinds[0] & kinds[1], set(), name)
 
 
+@ours("what the rules let only a sleeping member read is kept for it, over kill -9, and bars nobody's way")
+def kept_for_sleeper():
+    with Broker(["auth.superusers=root"]) as broker:
+        def polylog(*arguments, text=""):
+            subprocess.run([BINARY, *arguments, "--admin", broker.admin], input=text, text=True, check=True,
+                           stdout=subprocess.DEVNULL, timeout=60,
+                           env={**os.environ, "POLYLOG_USER": "root", "POLYLOG_PASSWORD": "root-secret"})
+
+        def lag():
+            said = subprocess.run([BINARY, "group", "describe", "$share/g/#", "--json", "--admin", broker.admin],
+                                  check=True, stdout=subprocess.PIPE, timeout=60,
+                                  env={**os.environ, "POLYLOG_USER": "root", "POLYLOG_PASSWORD": "root-secret"})
+            return json.loads(said.stdout)["offsets"][0]["lag"]
+
+        for name in ("root", "ann", "eve"):
+            polylog("user", "create", name, text=f"{name}-secret\n")
+        polylog("acl", "create", "deny", "eve", "read", "secret")
+
+        def member(name, **options):
+            return PahoClient(broker, name, prepare=lambda client: client.username_pw_set(name, f"{name}-secret"),
+                              **options)
+
+        ann = member("ann", clean=False, expiry=600).subscribe("$share/g/#", 1)
+        ann.drop()
+        eve = member("eve").subscribe("$share/g/#", 1)
+        sender = member("root")
+        for number in range(5):
+            sender.publish("secret/x", b"%d" % number, 1)
+        sender.publish("open/x", b"open", 1)
+        equal([m.payload for m in eve.expect(1)], [b"open"], "eve's")
+        wait_until(lambda: lag() == 5, 10, "five are kept")
+        for client in (eve, sender):
+            client.drop()
+        broker.restart()
+        eve = member("eve").subscribe("$share/g/#", 1)
+        member("root").publish("open/x", b"open", 1)
+        equal([m.payload for m in eve.expect(1)], [b"open"], "eve's after the restart")
+        ann = member("ann", clean=False, expiry=600)
+        equal(numbers(ann.expect(5)), list(range(5)), "ann's")
+        wait_until(lambda: lag() == 0, 10, "nothing left")
+
+
 if __name__ == "__main__":
     sys.exit(suite.run())

@@ -13,6 +13,7 @@ BROKER=mosquitto or BROKER=polylog runs against one alone; words choose cases; V
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,10 @@ MOSQUITTO_TIMEOUT = 4
 
 
 def polylog():
-    broker = Broker(listeners={"ws": ""}).start()
+    limited = os.path.join(tempfile.mkdtemp(prefix="polylog-limited-"), "mqtt.sock")
+    broker = Broker(listeners={"ws": ""},
+                    unix=[f"mqtt=unix:{limited} mqtt.max_qos=1 mqtt.retain_available=false"]).start()
+    broker.ports["limited"] = limited
     # In this order: once there is a user, the command line has to log in.
     for arguments, said in ((["acl", "create", "deny", "*", "write", "denied"], ""),
                             (["user", "create", "ann"], "ann-secret\n")):
@@ -43,7 +47,7 @@ def polylog():
 
 
 def mosquitto():
-    return Mosquitto(websocket=True).start()
+    return Mosquitto(websocket=True, limited=True).start()
 
 
 def attempt(case, broker, timeout):

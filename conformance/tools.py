@@ -143,8 +143,24 @@ def sessions():
         session = json.loads(polylog("session", "describe", "sleeper", "--json", *admin))
         equal(session["waiting"], 1, "waiting")
         equal(session["subscriptions"][0]["filter"], "a/#", "subscription")
+        heads, *rows = polylog("session", "list", *admin).splitlines()
+        row = next(one for one in rows if one.startswith("sleeper "))
+        assert "user" in heads and "expiry_seconds" in heads and " 600 " in row, (heads, row)
         polylog("session", "delete", "sleeper", *admin)
         assert "sleeper" not in polylog("session", "list", *admin)
+        names = [f"s{number}" for number in range(5)]
+        for name in names:
+            PahoClient(broker, name, clean=False, expiry=0xFFFFFFFF).close()
+        seen, after = [], []
+        while True:
+            page = json.loads(polylog("session", "list", "--json", "--limit", "2", *after, *admin))
+            seen += [one["client_id"] for one in page["sessions"]]
+            if "next" not in page:
+                break
+            assert len(page["sessions"]) == 2, page
+            after = ["--after", page["next"]]
+        equal([name for name in seen if name in names], names, "by pages")
+        assert "never" in polylog("session", "list", *admin), "an expiry of never"
 
 
 @suite.case("check-config names the key, the value and the remedy")

@@ -192,21 +192,39 @@ Result<Address> splitMqttTopic(BytesView name, std::string& scratch) {
   return address;
 }
 
-Result<uint32_t> takeMqttDelay(BytesView& name) {
+int64_t MqttDelay::timeFrom(int64_t nowMs) const {
+  if (atMs != 0) return atMs > nowMs ? atMs : 0;
+  return seconds == 0 ? 0 : nowMs + int64_t{seconds} * 1000;
+}
+
+Result<MqttDelay> takeMqttDelay(BytesView& name, int64_t nowMs) {
   constexpr BytesView kDelayed = "$delayed/";
-  if (!name.starts_with(kDelayed)) return 0;
+  constexpr int64_t kMost = kMqttMaxDelaySeconds;
+  if (!name.starts_with(kDelayed)) return MqttDelay{};
   BytesView rest = name.substr(kDelayed.size());
   const size_t slash = rest.find('/');
   const BytesView digits = rest.substr(0, slash);
-  uint32_t seconds = 0;
+  uint64_t number = 0;
   const char* end = digits.data() + digits.size();
-  auto [at, error] = std::from_chars(digits.data(), end, seconds);
-  if (slash == BytesView::npos || error != std::errc() || at != end ||
-      seconds > kMqttMaxDelaySeconds) {
-    return invalid("topic name", name, "must be $delayed/SECONDS/TOPIC, at most 4294967 seconds");
+  auto [at, error] = std::from_chars(digits.data(), end, number);
+  if (slash == BytesView::npos || error != std::errc() || at != end) {
+    return invalid("topic name", name,
+                   "must be $delayed/SECONDS/TOPIC or $delayed/UNIX_TIME/TOPIC");
+  }
+  MqttDelay delay;
+  if (number <= kMqttMaxDelaySeconds) {
+    delay.seconds = static_cast<uint32_t>(number);
+  } else {
+    const int64_t now = nowMs / 1000;
+    if (number > static_cast<uint64_t>(now + kMost) || static_cast<int64_t>(number) < now - kMost) {
+      return invalid("topic name", name,
+                     "must be delayed by at most 42949669 seconds, or to a time in seconds since "
+                     "1970 that is no further from now");
+    }
+    delay.atMs = static_cast<int64_t>(number) * 1000;
   }
   name = rest.substr(slash + 1);
-  return seconds;
+  return delay;
 }
 
 bool appendMqttTopic(const Address& address, std::string& out) {

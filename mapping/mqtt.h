@@ -33,11 +33,20 @@ bool validMqttTopicName(BytesView name);
 /// used (overwritten) for marked names.
 Result<Address> splitMqttTopic(BytesView name, std::string& scratch);
 
-/// The longest that a delayed publish may wait, as EMQX has it.
-inline constexpr uint32_t kMqttMaxDelaySeconds = 4'294'967;
-/// Of "$delayed/SECONDS/TOPIC" the seconds, and `name` becomes the topic; 0 for any other name,
-/// which stays as it is. kInvalid if it begins so and is none.
-Result<uint32_t> takeMqttDelay(BytesView& name);
+/// The longest that a delayed publish may wait, as EMQX has it: 497 days.
+inline constexpr uint32_t kMqttMaxDelaySeconds = 42'949'669;
+struct MqttDelay {
+  uint32_t seconds = 0;
+  int64_t atMs = 0;  ///< not 0: at that time instead, of the wall clock
+
+  /// When something that comes at `nowMs` is to be published; 0 = now.
+  int64_t timeFrom(int64_t nowMs) const;
+};
+/// Of "$delayed/WHEN/TOPIC" the delay, and `name` becomes the topic; none for any other name, which
+/// stays as it is. WHEN is a number of seconds or, if it is above the longest delay, the time in
+/// seconds since 1970 UTC, which must not be further from `nowMs` than that. kInvalid if the name
+/// begins so and is none.
+Result<MqttDelay> takeMqttDelay(BytesView& name, int64_t nowMs);
 
 /// Appends the topic name under which MQTT sees the address. False, and nothing appended, when it
 /// does not fit 65,535 octets: such a record can't be delivered to MQTT (drop and count it).

@@ -241,7 +241,14 @@ TopicFilter RuleSet::levelsFor(const AccessRule& rule, const Asker& asker) const
 
 bool RuleSet::settle(const Verdict& verdict, const Asker& asker, Operation operation,
                      const Resource& resource) const {
-  if (verdict.denied) return false;
+  const Judgement judgement = weigh(verdict, asker, resource);
+  if (judgement != Judgement::kOpen) return judgement == Judgement::kAllowed;
+  return byDefault(asker, folded(operation), resource.kind);
+}
+
+Judgement RuleSet::weigh(const Verdict& verdict, const Asker& asker,
+                         const Resource& resource) const {
+  if (verdict.denied) return Judgement::kDenied;
   bool allowed = verdict.allowed;
   bool mentioned = verdict.mentioned;
   if (verdict.filtered) {
@@ -253,7 +260,7 @@ bool RuleSet::settle(const Verdict& verdict, const Asker& asker, Operation opera
                  : rule->allow    ? covers(own, whole)
                                   : overlap(own, whole);
       if (!hit) continue;
-      if (!rule->allow) return false;
+      if (!rule->allow) return Judgement::kDenied;
       allowed = true;
     }
     if (!allowed && !mentioned) {
@@ -268,8 +275,8 @@ bool RuleSet::settle(const Verdict& verdict, const Asker& asker, Operation opera
       });
     }
   }
-  if (allowed) return true;
-  return !mentioned && byDefault(asker, folded(operation), resource.kind);
+  if (allowed) return Judgement::kAllowed;
+  return mentioned ? Judgement::kClosed : Judgement::kOpen;
 }
 
 bool RuleSet::permitsSomewhere(const Asker& asker, Operation operation, ResourceKind kind) const {
@@ -279,92 +286,103 @@ bool RuleSet::permitsSomewhere(const Asker& asker, Operation operation, Resource
   });
 }
 
-bool RuleSet::permitsAddress(const Asker& asker, BytesView text) const {
+bool RuleSet::permitsAddress(const Asker& asker, BytesView text, Default standard) const {
   const Resource resource = addressed(text);
-  const Verdict verdict = judge(asker, Operation::kRead, ResourceKind::kTopic, resource.name);
-  return settle(verdict, asker, Operation::kRead, resource);
+  const Judgement found = judgement(asker, Operation::kRead, resource);
+  if (found != Judgement::kOpen) return found == Judgement::kAllowed;
+  return standard == Default::kApplies && byDefault(asker, Operation::kRead, ResourceKind::kTopic);
 }
 
-bool RuleSet::permitsSome(const Asker& asker, const TopicFilter& filter) const {
-  if (auto address = exactly(filter)) return permitsAddress(asker, *address);
-  const FilterLevel& first = filter.levels.front();
-  bool anyAllows = false;
-  bool refused = false;
-  auto weigh = [&](const AccessRule& rule, const TopicFilter& levels) {
-    if (!about(rule, asker) || levels.levels.empty()) return;
-    if (allows(rule, Operation::kRead) && overlap(levels, filter)) anyAllows = true;
-    if (denies(rule, Operation::kRead) && covers(levels, filter)) refused = true;
-  };
-  for (const Filter& each : filters_) weigh(*each.rule, levelsFor(*each.rule, asker));
-  if (refused) return false;
-  if (first.kind == Kind::kLiteral) {
-    const Verdict verdict = judge(asker, Operation::kRead, ResourceKind::kTopic, first.text);
-    if (verdict.denied) return false;
-    if (verdict.allowed || anyAllows) return true;
-    return !verdict.mentioned && byDefault(asker, Operation::kRead, ResourceKind::kTopic);
-  }
-  auto topics = kinds_.find(ResourceKind::kTopic);
-  if (topics == kinds_.end()) return anyAllows || !settings_.denyByDefault;
-  const ByName& names = topics->second;
-  auto says = [&](const AccessRule* rule, auto judgement) {
-    return about(*rule, asker) && judgement(*rule, Operation::kRead);
-  };
-  for (const AccessRule* rule : names.everything) {
-    if (says(rule, denies)) return false;
-    if (says(rule, allows)) return true;
-  }
-  if (anyAllows || !settings_.denyByDefault) return true;
-  for (const auto& [name, rules] : names.literal) {
-    if (std::ranges::any_of(rules, [&](auto* rule) { return says(rule, allows); })) return true;
-  }
-  return std::ranges::any_of(names.prefixed, [&](auto* rule) { return says(rule, allows); });
-}
-
-bool RuleSet::permitsAll(const Asker& asker, const TopicFilter& filter) const {
-  if (auto address = exactly(filter)) return permitsAddress(asker, *address);
-  const FilterLevel& first = filter.levels.front();
-  bool covered = false;
-  bool mentioned = false;
+bool RuleSet::forbids(const Asker& asker, const TopicFilter& filter, Extent extent) const {
+  const bool all = extent == Extent::kAll;
   for (const Filter& each : filters_) {
-    TopicFilter own = levelsFor(*each.rule, asker);
-    bool mine = about(*each.rule, asker) && !own.levels.empty();
-    if (mine && denies(*each.rule, Operation::kRead) && overlap(own, filter)) return false;
-    if (mine && allows(*each.rule, Operation::kRead) && covers(own, filter)) covered = true;
-    mentioned = mentioned || (each.rule->allow &&
-                              (overlap(each.levels, filter) || each.rule->name.contains('%')));
+    if (!about(*each.rule, asker) || !router::denies(*each.rule, Operation::kRead)) continue;
+    const TopicFilter own = levelsFor(*each.rule, asker);
+    if (all ? covers(own, filter) : overlap(own, filter)) return true;
   }
+  const FilterLevel& first = filter.levels.front();
   if (first.kind == Kind::kLiteral) {
-    const Verdict verdict = judge(asker, Operation::kRead, ResourceKind::kTopic, first.text);
-    if (verdict.denied) return false;
-    if (verdict.allowed || covered) return true;
-    return !mentioned && !verdict.mentioned &&
-           byDefault(asker, Operation::kRead, ResourceKind::kTopic);
+    return judge(asker, Operation::kRead, ResourceKind::kTopic, first.text).denied;
   }
   auto topics = kinds_.find(ResourceKind::kTopic);
-  if (topics == kinds_.end()) return covered || (!mentioned && !settings_.denyByDefault);
-  // A right to some topics, or a rule about some, settles nothing about all of them.
+  if (topics == kinds_.end()) return false;
   const ByName& names = topics->second;
   auto denied = [&](const AccessRule* rule) {
-    return about(*rule, asker) && denies(*rule, Operation::kRead);
+    return about(*rule, asker) && router::denies(*rule, Operation::kRead);
   };
-  if (std::ranges::any_of(names.everything, denied) ||
-      std::ranges::any_of(names.prefixed, denied)) {
-    return false;
+  if (std::ranges::any_of(names.everything, denied)) return true;
+  if (all) return false;
+  return std::ranges::any_of(names.prefixed, denied) ||
+         std::ranges::any_of(names.literal, [&](const auto& named) {
+           return std::ranges::any_of(named.second, denied);
+         });
+}
+
+bool RuleSet::permitsSome(const Asker& asker, const TopicFilter& filter, Default standard) const {
+  if (auto address = exactly(filter)) return permitsAddress(asker, *address, standard);
+  if (forbids(asker, filter, Extent::kAll)) return false;
+  const bool applies = standard == Default::kApplies;
+  const FilterLevel& first = filter.levels.front();
+  const bool anyAllows = std::ranges::any_of(filters_, [&](const Filter& each) {
+    if (!about(*each.rule, asker) || !allows(*each.rule, Operation::kRead)) return false;
+    const TopicFilter own = levelsFor(*each.rule, asker);
+    return !own.levels.empty() && overlap(own, filter);
+  });
+  if (anyAllows) return true;
+  if (first.kind == Kind::kLiteral) {
+    const Verdict verdict = judge(asker, Operation::kRead, ResourceKind::kTopic, first.text);
+    if (verdict.allowed) return true;
+    return applies && !verdict.mentioned &&
+           byDefault(asker, Operation::kRead, ResourceKind::kTopic);
   }
-  for (const auto& [name, rules] : names.literal) {
-    if (std::ranges::any_of(rules, denied)) return false;
-  }
+  if (applies && !settings_.denyByDefault) return true;
+  auto topics = kinds_.find(ResourceKind::kTopic);
+  if (topics == kinds_.end()) return false;
+  const ByName& names = topics->second;
   auto allowed = [&](const AccessRule* rule) {
     return about(*rule, asker) && allows(*rule, Operation::kRead);
   };
-  if (covered || std::ranges::any_of(names.everything, allowed)) return true;
-  auto closes = [](const AccessRule* rule) { return rule->allow; };
-  mentioned = mentioned || std::ranges::any_of(names.everything, closes) ||
-              std::ranges::any_of(names.prefixed, closes);
-  for (const auto& [name, rules] : names.literal) {
-    mentioned = mentioned || std::ranges::any_of(rules, closes);
+  return std::ranges::any_of(names.everything, allowed) ||
+         std::ranges::any_of(names.prefixed, allowed) ||
+         std::ranges::any_of(names.literal, [&](const auto& named) {
+           return std::ranges::any_of(named.second, allowed);
+         });
+}
+
+bool RuleSet::permitsAll(const Asker& asker, const TopicFilter& filter, Default standard) const {
+  if (auto address = exactly(filter)) return permitsAddress(asker, *address, standard);
+  if (forbids(asker, filter, Extent::kAny)) return false;
+  const bool applies = standard == Default::kApplies;
+  const FilterLevel& first = filter.levels.front();
+  bool mentioned = false;
+  for (const Filter& each : filters_) {
+    if (!each.rule->allow) continue;
+    mentioned = mentioned || overlap(each.levels, filter) || each.rule->name.contains('%');
+    if (!about(*each.rule, asker) || !allows(*each.rule, Operation::kRead)) continue;
+    const TopicFilter own = levelsFor(*each.rule, asker);
+    if (!own.levels.empty() && covers(own, filter)) return true;
   }
-  return !mentioned && byDefault(asker, Operation::kRead, ResourceKind::kTopic);
+  if (first.kind == Kind::kLiteral) {
+    const Verdict verdict = judge(asker, Operation::kRead, ResourceKind::kTopic, first.text);
+    if (verdict.allowed) return true;
+    return applies && !mentioned && !verdict.mentioned &&
+           byDefault(asker, Operation::kRead, ResourceKind::kTopic);
+  }
+  if (auto topics = kinds_.find(ResourceKind::kTopic); topics != kinds_.end()) {
+    // A right to some topics, or a rule about some, settles nothing about all of them.
+    const ByName& names = topics->second;
+    auto allowed = [&](const AccessRule* rule) {
+      return about(*rule, asker) && allows(*rule, Operation::kRead);
+    };
+    if (std::ranges::any_of(names.everything, allowed)) return true;
+    auto closes = [](const AccessRule* rule) { return rule->allow; };
+    mentioned = mentioned || std::ranges::any_of(names.everything, closes) ||
+                std::ranges::any_of(names.prefixed, closes) ||
+                std::ranges::any_of(names.literal, [&](const auto& named) {
+                  return std::ranges::any_of(named.second, closes);
+                });
+  }
+  return applies && !mentioned && byDefault(asker, Operation::kRead, ResourceKind::kTopic);
 }
 
 }  // namespace polylog::router

@@ -41,6 +41,14 @@ struct Verdict {
   bool filtered = false;  ///< filters of anybody's may be about addresses in it
 };
 
+/// What rules say, before the default.
+enum class Judgement : uint8_t {
+  kDenied,
+  kAllowed,
+  kClosed,  ///< others are let in
+  kOpen,    ///< nothing
+};
+
 class RuleSet {
  public:
   struct Settings {
@@ -59,12 +67,23 @@ class RuleSet {
 
   Verdict judge(const Asker& asker, Operation operation, ResourceKind kind, BytesView name) const;
   /// What a verdict comes to for one address, or for the name as a whole.
+  Judgement weigh(const Verdict& verdict, const Asker& asker, const Resource& resource) const;
+  /// judge() and weigh() in one.
+  Judgement judgement(const Asker& asker, Operation operation, const Resource& resource) const {
+    return weigh(judge(asker, operation, resource.kind, resource.name), asker, resource);
+  }
+  /// weigh() with the default.
   bool settle(const Verdict& verdict, const Asker& asker, Operation operation,
               const Resource& resource) const;
   /// Whether some resource of the kind may be.
   bool permitsSomewhere(const Asker& asker, Operation operation, ResourceKind kind) const;
-  bool permitsSome(const Asker& asker, const TopicFilter& filter) const;
-  bool permitsAll(const Asker& asker, const TopicFilter& filter) const;
+  /// Whether the default is asked where no rule says anything.
+  enum class Default : uint8_t { kApplies, kDoesNot };
+  bool permitsSome(const Asker& asker, const TopicFilter& filter, Default standard) const;
+  bool permitsAll(const Asker& asker, const TopicFilter& filter, Default standard) const;
+  enum class Extent : uint8_t { kAny, kAll };
+  /// Whether rules deny reading any of the addresses that the filter matches, or all of them.
+  bool forbids(const Asker& asker, const TopicFilter& filter, Extent extent) const;
 
  private:
   struct Filter {
@@ -76,7 +95,7 @@ class RuleSet {
     std::vector<const AccessRule*> everything;
     std::vector<const AccessRule*> prefixed;
   };
-  bool permitsAddress(const Asker& asker, BytesView text) const;
+  bool permitsAddress(const Asker& asker, BytesView text, Default standard) const;
   bool byDefault(const Asker& asker, Operation operation, ResourceKind kind) const;
   const TopicFilter& levelsOf(const AccessRule& rule) const;
   TopicFilter levelsFor(const AccessRule& rule, const Asker& asker) const;

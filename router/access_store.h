@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/model/access.h"
+#include "core/model/authentication.h"
 #include "router/access_state.h"
 #include "router/core.h"
 
@@ -23,20 +24,7 @@ namespace polylog::router {
 struct User {
   explicit User(UserState s) : state(std::move(s)) {}
   const UserState state;
-
-  /// The keyed hash of the password that last was right (login_service.h), empty = none was yet.
-  std::string provedBy() const {
-    std::lock_guard hold(lock_);
-    return proved_;
-  }
-  void prove(std::string tag) const {
-    std::lock_guard hold(lock_);
-    proved_ = std::move(tag);
-  }
-
- private:
-  mutable std::mutex lock_;
-  mutable std::string proved_;
+  const ProvedPassword proved{};
 };
 using UserRef = std::shared_ptr<const User>;
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "router/access_rules.h"
+#include "router/token_rights.h"
 
 namespace polylog::router {
 namespace {
@@ -62,18 +63,23 @@ const RuleSet& Authorizer::current() const {
   return *mine.rules;
 }
 
+bool Authorizer::judges(const Principal& principal) const {
+  return restricts() || principal.isRevoked() || ownRules(principal) != nullptr;
+}
+
 bool Authorizer::permits(const PrincipalRef& principal, Operation operation,
                          const Resource& resource) const {
   if (isRevoked(principal)) return false;
-  if (!restricts() && resource.kind != ResourceKind::kCluster) return true;
   static const Principal kNobody;
   const Principal& who = principal ? *principal : kNobody;
+  const bool cluster = resource.kind == ResourceKind::kCluster;
+  const auto own = resource.kind == ResourceKind::kTopic ? ownRules(who) : nullptr;
+  if (!restricts() && !cluster && own == nullptr) return true;
   if (who.trusted) return true;
   const RuleSet& rules = current();
   const Asker asker = askerOf(who);
   if (rules.superuser(asker.user)) return true;
   Memory& mine = memory;
-  const bool cluster = resource.kind == ResourceKind::kCluster;
   const BytesView name = cluster ? BytesView(kClusterName) : resource.name;
   putKey(mine.key, asker, operation, resource);
   auto found = mine.verdicts.find(mine.key);
@@ -82,15 +88,27 @@ bool Authorizer::permits(const PrincipalRef& principal, Operation operation,
     Verdict verdict = rules.judge(asker, operation, resource.kind, name);
     found = mine.verdicts.emplace(mine.key, std::move(verdict)).first;
   }
-  return rules.settle(found->second, asker, operation, resource);
+  if (own == nullptr) return rules.settle(found->second, asker, operation, resource);
+  const Judgement broker = rules.weigh(found->second, asker, resource);
+  const Judgement token = own->judgement(asker, operation, resource);
+  if (broker == Judgement::kDenied || token == Judgement::kDenied) return false;
+  return broker == Judgement::kAllowed || token == Judgement::kAllowed;
 }
 
 bool Authorizer::permitsSome(const PrincipalRef& principal, const TopicFilter& filter) const {
   if (isRevoked(principal)) return false;
-  if (!restricts() || filter.levels.empty() || principal->trusted) return true;
+  const auto own = ownRules(*principal);
+  if ((!restricts() && own == nullptr) || filter.levels.empty() || principal->trusted) return true;
   const RuleSet& rules = current();
   const Asker asker = askerOf(*principal);
-  return rules.superuser(asker.user) || rules.permitsSome(asker, filter);
+  if (rules.superuser(asker.user)) return true;
+  if (own == nullptr) return rules.permitsSome(asker, filter, RuleSet::Default::kApplies);
+  if (rules.forbids(asker, filter, RuleSet::Extent::kAll) ||
+      own->forbids(asker, filter, RuleSet::Extent::kAll)) {
+    return false;
+  }
+  return own->permitsSome(asker, filter, RuleSet::Default::kDoesNot) ||
+         rules.permitsSome(asker, filter, RuleSet::Default::kDoesNot);
 }
 
 bool Authorizer::permitsSomewhere(const PrincipalRef& principal, Operation operation,
@@ -99,15 +117,25 @@ bool Authorizer::permitsSomewhere(const PrincipalRef& principal, Operation opera
   if (!restricts() || principal->trusted) return true;
   const RuleSet& rules = current();
   const Asker asker = askerOf(*principal);
-  return rules.superuser(asker.user) || rules.permitsSomewhere(asker, operation, kind);
+  const auto own = kind == ResourceKind::kTopic ? ownRules(*principal) : nullptr;
+  return rules.superuser(asker.user) || rules.permitsSomewhere(asker, operation, kind) ||
+         (own != nullptr && own->permitsSomewhere(asker, operation, kind));
 }
 
 bool Authorizer::permitsAll(const PrincipalRef& principal, const TopicFilter& filter) const {
   if (isRevoked(principal)) return false;
-  if (!restricts() || filter.levels.empty() || principal->trusted) return true;
+  const auto own = ownRules(*principal);
+  if ((!restricts() && own == nullptr) || filter.levels.empty() || principal->trusted) return true;
   const RuleSet& rules = current();
   const Asker asker = askerOf(*principal);
-  return rules.superuser(asker.user) || rules.permitsAll(asker, filter);
+  if (rules.superuser(asker.user)) return true;
+  if (own == nullptr) return rules.permitsAll(asker, filter, RuleSet::Default::kApplies);
+  if (rules.forbids(asker, filter, RuleSet::Extent::kAny) ||
+      own->forbids(asker, filter, RuleSet::Extent::kAny)) {
+    return false;
+  }
+  return own->permitsAll(asker, filter, RuleSet::Default::kDoesNot) ||
+         rules.permitsAll(asker, filter, RuleSet::Default::kDoesNot);
 }
 
 Error notPermitted(const Resource& resource) {

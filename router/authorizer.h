@@ -33,6 +33,10 @@ struct Resource {
   std::optional<Address> address = std::nullopt;
 };
 
+/// What a login's own rights (a token's claim) say of something. The octets are on disk: never
+/// renumber.
+enum class OwnVerdict : uint8_t { kNone = 0, kRefuses = 1, kAllows = 2 };
+
 class Authorizer {
  public:
   /// Until use() is called everybody may do everything.
@@ -41,9 +45,11 @@ class Authorizer {
   void use(std::shared_ptr<const RuleSet> rules);
 
   bool permits(const PrincipalRef& principal, Operation operation, const Resource& resource) const;
-  /// False: every permits() about records says yes to everybody whose user is there. For loops that
-  /// would ask once a record.
-  bool restricts() const { return restricts_.load(std::memory_order_acquire); }
+  /// False: every permits() about records says yes to that principal. For loops that would ask once
+  /// a record.
+  bool judges(const Principal& principal) const;
+  /// Another number whenever the rules have changed.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
   /// Whether some address that the filter matches may be read. (Each is judged when it is
   /// delivered.)
   bool permitsSome(const PrincipalRef& principal, const TopicFilter& filter) const;
@@ -52,8 +58,13 @@ class Authorizer {
                         ResourceKind kind) const;
   /// Whether every address that the filter matches may be read.
   bool permitsAll(const PrincipalRef& principal, const TopicFilter& filter) const;
+  /// For what is published when the login may be gone: goes with it, and back in by
+  /// rightsRemembered().
+  OwnVerdict ownVerdict(const PrincipalRef& principal, Operation operation,
+                        const Resource& resource) const;
 
  private:
+  bool restricts() const { return restricts_.load(std::memory_order_acquire); }
   /// Valid until this thread asks again.
   const RuleSet& current() const;
 
@@ -62,6 +73,9 @@ class Authorizer {
   mutable std::mutex lock_;
   std::shared_ptr<const RuleSet> rules_;
 };
+
+/// Rights that say the same of everything. Null for kNone.
+LoginRightsRef rightsRemembered(OwnVerdict verdict);
 
 /// The answer to a call that was not permitted.
 Error notPermitted(const Resource& resource);

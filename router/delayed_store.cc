@@ -18,6 +18,8 @@ namespace {
 
 constexpr uint8_t kVersion = 1;
 constexpr uint8_t kEphemeral = 1;
+constexpr unsigned kOwnShift = 1;  // OwnVerdict
+constexpr unsigned kOwnMask = 3;
 
 /// Being published at one time, and the octets of their bodies.
 constexpr size_t kInFlight = 512;
@@ -51,12 +53,13 @@ std::optional<std::pair<PartitionId, Offset>> parseDelayedKey(BytesView key) {
   return std::pair(partition, offset);
 }
 
-std::string encodeDelayed(const Publish& publish, const Principal& principal) {
+std::string encodeDelayed(const Publish& publish, const Principal& principal, OwnVerdict own) {
   std::string address;
   appendAddressText(publish.address, address);
   ByteWriter out;
   out.u8(kVersion);
-  out.u8(publish.ephemeral ? kEphemeral : 0);
+  out.u8(static_cast<uint8_t>((publish.ephemeral ? kEphemeral : 0) | static_cast<uint8_t>(own)
+                                                                         << kOwnShift));
   out.u8(static_cast<uint8_t>(principal.protocol));
   out.u32(publish.partitionHash);
   putText(out, address);
@@ -70,7 +73,9 @@ std::string encodeDelayed(const Publish& publish, const Principal& principal) {
 bool decodeDelayed(BytesView value, Publish& publish, Principal& principal, std::string& text) {
   ByteReader in(value);
   if (in.u8() != kVersion) in.fail();
-  publish.ephemeral = (in.u8() & kEphemeral) != 0;
+  const uint8_t flags = in.u8();
+  publish.ephemeral = (flags & kEphemeral) != 0;
+  principal.rights = rightsRemembered(static_cast<OwnVerdict>(flags >> kOwnShift & kOwnMask));
   principal.protocol = static_cast<Protocol>(std::min<uint8_t>(in.u8(), 4));
   publish.partitionHash = in.u32();
   const std::string address = getText(in);

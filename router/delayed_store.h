@@ -29,7 +29,8 @@ std::string delayedKey(PartitionId partition, Offset offset);
 std::optional<std::pair<PartitionId, Offset>> parseDelayedKey(BytesView key);
 
 /// What has to be known of a delayed publish beside its record (kDelayedHeader's value).
-std::string encodeDelayed(const Publish& publish, const Principal& principal);
+/// `own`: what the login's own rights say of it, which is gone when it is due.
+std::string encodeDelayed(const Publish& publish, const Principal& principal, OwnVerdict own);
 /// `publish` gets all but its record; its views point into `text`, which must live as long. False
 /// if `value` can't be read.
 bool decodeDelayed(BytesView value, Publish& publish, Principal& principal, std::string& text);

@@ -7,7 +7,7 @@
 
 #include "core/base/log.h"
 #include "core/base/scram_exchange.h"
-#include "router/access_rules.h"
+#include "router/token_rights.h"
 
 namespace polylog::router {
 namespace {
@@ -40,6 +40,17 @@ void tellLater(Done<Result<LoginRef>> done, Result<LoginRef> result) {
       [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
+Result<> checkBearer(const TokenVerifier::Bearer& bearer) {
+  if (!checkUserName(bearer.user)) return fail(ErrorKind::kUnauthorized, "no name for a user");
+  if (!bearer.rules) return {};
+  for (const AccessRule& rule : *bearer.rules) {
+    if (auto sound = checkRule(rule); !sound) {
+      return fail(ErrorKind::kUnauthorized, "the token's acl claim: " + sound.error().text);
+    }
+  }
+  return {};
+}
+
 std::unexpected<Error> tooMany() {
   return fail(ErrorKind::kBusy, "too many logins wait to be checked");
 }
@@ -50,12 +61,14 @@ std::unexpected<Error> tooMany() {
 
 class LoginService::LoginImpl final : public Login, public std::enable_shared_from_this<LoginImpl> {
  public:
-  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Core& core, int64_t expiresAtMs)
+  LoginImpl(std::shared_ptr<Registry> registry, std::string user, Core& core, int64_t expiresAtMs,
+            std::shared_ptr<TokenRights> rights)
       : registry_(std::move(registry)),
         user_(std::move(user)),
         worker_(core.here()),
         clock_(core.clock),
-        expiresAtMs_(expiresAtMs) {
+        expiresAtMs_(expiresAtMs),
+        rights_(std::move(rights)) {
     if (user_.empty()) return;
     revoked_ = std::make_shared<std::atomic<bool>>(false);
     std::lock_guard hold(registry_->lock);
@@ -71,6 +84,13 @@ class LoginService::LoginImpl final : public Login, public std::enable_shared_fr
   const std::string& user() const override { return user_; }
   std::shared_ptr<const std::atomic<bool>> revoked() const override { return revoked_; }
   int64_t expiresAtMs() const override { return expiresAtMs_; }
+  LoginRightsRef rights() const override { return rights_; }
+  void succeed(Login& earlier) override {
+    auto& before = static_cast<LoginImpl&>(earlier);
+    if (before.rights_ == nullptr) return;
+    before.rights_->become(rights_.get());
+    rights_ = before.rights_;
+  }
   void onEnd(std::move_only_function<void(LoginEnd)> task) override {
     task_ = std::move(task);
     if (revoked_ && revoked_->load()) tell(shared_from_this(), LoginEnd::kRevoked);
@@ -109,6 +129,7 @@ class LoginService::LoginImpl final : public Login, public std::enable_shared_fr
   Worker& worker_;
   Clock& clock_;
   const int64_t expiresAtMs_;
+  std::shared_ptr<TokenRights> rights_;  ///< null: it is no token's
   std::shared_ptr<std::atomic<bool>> revoked_;
   std::unique_ptr<Timer> expiry_;
   std::move_only_function<void(LoginEnd)> task_;
@@ -146,8 +167,9 @@ void LoginService::stop() {
 }
 
 LoginRef LoginService::admitted(const LoginPoint& point, const UserRef& user,
-                                const std::string& name, int64_t expiresAtMs) {
-  auto login = std::make_shared<LoginImpl>(registry_, name, core_, expiresAtMs);
+                                const std::string& name, int64_t expiresAtMs,
+                                std::shared_ptr<TokenRights> rights) {
+  auto login = std::make_shared<LoginImpl>(registry_, name, core_, expiresAtMs, std::move(rights));
   if (name.empty()) return login;
   outcomes_[static_cast<size_t>(point.protocol)][kAdmitted]->add();
   // Deleted since it was looked up: revoke() may have come before it was registered.
@@ -188,18 +210,31 @@ std::string LoginService::tagOf(const std::string& password) const {
   return scram::hmac(scram::Hash::kSha256, key_, password);
 }
 
+LoginService::Account LoginService::accountOf(const std::string& name) const {
+  Account account{users_.user(name), nullptr};
+  const auto& elsewhere = core_.options.access.passwords;
+  if (!account.user && elsewhere && checkUserName(name)) account.entry = elsewhere->find(name);
+  return account;
+}
+
 /// Slow, unless it was proved before.
-bool LoginService::proves(const User& user, const std::string& password) const {
+bool LoginService::proves(const Account& account, const std::string& password) const {
   std::string tag = tagOf(password);
-  if (scram::sameOctets(user.provedBy(), tag)) return true;
-  const auto& credentials = user.state.credentials;
-  if (credentials.empty() || !scram::matches(credentials.front(), password)) return false;
-  user.prove(std::move(tag));
+  if (scram::sameOctets(account.proved().tag(), tag)) return true;
+  if (account.entry) {
+    if (!account.entry->matches(password)) return false;
+  } else {
+    const auto& credentials = account.user->state.credentials;
+    if (credentials.empty() || !scram::matches(credentials.front(), password)) return false;
+  }
+  account.proved().prove(std::move(tag));
   return true;
 }
 
 bool LoginService::judges() const {
-  return users_.anyUsers() || takesTokens() || core_.options.access.hook != nullptr;
+  const auto& access = core_.options.access;
+  return users_.anyUsers() || takesTokens() || access.hook != nullptr ||
+         (access.passwords != nullptr && access.passwords->any());
 }
 
 void LoginService::admit(const LoginPoint& point, Credentials credentials,
@@ -208,38 +243,38 @@ void LoginService::admit(const LoginPoint& point, Credentials credentials,
     return admitToken(point, std::move(credentials), std::move(done));
   }
   auto answer = [&](Result<LoginRef> result) { tellLater(std::move(done), std::move(result)); };
-  UserRef user = users_.user(credentials.user);
+  Account account = accountOf(credentials.user);
   bool nobody =
-      credentials.user.empty() || !judges() || (credentials.conventional && user == nullptr);
+      credentials.user.empty() || !judges() || (credentials.conventional && !account.known());
   if (nobody && point.allowAnonymous) return answer(admitted(point, nullptr, {}));
   if (credentials.user.empty()) return answer(std::unexpected(refused(point, "", "no user given")));
   if (!throttle_.admits(hostOf(point.peer), credentials.user, core_.clock.monotonicMicros())) {
     return answer(std::unexpected(refused(point, credentials.user, {})));
   }
-  if (user && scram::sameOctets(user->provedBy(), tagOf(credentials.password))) {
-    return answer(admitted(point, user, credentials.user));
+  if (account.known() && scram::sameOctets(account.proved().tag(), tagOf(credentials.password))) {
+    return answer(admitted(point, account.user, credentials.user));
   }
-  if (!user && core_.options.access.hook && checkUserName(credentials.user)) {
+  if (!account.known() && core_.options.access.hook && checkUserName(credentials.user)) {
     return admitByHook(point, std::move(credentials), std::move(done));
   }
-  admitByPassword(point, std::move(credentials), std::move(user), std::move(done));
+  admitByPassword(point, std::move(credentials), std::move(account), std::move(done));
 }
 
-void LoginService::admitByPassword(const LoginPoint& point, Credentials credentials, UserRef user,
-                                   Done<Result<LoginRef>> done) {
+void LoginService::admitByPassword(const LoginPoint& point, Credentials credentials,
+                                   Account account, Done<Result<LoginRef>> done) {
   struct Attempt {
     LoginPoint point;
     Credentials credentials;
-    UserRef user;
+    Account account;
     Done<Result<LoginRef>> done;
     bool right = false;
   };
   auto attempt =
-      std::make_shared<Attempt>(point, std::move(credentials), std::move(user), std::move(done));
+      std::make_shared<Attempt>(point, std::move(credentials), std::move(account), std::move(done));
   auto job = [this, attempt] {
     const std::string& password = attempt->credentials.password;
-    if (attempt->user) {
-      attempt->right = proves(*attempt->user, password);
+    if (attempt->account.known()) {
+      attempt->right = proves(attempt->account, password);
     } else {
       // As long as for a user that is there.
       (void)scram::matches(nobodysCredential(attempt->credentials.user, kHashes[0]), password);
@@ -248,10 +283,11 @@ void LoginService::admitByPassword(const LoginPoint& point, Credentials credenti
   auto after = [this, attempt] {
     const std::string& name = attempt->credentials.user;
     // The password may have been changed meanwhile.
-    bool stands = attempt->right && users_.user(name) == attempt->user;
-    if (stands) return attempt->done(admitted(attempt->point, attempt->user, name));
+    const Account& tried = attempt->account;
+    bool stands = attempt->right && accountOf(name) == tried;
+    if (stands) return attempt->done(admitted(attempt->point, tried.user, name));
     attempt->done(std::unexpected(
-        refused(attempt->point, name, attempt->user ? "wrong password" : "no such user")));
+        refused(attempt->point, name, tried.known() ? "wrong password" : "no such user")));
   };
   if (!slowly(job, after)) tellLater(std::move(attempt->done), tooMany());
 }
@@ -274,13 +310,15 @@ void LoginService::admitToken(const LoginPoint& point, Credentials credentials,
     attempt->bearer = core_.options.access.tokens->verify(attempt->token, core_.clock.wallMillis());
   };
   auto after = [this, attempt] {
-    const auto& bearer = attempt->bearer;
-    if (bearer && checkUserName(bearer->user)) {
+    auto& bearer = attempt->bearer;
+    const Result<> sound = bearer ? checkBearer(*bearer) : std::unexpected(bearer.error());
+    if (!sound) {
       return attempt->done(
-          admitted(attempt->point, users_.user(bearer->user), bearer->user, bearer->expiresAtMs));
+          std::unexpected(refused(attempt->point, std::nullopt, sound.error().text)));
     }
-    attempt->done(std::unexpected(refused(attempt->point, std::nullopt,
-                                          bearer ? "no name for a user" : bearer.error().text)));
+    auto rights = std::make_shared<TokenRights>(std::move(bearer->rules));
+    attempt->done(admitted(attempt->point, users_.user(bearer->user), bearer->user,
+                           bearer->expiresAtMs, std::move(rights)));
   };
   if (!slowly(job, after)) tellLater(std::move(attempt->done), tooMany());
 }
@@ -296,7 +334,7 @@ void LoginService::admitByHook(const LoginPoint& point, Credentials credentials,
   auto judged = [this, attempt, worker = &core_.here()](LoginHook::Verdict verdict) {
     worker->post([this, attempt, verdict] {
       // A user of that name may have been made meanwhile: it is that user's password that counts.
-      const bool stands = users_.user(attempt->user) == nullptr;
+      const bool stands = !accountOf(attempt->user).known();
       if (verdict == LoginHook::Verdict::kAdmit && stands) {
         return attempt->done(admitted(attempt->point, nullptr, attempt->user));
       }

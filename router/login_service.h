@@ -6,8 +6,8 @@
 // by a keyed hash (HMAC under a key of this run), kept with the user until its password changes: a
 // storm of reconnects costs a derivation a user after a start and none later.
 //
-// Tokens are verified on the same threads; users whom the store doesn't know are asked about by the
-// hook, if there is one.
+// Tokens are verified on the same threads, and so are the passwords of users whom the store doesn't
+// know and a password file does; of others the hook is asked, if there is one.
 //
 // Authenticator and derive() on a worker's thread, revoke() on any. stop() before the workers end.
 #pragma once
@@ -29,6 +29,8 @@
 #include "router/login_throttle.h"
 
 namespace polylog::router {
+
+class TokenRights;
 
 class LoginService final : public Authenticator {
  public:
@@ -62,16 +64,27 @@ class LoginService final : public Authenticator {
   /// Runs `job` on a thread of its own, then `after` on the calling worker. False: too many wait.
   bool slowly(Task job, Task after);
   void work();
-  bool proves(const User& user, const std::string& password) const;
+  /// Whoever has a password: a user of the store, or of the password file, or nobody.
+  struct Account {
+    UserRef user;
+    std::shared_ptr<const PasswordSource::Entry> entry;
+
+    bool known() const { return user != nullptr || entry != nullptr; }
+    bool operator==(const Account&) const = default;
+    const ProvedPassword& proved() const { return user ? user->proved : entry->proved; }
+  };
+  Account accountOf(const std::string& name) const;
+  bool proves(const Account& account, const std::string& password) const;
   std::string tagOf(const std::string& password) const;
   void admitToken(const LoginPoint& point, Credentials credentials, Done<Result<LoginRef>> done);
-  void admitByPassword(const LoginPoint& point, Credentials credentials, UserRef user,
+  void admitByPassword(const LoginPoint& point, Credentials credentials, Account account,
                        Done<Result<LoginRef>> done);
   void admitByHook(const LoginPoint& point, Credentials credentials, Done<Result<LoginRef>> done);
   /// Whether names and passwords mean anything.
   bool judges() const;
   LoginRef admitted(const LoginPoint& point, const UserRef& user, const std::string& name,
-                    int64_t expiresAtMs = Login::kNeverExpires);
+                    int64_t expiresAtMs = Login::kNeverExpires,
+                    std::shared_ptr<TokenRights> rights = nullptr);
   /// `user`: none for a token. `why`: empty if too many failed before.
   Error refused(const LoginPoint& point, std::optional<BytesView> user, std::string_view why);
   scram::Credential nobodysCredential(const std::string& user, scram::Hash hash) const;

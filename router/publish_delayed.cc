@@ -45,12 +45,14 @@ void Publisher::publishDelayed(Call& call) {
       if (call.outcome) call.outcome->results[at].error = std::move(*refused);
       continue;
     }
-    const std::string meta = encodeDelayed(in, *call.principal);
+    const OwnVerdict own = core_.authorizer.ownVerdict(
+        call.principal, Operation::kWrite, {ResourceKind::kTopic, in.address.topic, in.address});
+    const std::string meta = encodeDelayed(in, *call.principal, own);
     Record record = in.record;
     record.headers.push_back({kDelayedHeader, BytesView(meta)});
     record.timestampMs = call.now;
     builder.add(record);
-    due.push_back(call.now + int64_t{in.delaySeconds} * 1000);
+    due.push_back(in.publishAtMs);
     pending->stored.push_back(at);
     request.admitted |= in.admitted;
     if (call.outcome) call.outcome->results[at].matched = true;  // nobody knows who will

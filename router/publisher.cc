@@ -48,10 +48,10 @@ void Publisher::publish(const PrincipalRef& principal, const std::shared_ptr<Ses
   for (size_t from = 0, at = 0; at < records.size();) {
     bytes += sizeOf(records[at].record);
     ++at;
-    const bool delayed = records[from].delaySeconds > 0;
+    const bool delayed = records[from].publishAtMs > 0;
     bool full = at - from >= kChunkRecords || at == records.size() ||
                 bytes + sizeOf(records[at].record) > kChunkBytes ||
-                delayed != (records[at].delaySeconds > 0);
+                delayed != (records[at].publishAtMs > 0);
     if (!full) continue;
     if (outcome) ++outcome->chunks;
     Call call{worker,

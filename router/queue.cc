@@ -106,6 +106,7 @@ Result<> Queue::addConsumer(const ConsumerRef& consumer) {
   }
   consumers_.push_back(consumer);
   ready_.push_back(consumer);
+  bringBack();
   consumerCount_ = static_cast<int64_t>(consumers_.size());
   pumpSoon();
   return {};
@@ -135,6 +136,7 @@ int64_t Queue::purge() {
   int64_t gone = 0;
   int64_t end = ends->highWatermark.value();
   for (int64_t id = cursor_; id < end; ++id) gone += acks_.add(id) ? 1 : 0;
+  bringBack();
   for (const auto& [id, before] : returned_) gone += acks_.add(id) ? 1 : 0;
   returned_.clear();
   cursor_ = std::max(cursor_, end);
@@ -153,6 +155,7 @@ void Queue::end() {
   sticky_ = nullptr;
   toMove_.clear();
   returned_.clear();
+  kept_.clear();
   again_.clear();
   consumerCount_ = 0;
 }
@@ -197,6 +200,7 @@ void Queue::pumpSoon() {
 void Queue::pump() {
   std::vector<ConsumerRef> given;
   int left = kDeliveriesAtATime;
+  if (!kept_.empty() && keptUnder_ != core_.authorizer.generation()) bringBack();
   while (!ended_ && !ready_.empty() && left > 0) {
     Next next;
     if (!findNext(next)) break;
@@ -204,7 +208,12 @@ void Queue::pump() {
     auto turn = whoseTurn(*record);
     if (turn == ready_.end()) {
       if (spec_.kind != QueueKind::kShared || someoneMayHave(*record)) break;  // until it has room
-      deny(next);
+      const bool room = static_cast<int64_t>(kept_.size()) < core_.options.inboxRecords;
+      if (room && absentMayHave(*record)) {
+        keep(next);
+      } else {
+        deny(next);
+      }
       --left;
       continue;
     }

@@ -103,6 +103,9 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// A record that is stored nowhere, of a shared subscription: to a member that is ready, or
   /// nobody.
   void offer(std::vector<RoutedRecordRef> records);
+  /// A shared subscription's members are others: what is kept for one that is away is looked at
+  /// again.
+  void reconsider();
   /// Who asks for the queue no longer sees a consumer that is about to be removed (`by` 1), until it
   /// has been (-1).
   void leaving(int64_t by) { leaving_ += by; }
@@ -162,6 +165,9 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   ConsumerRef memberOf(size_t hash, const RoutedRecord& record) const;
   bool mayHave(const Consumer& consumer, const RoutedRecord& record) const;
   bool someoneMayHave(const RoutedRecord& record) const;
+  bool absentMayHave(const RoutedRecord& record) const;
+  void keep(const Next& next);
+  void bringBack();
   bool reserve(const ConsumerRef& consumer, int64_t octets);
   bool movesTo(const Consumer& consumer, const Record& record) const;
   void move();
@@ -199,6 +205,9 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   int64_t cursor_ = 0;
   int64_t sentEnd_ = 0;
   std::map<int64_t, bool> returned_;  ///< id, and whether it was delivered before
+  /// As returned_, of a shared subscription: kept for members that are away, who alone may read it.
+  std::map<int64_t, bool> kept_;
+  uint64_t keptUnder_ = 0;            ///< the generation of rules by which it is
   std::set<int64_t> again_;           ///< out, and delivered before in this run
   std::vector<ConsumerRef> consumers_;
   std::deque<ConsumerRef> ready_;  ///< whose turn it is

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "router/address_tags.h"
 #include "router/queue.h"
+#include "router/share_table.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -80,7 +81,7 @@ ConsumerRef Queue::memberOf(size_t hash, const RoutedRecord& record) const {
 /// Rules may let a member have some of its group's records, and others not.
 bool Queue::mayHave(const Consumer& consumer, const RoutedRecord& record) const {
   if (consumer.reader == nullptr) return true;
-  if (!core_.authorizer.restricts() && !consumer.reader->isRevoked()) return true;
+  if (!core_.authorizer.judges(*consumer.reader)) return true;
   return core_.authorizer.permits(consumer.reader, Operation::kRead,
                                   {ResourceKind::kTopic, record.address.topic, record.address});
 }
@@ -90,8 +91,48 @@ bool Queue::someoneMayHave(const RoutedRecord& record) const {
                              [&](const ConsumerRef& one) { return mayHave(*one, record); });
 }
 
-/// No member that is there may read it: as an ordinary subscription's, it is dropped, so that it
-/// doesn't bar the others' way.
+/// Whether a member that is away may, by the rules for its user.
+bool Queue::absentMayHave(const RoutedRecord& record) const {
+  auto present = [&](const PrincipalRef& who) {
+    return std::ranges::any_of(consumers_, [&](const ConsumerRef& one) {
+      return one->reader != nullptr && one->reader->clientId == who->clientId;
+    });
+  };
+  const std::vector<PrincipalRef> members = core_.shares->lasting(*this);
+  return std::ranges::any_of(members, [&](const PrincipalRef& who) {
+    return core_.authorizer.permits(who, Operation::kRead,
+                                    {ResourceKind::kTopic, record.address.topic, record.address}) &&
+           !present(who);
+  });
+}
+
+/// It waits for a member that is away and may read it, out of the others' way.
+void Queue::keep(const Next& next) {
+  kept_.emplace(next.id, next.redelivered);
+  keptUnder_ = core_.authorizer.generation();
+  if (next.fromReturned) {
+    returned_.erase(next.id);
+  } else {
+    ++cursor_;
+  }
+}
+
+/// What is kept waits for everybody again.
+void Queue::bringBack() {
+  for (const auto& [id, redelivered] : kept_) putBack(id, redelivered);
+  kept_.clear();
+}
+
+void Queue::reconsider() {
+  onHome([self = shared_from_this()] {
+    if (self->kept_.empty() || self->ended_) return;
+    self->bringBack();
+    self->pump();
+  });
+}
+
+/// No member may read it: as an ordinary subscription's, it is dropped, so that it doesn't bar the
+/// others' way.
 void Queue::deny(const Next& next) {
   acks_.add(next.id);
   if (next.fromReturned) {

@@ -147,8 +147,9 @@ struct RouterOptions {
     /// There may be users whom the store doesn't know (client certificates, tokens): whose session
     /// it is must not be forgotten for that.
     bool usersElsewhere = false;
-    std::shared_ptr<TokenVerifier> tokens;  ///< null: no tokens are taken
-    std::shared_ptr<LoginHook> hook;        ///< asked about users not in the store; null: nobody is
+    std::shared_ptr<TokenVerifier> tokens;      ///< null: no tokens are taken
+    std::shared_ptr<PasswordSource> passwords;  ///< null: the store has all that there are
+    std::shared_ptr<LoginHook> hook;  ///< asked about users not in the store; null: nobody is
     size_t maxUsers = 100'000;
     size_t maxRules = 20'000;
     /// Of new passwords. RFC 7677's least: each login of a user costs the broker as much once a

@@ -377,7 +377,7 @@ void Session::notify() {
 }
 
 bool Session::mayRead(const Address& address) const {
-  if (!core_.authorizer.restricts() && !live_->principal->isRevoked()) return true;
+  if (!core_.authorizer.judges(*live_->principal)) return true;
   return core_.authorizer.permits(live_->principal, Operation::kRead,
                                   {ResourceKind::kTopic, address.topic, address});
 }
@@ -401,7 +401,7 @@ size_t Session::withoutDenied(size_t from, std::vector<Delivery>& out) {
 size_t Session::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) {
   size_t before = out.size();
   size_t taken = takeSome(max, limits, out);
-  bool judged = core_.authorizer.restricts() || live_->principal->isRevoked();
+  const bool judged = core_.authorizer.judges(*live_->principal);
   if (judged && taken > 0 && withoutDenied(before, out) > 0 && taken == max) {
     // There may be more, which the client would ask for only if it had got as many as it wanted.
     live_->hungry = true;

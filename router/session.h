@@ -70,7 +70,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   void restoreSubscription(const SubscriptionState& state);
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
   /// After restore(): due as if the connection had been lost when it was last known of.
-  void restoreWill(Will will);
+  void restoreWill(Will will, OwnVerdict own);
+  /// Whose the session is, while no client of its is there. `own`: what its login has said.
+  PrincipalRef nameOnly(OwnVerdict own = OwnVerdict::kNone) const;
   void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }
   /// An entry of the table of replays, in the order of the keys.
   Result<> restoreReplay(const ReplayKey& key, BytesView value);
@@ -92,7 +94,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   void onDeadline(int64_t nowMonotonic);
   void publishWill();
   /// The will of the connection to come, durable with `request`; for a session with an inbox.
-  void journalWill(const std::optional<Will>& will, storage::AppendRequest& request);
+  void journalWill(const std::optional<Will>& will, const PrincipalRef& by,
+                   storage::AppendRequest& request);
   /// The will of a connection that was replaced: sent unless the session goes on and it has a
   /// delay.
   void connectionReplaced(bool resumes);
@@ -206,7 +209,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     ~Aside();
 
     std::unique_ptr<Will> will;
-    PrincipalRef willBy;                 ///< null: of a connection before the start
+    PrincipalRef willBy;
     bool willJournaled = false;          ///< one may stand in the journal
     std::unique_ptr<SharedLane> shared;  ///< its shared subscriptions
     std::unique_ptr<ReplayLane> replay;  ///< its subscriptions that replay

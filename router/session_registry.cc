@@ -131,10 +131,11 @@ Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {
     return result.has_value();
   });
   core_.store.scanState(StateTable::kWill, "", [&](BytesView key, BytesView value) {
-    auto will = decodeWill(value);
+    OwnVerdict own{};
+    auto will = decodeWill(value, &own);
     if (!will) result = std::unexpected(will.error());
     Session* session = sessionOf(StateTable::kWill, key);
-    if (session && will) session->restoreWill(std::move(*will));
+    if (session && will) session->restoreWill(std::move(*will), own);
     return result.has_value();
   });
   core_.store.scanState(StateTable::kHeldPublish, "", [&](BytesView key, BytesView) {
@@ -301,7 +302,7 @@ void SessionRegistry::create(SessionRef fresh, OpeningRef opening) {
     request.state.push_back(storage::partitionConfigured(*inbox, {}));
     request.state.push_back(
         {storage::StateTable::kSession, fresh->clientId(), encodeSession(fresh->state())});
-    fresh->journalWill(opening->options.will, request);
+    fresh->journalWill(opening->options.will, opening->principal, request);
   }
   if (request.state.empty()) {
     worker.later([this, fresh, opening] { created(fresh, opening, storage::Appended{}); });
@@ -347,7 +348,7 @@ void SessionRegistry::resume(SessionRef session, OpeningRef opening) {
   if (!opening->stateBefore) opening->stateBefore = session->state();
   storage::AppendRequest request;
   session->resumeWith(opening->options.expirySeconds, opening->principal->user, request);
-  session->journalWill(opening->options.will, request);
+  session->journalWill(opening->options.will, opening->principal, request);
   request.durability = storage::Durability::kSynced;
   request.sink = &opening->worker->sink;
   request.done = [this, session, opening](const Result<storage::Appended>& appended) {

@@ -2,6 +2,7 @@
 // client's CONNACK waits for, until the entry that publishes it or takes it back: a crash of the
 // broker loses connections, and their wills are published after it, when they fall due.
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -32,26 +33,43 @@ void Session::adoptWill(std::optional<Will> will, const PrincipalRef& by) {
 void Session::setWill(std::optional<Will> will) {
   if (!will && !aside_->will) return;
   storage::AppendRequest request;
-  if (persistent()) journalWill(will, request);
+  if (persistent()) journalWill(will, live_->principal, request);
   adoptWill(std::move(will), live_->principal);
   // Nobody waits for it, but the less time passes the better.
   request.durability = storage::Durability::kSynced;
   if (!request.state.empty()) (void)core_.store.append(std::move(request));
 }
 
-void Session::journalWill(const std::optional<Will>& will, storage::AppendRequest& request) {
+void Session::journalWill(const std::optional<Will>& will, const PrincipalRef& by,
+                          storage::AppendRequest& request) {
   if (!will && !aside_->willJournaled) return;
   aside_.write().willJournaled = will.has_value();
-  request.state.push_back({storage::StateTable::kWill, inboxKey(inbox_->partition()),
-                           will ? std::optional(encodeWill(*will)) : std::nullopt});
+  std::optional<std::string> value;
+  if (will) {
+    const Resource named{ResourceKind::kTopic, will->topic,
+                         Address{will->topic, viewOf(will->key)}};
+    value = encodeWill(*will, core_.authorizer.ownVerdict(by, Operation::kWrite, named));
+  }
+  request.state.push_back(
+      {storage::StateTable::kWill, inboxKey(inbox_->partition()), std::move(value)});
 }
 
-void Session::restoreWill(Will will) {
+void Session::restoreWill(Will will, OwnVerdict own) {
   Aside& aside = aside_.write();
+  aside.willBy = nameOnly(own);
   aside.willAt = disconnectedAt_ + int64_t{will.delaySeconds} * kMicros;
   aside.will = std::make_unique<Will>(std::move(will));
   aside.willJournaled = true;
   scheduleDeadline();
+}
+
+PrincipalRef Session::nameOnly(OwnVerdict own) const {
+  auto made = std::make_shared<Principal>();
+  made->user = user_;
+  made->clientId = clientId_;
+  made->protocol = Protocol::kMqtt;
+  made->rights = rightsRemembered(own);
+  return made;
 }
 
 void Session::publishWill() {
@@ -61,14 +79,17 @@ void Session::publishWill() {
   Will will = std::move(*std::exchange(aside.will, nullptr));
   PrincipalRef principal = std::exchange(aside.willBy, nullptr);
   std::string expiry;
+  const int64_t now = core_.clock.wallMillis();
+  int64_t publishAt = will.publishAtMs;
+  if (will.publishDelaySeconds > 0) publishAt = now + int64_t{will.publishDelaySeconds} * 1000;
+  if (publishAt <= now) publishAt = 0;
   Publish publish;
   Record& record = publish.record;
   record.key = viewOf(will.key);
   record.value = viewOf(will.value);
   for (const auto& [name, value] : will.headers) record.headers.push_back({name, viewOf(value)});
   if (will.expirySeconds) {
-    int64_t lifetime = int64_t{*will.expirySeconds} + will.publishDelaySeconds;
-    expiry = std::to_string(core_.clock.wallMillis() + lifetime * 1000);
+    expiry = std::to_string(std::max(now, publishAt) + int64_t{*will.expirySeconds} * 1000);
     record.headers.push_back({kExpiryHeader, BytesView(expiry)});
   }
   record.guarantee = will.guarantee;
@@ -81,16 +102,9 @@ void Session::publishWill() {
   }
   publish.ephemeral = will.ephemeral;
   publish.partitionHash = will.partitionHash;
-  publish.delaySeconds = will.publishDelaySeconds;
-  if (!principal) {  // not since the start
-    auto made = std::make_shared<Principal>();
-    made->user = user_;
-    made->clientId = clientId_;
-    made->protocol = Protocol::kMqtt;
-    principal = std::move(made);
-  }
+  publish.publishAtMs = publishAt;
   storage::AppendRequest with;  // of which the state counts
-  if (persistent()) journalWill(std::nullopt, with);
+  if (persistent()) journalWill(std::nullopt, nullptr, with);
   core_.publisher->publish(principal, nullptr, {&publish, 1}, nullptr, std::move(with.state));
 }
 

@@ -72,7 +72,9 @@ Result<std::unique_ptr<ShareMembership>> ShareTable::join(Worker& worker, const 
     }
   }
   if (share.place == nullptr) bind(share, subscription.filter);
-  auto member = std::make_unique<ShareMembership>(*this, name, share.end.queue, session);
+  PrincipalRef sleeper = session.persistent() ? session.nameOnly() : nullptr;
+  auto member =
+      std::make_unique<ShareMembership>(*this, name, share.end.queue, session, std::move(sleeper));
   share.members.insert(member.get());
   return member;
 }
@@ -114,11 +116,28 @@ void ShareTable::leave(const ShareMembership& member) {
   Share& share = at->second;
   share.members.erase(&member);
   // At the end of the router nothing is left, but kept.
-  if (!share.members.empty() || core_.stopping.load()) return;
+  if (core_.stopping.load()) return;
   std::shared_ptr<Queue> queue = share.end.queue;
+  if (!share.members.empty()) {
+    // What was kept for this one alone isn't any more.
+    if (queue) queue->reconsider();
+    return;
+  }
   unbind(share);
   shares_.erase(at);
   if (queue) core_.queues->removeQuietly(std::move(queue));
+}
+
+std::vector<PrincipalRef> ShareTable::lasting(const Queue& queue) const {
+  std::vector<PrincipalRef> all;
+  const BytesView name = BytesView(queue.spec().name).substr(0, queue.spec().name.find(kNameEnd));
+  std::lock_guard lock(mutex_);
+  auto at = shares_.find(name);
+  if (at == shares_.end()) return all;
+  for (const ShareMembership* member : at->second.members) {
+    if (member->sleeper_ != nullptr) all.push_back(member->sleeper_);
+  }
+  return all;
 }
 
 std::vector<SharedGroupInfo> ShareTable::list() const {

@@ -24,9 +24,14 @@ class ShareTable;
 /// That a session subscribes to a share: for as long as this lives.
 class ShareMembership {
  public:
+  /// `sleeper`: whose it is while the client is away; null where the session ends with it.
   ShareMembership(ShareTable& table, std::string name, std::shared_ptr<Queue> queue,
-                  const Session& session)
-      : table_(table), name_(std::move(name)), queue_(std::move(queue)), session_(session) {}
+                  const Session& session, PrincipalRef sleeper)
+      : table_(table),
+        name_(std::move(name)),
+        queue_(std::move(queue)),
+        session_(session),
+        sleeper_(std::move(sleeper)) {}
   ~ShareMembership();
   ShareMembership(const ShareMembership&) = delete;
   ShareMembership& operator=(const ShareMembership&) = delete;
@@ -38,6 +43,7 @@ class ShareMembership {
   const std::string name_;
   const std::shared_ptr<Queue> queue_;
   const Session& session_;  ///< outlives it
+  const PrincipalRef sleeper_;
 };
 
 class ShareTable {
@@ -55,6 +61,8 @@ class ShareTable {
   Result<std::unique_ptr<ShareMembership>> join(Worker& worker, const Session& session,
                                                 const Subscription& subscription);
   std::vector<SharedGroupInfo> list() const;
+  /// By name alone, the members of a queue's share whose sessions outlive their connections.
+  std::vector<PrincipalRef> lasting(const Queue& queue) const;
 
  private:
   friend class ShareMembership;

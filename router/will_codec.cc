@@ -5,10 +5,13 @@
 namespace polylog::router {
 namespace {
 
-constexpr uint8_t kVersion = 2;
+constexpr uint8_t kVersion = 3;
 constexpr uint8_t kWithoutPublishDelay = 1;
+constexpr uint8_t kWithoutPublishTime = 2;
 constexpr uint8_t kRetain = 1;
 constexpr uint8_t kEphemeral = 2;
+constexpr unsigned kOwnShift = 2;  // OwnVerdict
+constexpr unsigned kOwnMask = 3;
 
 void putOptional(ByteWriter& out, const std::optional<std::string>& text) {
   out.u8(text ? 1 : 0);
@@ -22,7 +25,7 @@ std::optional<std::string> getOptional(ByteReader& in) {
 
 }  // namespace
 
-std::string encodeWill(const Will& will) {
+std::string encodeWill(const Will& will, OwnVerdict own) {
   ByteWriter out;
   out.u8(kVersion);
   putText(out, will.topic);
@@ -31,7 +34,8 @@ std::string encodeWill(const Will& will) {
   putOptional(out, will.storedKey);
   putOptional(out, will.value);
   out.u8(static_cast<uint8_t>(will.guarantee));
-  out.u8(static_cast<uint8_t>((will.retain ? kRetain : 0) | (will.ephemeral ? kEphemeral : 0)));
+  out.u8(static_cast<uint8_t>((will.retain ? kRetain : 0) | (will.ephemeral ? kEphemeral : 0) |
+                              static_cast<unsigned>(own) << kOwnShift));
   out.u32(will.delaySeconds);
   out.u32(will.partitionHash);
   out.u8(will.expirySeconds ? 1 : 0);
@@ -42,13 +46,14 @@ std::string encodeWill(const Will& will) {
     putOptional(out, value);
   }
   out.u32(will.publishDelaySeconds);
+  out.u64(static_cast<uint64_t>(will.publishAtMs));
   return out.take();
 }
 
-Result<Will> decodeWill(BytesView value) {
+Result<Will> decodeWill(BytesView value, OwnVerdict* own) {
   ByteReader in(value);
   const uint8_t version = in.u8();
-  if (version != kVersion && version != kWithoutPublishDelay) in.fail();
+  if (version < kWithoutPublishDelay || version > kVersion) in.fail();
   Will will;
   will.topic = getText(in);
   will.key = getOptional(in);
@@ -59,6 +64,7 @@ Result<Will> decodeWill(BytesView value) {
   uint8_t flags = in.u8();
   will.retain = (flags & kRetain) != 0;
   will.ephemeral = (flags & kEphemeral) != 0;
+  if (own != nullptr) *own = static_cast<OwnVerdict>(flags >> kOwnShift & kOwnMask);
   will.delaySeconds = in.u32();
   will.partitionHash = in.u32();
   bool expires = in.u8() != 0;
@@ -69,7 +75,8 @@ Result<Will> decodeWill(BytesView value) {
     std::string name = getText(in);
     will.headers.emplace_back(std::move(name), getOptional(in));
   }
-  if (version != kWithoutPublishDelay) will.publishDelaySeconds = in.u32();
+  if (version > kWithoutPublishDelay) will.publishDelaySeconds = in.u32();
+  if (version > kWithoutPublishTime) will.publishAtMs = static_cast<int64_t>(in.u64());
   if (!in.complete()) return fail(ErrorKind::kCorrupt, "a will can't be read");
   return will;
 }

@@ -5,11 +5,13 @@
 
 #include "core/base/error.h"
 #include "core/model/subscriber_session.h"
+#include "router/authorizer.h"
 
 namespace polylog::router {
 
-std::string encodeWill(const Will& will);
+/// `own`: what its client's login says of it by itself.
+std::string encodeWill(const Will& will, OwnVerdict own = OwnVerdict::kNone);
 /// kCorrupt.
-Result<Will> decodeWill(BytesView value);
+Result<Will> decodeWill(BytesView value, OwnVerdict* own = nullptr);
 
 }  // namespace polylog::router

@@ -230,6 +230,7 @@ void HttpAdminServer::admit(const std::string& peer, const char* authorization, 
       [this, open = open_, peer, call = std::move(call)](Result<LoginRef> login) mutable {
         if (!*open) return;
         if (!login) return challenge(std::move(call.reply));
+        call.user = (*login)->user();
         auto principal = std::make_shared<Principal>(
             Principal{(*login)->user(), "admin", peer, Protocol::kInternal});
         auto needed = call.method == "GET" ? Operation::kDescribe : Operation::kAlter;

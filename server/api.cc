@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <limits>
+#include <span>
 
 #include "core/event/dispatcher.h"
 #include "mapping/address.h"
@@ -34,21 +37,6 @@ void describeConfig(Json& json, const TopicConfig& config) {
                                                                  : "never");
     for (const auto& [key, value] : config.overrides) json.field(key, value);
   });
-}
-
-/// Done with the JSON text of a list; the shape that all list calls share.
-template <class T>
-auto listed(Call call, const char* name, void (*describe)(Json&, const T&)) {
-  return [reply = std::move(call.reply), name, describe](std::vector<T> items) mutable {
-    Json json;
-    json.object([&] {
-      json.name(name);
-      json.array([&] {
-        for (const T& item : items) describe(json, item);
-      });
-    });
-    reply.json(200, json.text());
-  };
 }
 
 auto acknowledged(Call call) {
@@ -447,10 +435,7 @@ void Api::handleSessions(Call call) {
     return call.reply.error(
         {ErrorKind::kInvalid, "use GET on /api/sessions, GET or DELETE on /api/sessions/ID"});
   }
-  if (!one) {
-    return broker_.listSessions(principal_,
-                                listed<SessionInfo>(std::move(call), "sessions", &describeSession));
-  }
+  if (!one) return listSessions(std::move(call));
   std::string client = call.path[2];
   broker_.listSessions(
       principal_, [reply = std::move(call.reply), client](std::vector<SessionInfo> all) mutable {
@@ -460,6 +445,37 @@ void Api::handleSessions(Call call) {
         describeSession(json, *found);
         reply.json(200, json.text());
       });
+}
+
+/// All of them, or a page: `limit` behind the client id `after`.
+void Api::listSessions(Call call) {
+  const std::string after = call.query["after"];
+  const std::string text = call.query["limit"];
+  size_t limit = std::numeric_limits<size_t>::max();
+  const char* end = text.data() + text.size();
+  const bool given = !text.empty();
+  if (given) {
+    auto [at, error] = std::from_chars(text.data(), end, limit);
+    if (error != std::errc() || at != end || limit == 0) {
+      return call.reply.error({ErrorKind::kInvalid, "give limit=1 or more, after=CLIENT_ID"});
+    }
+  }
+  broker_.listSessions(principal_, [reply = std::move(call.reply), after,
+                                    limit](std::vector<SessionInfo> all) mutable {
+    auto from = after.empty() ? all.begin()
+                              : std::ranges::upper_bound(all, after, {}, &SessionInfo::clientId);
+    const auto left = static_cast<size_t>(all.end() - from);
+    const std::span<const SessionInfo> page(from, std::min(left, limit));
+    Json json;
+    json.object([&] {
+      json.name("sessions");
+      json.array([&] {
+        for (const SessionInfo& session : page) describeSession(json, session);
+      });
+      if (page.size() < left) json.field("next", page.back().clientId);
+    });
+    reply.json(200, json.text());
+  });
 }
 
 }  // namespace polylog::server

@@ -55,6 +55,7 @@ class Api {
   void handleGroups(Call call);
   void listGroups(Call call);
   void handleSessions(Call call);
+  void listSessions(Call call);
   void createTopic(Call call);
   void describeTopic(Call call);
   void produce(Call call);
@@ -71,6 +72,7 @@ class Api {
   // api_access.cc
   void handleUsers(Call call);
   void listUsers(Call call);
+  void deleteUser(Call call);
   void handleRules(Call call);
 
   // api_clients.cc

@@ -74,12 +74,41 @@ void Api::handleUsers(Call call) {
                                 told(std::move(call), password ? 200 : 201));
   }
   if (call.method == "DELETE" && depth == 3) {
-    std::string name = call.path[2];
-    return access_->deleteUser(principal_, std::move(name), told(std::move(call), 200));
+    return deleteUser(std::move(call));
   }
   call.reply.error({ErrorKind::kInvalid,
                     "use GET on /api/users, GET, POST or DELETE on /api/users/NAME, POST on "
                     "/api/users/NAME/password"});
+}
+
+/// Tells how many rules name the user, and with rules=1 removes them too: once the user is gone, so
+/// that none who is there does what a rule had denied.
+void Api::deleteUser(Call call) {
+  const std::string name = call.path[2];
+  auto rules = access_->rules(principal_);
+  if (!rules) return call.reply.error(rules.error());
+  std::erase_if(*rules, [&](const AccessRule& rule) { return rule.user != name; });
+  const auto count = static_cast<int64_t>(rules->size());
+  const bool remove = call.query["rules"] == "1" && count > 0;
+  auto tell = [count](Reply& reply) {
+    Json json;
+    json.object([&] { json.field("rules", count); });
+    reply.json(200, json.text());
+  };
+  access_->deleteUser(
+      principal_, name,
+      [this, reply = std::move(call.reply), rules = std::move(*rules), remove,
+       tell](Result<> deleted) mutable {
+        // Gone before, its rules left behind: those can be removed all the same.
+        const bool onlyRules = remove && !deleted && deleted.error().kind == ErrorKind::kNotFound;
+        if (!deleted && !onlyRules) return reply.error(deleted.error());
+        if (!remove) return tell(reply);
+        access_->removeRules(principal_, std::move(rules),
+                             [reply = std::move(reply), tell](Result<> removed) mutable {
+                               if (!removed) return reply.error(removed.error());
+                               tell(reply);
+                             });
+      });
 }
 
 void Api::listUsers(Call call) {

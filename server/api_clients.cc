@@ -176,6 +176,7 @@ void Api::handleBans(Call call) {
   ban.kind = *kind;
   ban.what = std::move(what);
   ban.reason = get(call, "reason");
+  ban.by = call.user;
   if (*seconds > 0) {
     ban.untilMs = systemClock().wallMillis() + static_cast<int64_t>(*seconds) * 1000;
   }

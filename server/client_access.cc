@@ -10,6 +10,8 @@
 #include <iostream>
 #include <optional>
 
+#include "core/base/clock.h"
+#include "core/password/password_hash.h"
 #include "server/access_words.h"
 #include "server/admin_client.h"
 #include "server/client_common.h"
@@ -47,15 +49,22 @@ std::optional<std::string> firstLine(std::istream& in) {
   return line;
 }
 
+std::optional<std::string> typed(const char* prompt) {
+  std::fputs(prompt, stderr);
+  Unseen unseen;
+  return firstLine(std::cin);
+}
+
 Result<std::string> readPassword(const std::string& file) {
   std::optional<std::string> line;
   if (!file.empty()) {
     std::ifstream in(file);
     line = firstLine(in);
   } else if (isatty(STDIN_FILENO) != 0) {
-    std::fputs("Password: ", stderr);
-    Unseen unseen;
-    line = firstLine(std::cin);
+    line = typed("Password: ");
+    if (line && typed("Password, again: ") != line) {
+      return fail(ErrorKind::kInvalid, "the two passwords differ; nothing was changed");
+    }
   } else {
     line = firstLine(std::cin);
   }
@@ -81,6 +90,26 @@ void addPasswordVerb(CLI::App* user, const CommonRef& common, const char* verb, 
   });
 }
 
+void deleteUser(const Common& common, bool rules) {
+  auto answer =
+      AdminClient(common.url)
+          .request("DELETE", "/api/users/" + encoded(common.name) + (rules ? "?rules=1" : ""));
+  if (!answer) return common.report(answer.error());
+  auto document = parseAnswer(common, *answer);
+  if (!document) return common.report(document.error());
+  const JsonValue* count = document->find("rules");
+  const int64_t named = count == nullptr ? 0 : count->number().value_or(0);
+  if (named == 0) return;
+  if (rules) {
+    std::printf("access rules that named it, removed too: %lld\n", static_cast<long long>(named));
+  } else {
+    std::printf(
+        "access rules that name it and stay, for who gets that name next: %lld (--rules removes "
+        "them; `polylog acl list`)\n",
+        static_cast<long long>(named));
+  }
+}
+
 void addUser(CLI::App& app, const CommonRef& common) {
   CLI::App* user = app.add_subcommand("user", "Who may log in");
   user->require_subcommand(1);
@@ -88,11 +117,15 @@ void addUser(CLI::App& app, const CommonRef& common) {
   addPasswordVerb(user, common, "passwd", "Give a user another password", "/password");
   CLI::App* list = user->add_subcommand("list", "All of them");
   addCommon(list, common);
-  list->callback([=] { show(common, "/api/users", "users", {"name", "credentials"}); });
+  list->callback([=] {
+    show(common, "/api/users", "users", {"name", "created_ms", "credentials"});
+  });
   CLI::App* remove = user->add_subcommand("delete", "Delete a user; its connections are closed");
   addCommon(remove, common, false);
+  auto rules = std::make_shared<bool>(false);
   remove->add_option("NAME", common->name)->required();
-  remove->callback([=] { change(common, "DELETE", "/api/users/" + encoded(common->name)); });
+  remove->add_flag("--rules", *rules, "And the access rules that name it");
+  remove->callback([=] { deleteUser(*common, *rules); });
 }
 
 /// A rule's parts as options; the query that names it.
@@ -152,9 +185,29 @@ void addAcl(CLI::App& app, const CommonRef& common) {
   addRuleVerb(acl, common, "delete", "Take a rule back", "DELETE");
 }
 
+/// `polylog password USER`: asks no broker.
+void addPassword(CLI::App& app, const CommonRef& common) {
+  auto file = std::make_shared<std::string>();
+  CLI::App* command =
+      app.add_subcommand("password", "Print a line for the broker's auth.password_file");
+  command->add_option("USER", common->name)->required();
+  command->add_option("--password-file", *file, "Its first line is the password");
+  command->callback([=] {
+    const std::string& name = common->name;
+    if (name.empty() || name.size() > 255 || name.find(':') != std::string::npos || name == "*") {
+      return common->report({ErrorKind::kInvalid, "a user's name has 1 to 255 octets and no `:`"});
+    }
+    auto password = readPassword(*file);
+    if (!password) return common->report(password.error());
+    const auto hash = password::make(*password, systemRandom());
+    std::printf("%s:%s\n", name.c_str(), password::toText(hash).c_str());
+  });
+}
+
 }  // namespace
 
 void addAccessCommands(CLI::App& app, const CommonRef& common) {
+  addPassword(app, common);
   addUser(app, common);
   addAcl(app, common);
 }

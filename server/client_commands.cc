@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 
 #include "server/admin_client.h"
 #include "server/client_common.h"
@@ -12,15 +13,23 @@
 namespace polylog::server {
 namespace {
 
+constexpr std::string_view kUnit = "_ms";
+
+/// Whether a member is a point in time, in milliseconds since 1970.
+bool isTime(std::string_view name) {
+  constexpr std::string_view kTimes[] = {"at_ms", "connected_ms", "created_ms", "until_ms"};
+  return std::ranges::find(kTimes, name) != std::end(kTimes);
+}
+
 /// A table of the members `columns` of the objects in `rows`.
 void printTable(const JsonValue::Array& rows, const std::vector<const char*>& columns) {
   auto at = [](const JsonValue& row, const char* column) {
     const JsonValue* value = row.find(column);
-    return value == nullptr ? std::string("-") : cell(*value);
+    return value == nullptr ? std::string("-") : cell(column, *value);
   };
   std::vector<size_t> widths;
   for (const char* column : columns) {
-    size_t width = std::string_view(column).size();
+    size_t width = heading(column).size();
     for (const JsonValue& row : rows) width = std::max(width, at(row, column).size());
     widths.push_back(width);
   }
@@ -32,7 +41,7 @@ void printTable(const JsonValue::Array& rows, const std::vector<const char*>& co
     out.erase(out.find_last_not_of(' ') + 1);
     std::puts(out.c_str());
   };
-  line([](const char* column) { return std::string(column); });
+  line([](const char* column) { return heading(column); });
   for (const JsonValue& row : rows) {
     line([&](const char* column) { return at(row, column); });
   }
@@ -42,7 +51,7 @@ void printTable(const JsonValue::Array& rows, const std::vector<const char*>& co
 void printFields(const JsonValue::Object& object) {
   for (const auto& [name, value] : object) {
     if (value.object() != nullptr || value.array() != nullptr) continue;
-    std::printf("%s: %s\n", name.c_str(), cell(value).c_str());
+    std::printf("%s: %s\n", heading(name).c_str(), cell(name, value).c_str());
   }
 }
 
@@ -75,16 +84,36 @@ void change(const CommonRef& common, const char* method, const std::string& path
 
 namespace {
 
-/// NOUN list|describe|delete. Returns the noun's command for more verbs.
+struct Page {
+  std::string after;
+  uint64_t limit = 0;  ///< 0 = all
+
+  std::string query() const {
+    std::string out;
+    if (!after.empty()) out += "?after=" + encoded(after);
+    if (limit > 0) out += fmt::format("{}limit={}", out.empty() ? "?" : "&", limit);
+    return out;
+  }
+};
+
+/// NOUN list|describe|delete. Returns the noun's command for more verbs. `pages`: its list takes
+/// --after and --limit.
 CLI::App* addNoun(CLI::App& app, const CommonRef& common, const char* noun,
-                  const Columns& listColumns, const char* array, const Columns& columns) {
+                  const Columns& listColumns, const char* array, const Columns& columns,
+                  bool pages = false) {
   CLI::App* command =
       app.add_subcommand(noun, fmt::format("What there is of {}s, and changes to it", noun));
   command->require_subcommand(1);
   std::string base = fmt::format("/api/{}s", noun);
   CLI::App* list = command->add_subcommand("list", "All of them");
   addCommon(list, common);
-  list->callback([=] { show(common, base, base.c_str() + 5, listColumns); });
+  auto page = std::make_shared<Page>();
+  if (pages) {
+    list->add_option("--after", page->after, "Those behind this one (`next` of the page before)");
+    list->add_option("--limit", page->limit, "So many at most; none = all")
+        ->check(CLI::PositiveNumber);
+  }
+  list->callback([=] { show(common, base + page->query(), base.c_str() + 5, listColumns); });
   CLI::App* describe =
       command->add_subcommand("describe", "One of them, with all there is to tell");
   addCommon(describe, common);
@@ -183,6 +212,26 @@ std::string cell(const JsonValue& value) {
   return fmt::format("{}", fmt::join(parts, "-"));
 }
 
+std::string cell(std::string_view name, const JsonValue& value) {
+  constexpr int64_t kSessionNeverExpires = 0xFFFFFFFF;
+  const auto number = value.number();
+  if (!number) return cell(value);
+  if (name == "expiry_seconds" && *number == kSessionNeverExpires) return "never";
+  if (!isTime(name)) return cell(value);
+  if (*number < 0) return "never";
+  const std::time_t seconds = static_cast<std::time_t>(*number / 1000);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", utc.tm_year + 1900,
+                     utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+                     *number % 1000);
+}
+
+std::string heading(std::string_view name) {
+  if (isTime(name)) name.remove_suffix(kUnit.size());
+  return std::string(name);
+}
+
 void addClientCommands(CLI::App& app, int& status) {
   auto common = std::make_shared<Common>();
   common->status = &status;
@@ -192,8 +241,9 @@ void addClientCommands(CLI::App& app, int& status) {
   addTopicCreate(topic, common);
   addNoun(app, common, "group", {"group", "state", "protocol_type", "members", "lag"}, "offsets",
           {"topic", "partition", "offset", "lag"});
-  addNoun(app, common, "session", {"client_id", "connected", "peer", "waiting", "dropped"},
-          "subscriptions", {"filter", "qos"});
+  addNoun(app, common, "session",
+          {"client_id", "user", "connected", "peer", "expiry_seconds", "waiting", "dropped"},
+          "subscriptions", {"filter", "qos"}, true);
   CLI::App* queue = addNoun(app, common, "queue",
                             {"name", "type", "durable", "ready", "unacknowledged", "consumers"},
                             "bindings", {"source", "routing_key"});

@@ -34,6 +34,10 @@ Result<JsonValue> parseAnswer(const Common& common, const std::string& answer);
 
 /// A JSON value as people read it in a table.
 std::string cell(const JsonValue& value);
+/// The same of a member of that name: times as ISO 8601 in UTC, `never` and the like in words.
+std::string cell(std::string_view name, const JsonValue& value);
+/// The name as it heads a column: that of a time without its unit.
+std::string heading(std::string_view name);
 
 using Columns = std::vector<const char*>;
 /// GETs `path` and prints it: its fields, then the named array as a table.

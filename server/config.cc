@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/net/address.h"
+#include "core/password/password_file.h"
 #include "mapping/mqtt.h"
 #include "server/config_key.h"
 #include "server/listener_config.h"
@@ -151,6 +152,9 @@ std::vector<Key> tokenKeys() {
   using jwt::Options;
   auto notEmpty = [](const std::string& text) { return !text.empty(); };
   return {
+      anyText("auth.password_file", "file", &Config::passwordFile,
+              "Users besides those in the broker's store, a line each of USER:HASH: as `polylog "
+              "password` makes it (scrypt), or as mosquitto_passwd does. Read again on SIGHUP."),
       anyText(
           "auth.jwt.key_file", "PEM or JWKS file", within(&Config::jwt, &Options::keyFile),
           "Takes JSON Web Tokens as logins, signed with these keys: public keys or certificates "
@@ -172,6 +176,9 @@ std::vector<Key> tokenKeys() {
           "The algorithms of signatures that are taken; none = all that fit the keys."),
       anyText("auth.jwt.user_claim", "text", within(&Config::jwt, &Options::userClaim),
               "The claim that names the user."),
+      anyText("auth.jwt.acl_claim", "text", within(&Config::jwt, &Options::aclClaim),
+              "The claim that says what the bearer may publish and subscribe to "
+              "(docs/security.md#rules-in-a-token); `none` = it isn't looked at."),
       number("auth.jwt.leeway_s", &Config::jwt, &Options::leewaySeconds, 0, 600,
              "Seconds by which the issuer's clock may differ from the broker's."),
       anyText("auth.http.url", "URL as text", within(&Config::httpHook, &HttpHookOptions::url),
@@ -322,6 +329,14 @@ std::vector<Key> protocolKeys() {
       number("mqtt.max_keep_alive", &Config::mqttMaxKeepAlive, 0, 65'535,
              "The longest keep-alive in seconds; clients that ask for more, or none, get this. 0 = "
              "any."),
+      number("mqtt.max_qos", &Config::mqttMaxQos, 0, 2,
+             "[L] The highest QoS at which clients may publish: told in CONNACK (MQTT 5); who goes "
+             "beyond it is cut off (0x9B). Subscriptions at a higher one are granted this."),
+      flag(
+          "mqtt.retain_available", &Config::mqttRetainAvailable,
+          "[L] Whether clients may publish retained messages: told in CONNACK (MQTT 5) if not; who "
+          "does so nevertheless is cut off (0x9A). Those that are there are delivered all the "
+          "same."),
       number("mqtt.inbox.max_records", &Config::mqttInboxRecords, 1, kMaxInt64,
              "Deliveries that wait for one sleeping session; beyond it the oldest are dropped, "
              "counted."),
@@ -375,7 +390,7 @@ std::vector<Key> protocolKeys() {
        "[rh=0]`, with %c for its client identifier and %u for its user's name.",
        true, assignAutomatic},
       number("mqtt.delayed.max_records", &Config::mqttMaxDelayed, 0, 100'000'000,
-             "Publishes to `$delayed/SECONDS/TOPIC` that wait for their time; more are refused "
+             "Publishes to `$delayed/...` that wait for their time; more are refused "
              "(quota exceeded). 0 = none are taken."),
       flag("mqtt.sparkplug", &Config::mqttSparkplug,
            "Whether Sparkplug's birth certificates are retained below `$sparkplug/certificates/`."),
@@ -612,6 +627,10 @@ std::vector<Error> checkConfig(const Config& config) {
   }
   if (config.jwt.any()) {
     if (auto opened = jwt::Verifier::open(config.jwt); !opened) errors.push_back(opened.error());
+  }
+  if (!config.passwordFile.empty()) {
+    auto opened = password::PasswordFile::open(config.passwordFile);
+    if (!opened) errors.push_back(opened.error());
   }
   if (auto sound = checkHttpHook(config.httpHook); !sound) errors.push_back(sound.error());
   if (config.diskLowMarkBytes < config.diskHighMarkBytes) {

@@ -40,6 +40,7 @@ struct Config {
   bool authRequired = false;
   bool authDenyByDefault = false;
   std::vector<std::string> authSuperusers;
+  std::string passwordFile;  ///< empty = none
   jwt::Options jwt;
   HttpHookOptions httpHook;
   int64_t workers = 0;  ///< 0 = one a core
@@ -68,6 +69,8 @@ struct Config {
   int64_t mqttMaxInflight = 1024;
   int64_t mqttReceiveMaximum = 1024;
   int64_t mqttMaxKeepAlive = 0;
+  int64_t mqttMaxQos = 2;
+  bool mqttRetainAvailable = true;
   int64_t mqttInboxRecords = 100'000;
   int64_t mqttLiveBytes = 16 << 20;
   router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;

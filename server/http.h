@@ -43,6 +43,7 @@ struct Call {
   std::vector<std::string> path;  ///< decoded segments: {"api", "topics", "sensors"}
   std::map<std::string, std::string> query;
   std::string body;
+  std::string user{};  ///< who asks; empty = nobody has logged in
 };
 
 }  // namespace polylog::server

@@ -23,6 +23,7 @@
 #include "core/event/event_dispatcher.h"
 #include "core/net/address.h"
 #include "core/net/listener.h"
+#include "core/password/password_file.h"
 #include "mapping/amqp.h"
 #include "mapping/kafka_consumer.h"
 #include "router/router.h"
@@ -74,7 +75,7 @@ bool usersElsewhere(const Config& config) {
     const TlsOptions tls = configFor(listener, config).tls;
     return tls.userFrom != TlsOptions::UserFrom::kNothing || !tls.pskFile.empty();
   };
-  return config.jwt.any() || !config.httpHook.url.empty() ||
+  return config.jwt.any() || !config.httpHook.url.empty() || !config.passwordFile.empty() ||
          std::ranges::any_of(config.listeners, names);
 }
 
@@ -147,6 +148,8 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
     options.maxInflight = static_cast<uint16_t>(config.mqttMaxInflight);
     options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
+    options.maxQos = static_cast<uint8_t>(config.mqttMaxQos);
+    options.retainAvailable = config.mqttRetainAvailable;
     options.rules = config.rules;
     options.mountPoint = config.mqttMountPoint;
     options.redirect = config.mqttRedirect;
@@ -192,7 +195,8 @@ class Server {
   Result<> start();
   /// The `ready ...` line's text, one item a listener.
   std::string addresses() const;
-  /// Reads the files of TLS again; what can't be used leaves things as they were.
+  /// Reads the files of TLS and the password file again; what can't be used leaves things as they
+  /// were.
   void reload();
   void shutDown();
 
@@ -205,6 +209,7 @@ class Server {
   const Config& config_;
   std::atomic<bool> ready_{false};
   std::unique_ptr<mqtt::Tracer> tracer_;
+  std::shared_ptr<password::PasswordFile> passwords_;
   std::vector<std::unique_ptr<EventDispatcher>> workers_;
   std::unique_ptr<storage::LogStore> store_;
   std::unique_ptr<router::Router> router_;
@@ -285,6 +290,12 @@ Result<> Server::openJudges(router::RouterOptions::AccessOptions& options) {
     if (!opened) return std::unexpected(opened.error());
     options.tokens = *std::move(opened);
   }
+  if (!config_.passwordFile.empty()) {
+    auto opened = password::PasswordFile::open(config_.passwordFile);
+    if (!opened) return std::unexpected(opened.error());
+    passwords_ = *std::move(opened);
+    options.passwords = passwords_;
+  }
   if (!config_.httpHook.url.empty()) {
     auto opened = openHttpHook(config_.httpHook);
     if (!opened) return std::unexpected(opened.error());
@@ -332,6 +343,13 @@ std::string Server::addresses() const {
 }
 
 void Server::reload() {
+  if (passwords_ != nullptr) {
+    if (auto read = passwords_->reload(); !read) {
+      logError(fmt::format("goes on with the users that it has: {}", read.error().text));
+    } else {
+      logInfo(fmt::format("auth.password_file: read again, {} users", passwords_->size()));
+    }
+  }
   for (OpenListener& each : listeners_) {
     if (each.tls == nullptr) continue;
     if (auto loaded = each.tls->reload(); !loaded) {

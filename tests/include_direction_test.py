@@ -19,6 +19,7 @@ MAY_INCLUDE = {
     "core/model": ("core/base/", "core/model/"),
     "core/event": ("core/base/", "core/event/"),
     "core/jwt": ("core/base/", "core/model/", "core/jwt/"),
+    "core/password": ("core/base/", "core/model/", "core/password/"),
     "core/net": ("core/base/", "core/event/", "core/net/"),
     "mapping": ("core/base/", "core/model/", "mapping/"),
     "codecs": ("core/", "mapping/"),

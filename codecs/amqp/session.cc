@@ -262,6 +262,7 @@ Outcome Session::on(const ConnectionOpen& method) {
   principal->user = login_ ? login_->user() : link_.loginName;
   if (login_) {
     principal->revoked = login_->revoked();
+    principal->rights = login_->rights();
     watchLogin();
   }
   principal->clientId = connectionName_;
@@ -329,6 +330,7 @@ void Session::renewed(Result<LoginRef> login) {
     return end(fault(ReplyCode::kNotAllowed, "New secret was refused by one of the backends"));
   }
   login_->onEnd(nullptr);
+  (*login)->succeed(*login_);
   if (!firstLogin_) firstLogin_ = std::move(login_);
   login_ = std::move(*login);
   watchLogin();

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "codecs/kafka/oauth_bearer.h"
+#include "core/base/oauth_bearer.h"
 #include "core/event/dispatcher.h"
 
 namespace polylog::kafka {

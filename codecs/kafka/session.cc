@@ -250,6 +250,7 @@ const PrincipalRef& Session::principalFor(BytesView clientId) {
     if (sasl_.login()) {
       made->user = sasl_.login()->user();
       made->revoked = sasl_.login()->revoked();
+      made->rights = sasl_.login()->rights();
     }
     principal_ = std::move(made);
   }

@@ -30,7 +30,8 @@ std::unexpected<Refusal> refuse(Version version, ReasonCode code, std::optional<
 
 /// All of it but where it is published, which depends on who it turns out to be: its `topic` is the
 /// client's own word until Admission::placeWill().
-std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options) {
+std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptions& options,
+                                    int64_t nowMs) {
   const WillFields& fields = *packet.will;
   const Version version = packet.version();
   if (fields.qos > options.maxQos) {
@@ -40,10 +41,11 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
     return refuse(version, ReasonCode::kRetainNotSupported, std::nullopt, "will retain");
   }
   BytesView topic = fields.topic;
-  const auto delay = mapping::takeMqttDelay(topic);
+  const auto delay = mapping::takeMqttDelay(topic, nowMs);
   if (!delay) return refuse(version, ReasonCode::kTopicNameInvalid, std::nullopt, "will topic");
   Will will;
-  will.publishDelaySeconds = *delay;
+  will.publishDelaySeconds = delay->seconds;
+  will.publishAtMs = delay->atMs;
   will.topic = std::string(topic);
   if (auto value = mapping::valueFromMqtt(fields.payload, fields.retain)) {
     will.value = std::string(*value);
@@ -68,9 +70,17 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
 
 }  // namespace
 
-std::optional<scram::Hash> scramMethod(BytesView name) {
-  for (scram::Hash hash : {scram::Hash::kSha256, scram::Hash::kSha512}) {
-    if (name == scram::mechanismName(hash)) return hash;
+std::optional<Method> methodOf(BytesView name, const MqttOptions& options) {
+  static const Method kMethods[] = {
+      {scram::mechanismName(scram::Hash::kSha256), scram::Hash::kSha256},
+      {scram::mechanismName(scram::Hash::kSha512), scram::Hash::kSha512},
+      {"OAUTHBEARER", std::nullopt},  // RFC 7628
+      {"OAUTH2-JWT", std::nullopt},   // Azure Event Grid's; the data are the token
+  };
+  if (options.authenticator == nullptr) return std::nullopt;
+  for (const Method& each : kMethods) {
+    const bool offered = each.scram || options.authenticator->takesTokens();
+    if (offered && name == each.name) return each;
   }
   return std::nullopt;
 }
@@ -95,6 +105,7 @@ void Admission::identify(const Login& login) {
   auto known = std::make_shared<Principal>(*principal);
   known->user = login.user();
   known->revoked = login.revoked();
+  known->rights = login.rights();
   principal = std::move(known);
 }
 
@@ -140,7 +151,8 @@ std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientI
 }
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
-                                        const std::string& peer, PeerIdentityRef certificate) {
+                                        const std::string& peer, PeerIdentityRef certificate,
+                                        int64_t nowMs) {
   if (!packet.readable()) return std::unexpected(wrongVersion(packet));
   const Version version = packet.version();
   if (!options.redirect.empty()) {
@@ -154,8 +166,8 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   const Properties& properties = packet.properties;
 
   const auto methodName = properties.text(PropertyId::kAuthenticationMethod);
-  const auto method = methodName ? scramMethod(*methodName) : std::nullopt;
-  if (methodName && (!method || options.authenticator == nullptr)) {
+  const auto method = methodName ? methodOf(*methodName, options) : std::nullopt;
+  if (methodName && !method) {
     return refuse(version, ReasonCode::kBadAuthenticationMethod, std::nullopt,
                   "authentication method not supported");
   }
@@ -198,7 +210,7 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
   if (packet.will) {
-    auto will = willOf(packet, options);
+    auto will = willOf(packet, options, nowMs);
     if (!will) return std::unexpected(will.error());
     admission.session.will = std::move(*will);
   }
@@ -229,8 +241,10 @@ ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
   }
   out.add(PropertyId::kReceiveMaximum, options.receiveMaximum);
   if (admission.method) {
-    out.add(PropertyId::kAuthenticationMethod, scram::mechanismName(*admission.method));
-    out.add(PropertyId::kAuthenticationData, BytesView(admission.methodAnswer));
+    out.add(PropertyId::kAuthenticationMethod, BytesView(admission.method->name));
+    if (admission.method->scram) {
+      out.add(PropertyId::kAuthenticationData, BytesView(admission.methodAnswer));
+    }
   }
   if (options.maxQos < 2) out.add(PropertyId::kMaximumQos, options.maxQos);
   if (!options.retainAvailable) out.add(PropertyId::kRetainAvailable, 0);

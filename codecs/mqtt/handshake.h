@@ -26,6 +26,13 @@ struct Refusal {
   std::string serverReference{};  ///< not empty: where the client is sent
 };
 
+/// A method of enhanced authentication (4.12): a SCRAM conversation, or a token in one packet.
+struct Method {
+  const char* name = "";
+  std::optional<scram::Hash> scram;  ///< nothing: a token
+  bool operator==(const Method& other) const { return name == other.name; }
+};
+
 /// What a CONNECT is admitted with.
 struct Admission {
   Version version = Version::k311;
@@ -40,8 +47,8 @@ struct Admission {
   uint32_t maximumPacketSize = 0xFFFFFFFF;
 
   Credentials credentials;
-  /// Enhanced authentication (4.12): its method and the client's first data.
-  std::optional<scram::Hash> method;
+  /// Enhanced authentication (4.12): its method, and the client's first data.
+  std::optional<Method> method;
   std::string methodData;
   /// The server's last data, for CONNACK.
   std::string methodAnswer;
@@ -57,13 +64,15 @@ struct Admission {
 /// such names.
 std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user);
 
-/// The hash of an authentication method; nothing for what is not offered.
-std::optional<scram::Hash> scramMethod(BytesView name);
+/// The authentication method of that name; nothing for what is not offered.
+std::optional<Method> methodOf(BytesView name, const MqttOptions& options);
 /// What a login that failed comes to.
 Refusal loginRefused(Version version, const Error& error, bool userGiven);
 
+/// `nowMs`: of the wall clock.
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
-                                        const std::string& peer, PeerIdentityRef certificate);
+                                        const std::string& peer, PeerIdentityRef certificate,
+                                        int64_t nowMs);
 
 /// The CONNACK that admits.
 ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,

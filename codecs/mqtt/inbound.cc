@@ -112,7 +112,9 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
     if (packet.qos == 2) held_.emplace(packet.packetId, Held{});
   }
 
-  const auto delay = mapping::takeMqttDelay(topic);
+  const int64_t now =
+      topic.starts_with('$') ? link_.transport.dispatcher().clock().wallMillis() : 0;
+  const auto delay = mapping::takeMqttDelay(topic, now);
   if (delay) rewrite(topic);
   auto address = delay ? mapping::splitMqttTopic(topic, scratch())
                        : Result<Address>(std::unexpected(delay.error()));
@@ -131,7 +133,7 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
     answer.result = static_cast<int32_t>(gathered_.size());
     answers_.push_back(answer);
   }
-  gather(packet, *address, *delay);
+  gather(packet, *address, delay->timeFrom(now));
   if (gathered_.size() >= kMaxBatchRecords || gatheredBytes_ >= kMaxBatchBytes) flush();
   return std::nullopt;
 }
@@ -205,7 +207,7 @@ std::string& InboundPublishes::scratch() {
 }
 
 void InboundPublishes::gather(const PublishPacket& packet, const Address& address,
-                              uint32_t delaySeconds) {
+                              int64_t publishAtMs) {
   Publish& out = gathered_.emplace_back();
   out.address = address;
   out.topic = address.topic;
@@ -222,7 +224,7 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
   out.partitionHash =
       out.record.key ? mapping::partitionHash(out.record.key, {}) : link_.publisherHash;
   if (packet.qos == 2) out.exactlyOnceId = packet.packetId;
-  out.delaySeconds = delaySeconds;
+  out.publishAtMs = publishAtMs;
   out.admitted = packet.qos > 0 && link_.version == Version::k311;
   size_t bytes = kRecordOverhead + packet.topic.size() + packet.payload.size();
   if (!packet.properties.empty()) {
@@ -231,7 +233,7 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
     if (!properties.empty()) {
       // Its lifetime begins when it is published.
       const int64_t from =
-          link_.transport.dispatcher().clock().wallMillis() + int64_t{delaySeconds} * 1000;
+          publishAtMs > 0 ? publishAtMs : link_.transport.dispatcher().clock().wallMillis();
       mapping::headersFromMqtt(properties, from, out.record.headers, arena_);
       for (const Header& header : out.record.headers) {
         bytes += header.name.size() + (header.value ? header.value->size() : 0);

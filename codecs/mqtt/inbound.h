@@ -82,7 +82,7 @@ class InboundPublishes {
   std::optional<Fault> admit(const PublishPacket& packet);
   std::optional<Fault> resolveAlias(const PublishPacket& packet, BytesView& topic);
   void rewrite(BytesView& topic);
-  void gather(const PublishPacket& packet, const Address& address, uint32_t delaySeconds);
+  void gather(const PublishPacket& packet, const Address& address, int64_t publishAtMs);
   std::string& scratch();
   void reset();
   void complete(Batch& batch, std::vector<PublishResult> results);

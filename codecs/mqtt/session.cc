@@ -127,8 +127,8 @@ std::optional<Fault> Session::handle(Packet& packet) {
 
 std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   counters().connects.add();
-  auto admission =
-      judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity());
+  auto admission = judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity(),
+                         link_.transport.dispatcher().clock().wallMillis());
   if (!admission) {
     turnAway(admission.error());
     return std::nullopt;
@@ -167,20 +167,25 @@ void Session::admit(Admission admission) {
   if (given.user.empty() && given.password.empty() && link_.options->allowAnonymous) {
     return proceed(std::move(admission));
   }
-  state_ = State::kOpening;
   Credentials credentials = admission.credentials;
-  authenticator->admit(loginPoint(), std::move(credentials),
-                       [this, guard = link_.guard(),
-                        admission = std::move(admission)](Result<LoginRef> login) mutable {
-                         if (guard.expired() || state_ != State::kOpening) return;
-                         loggedIn(std::move(admission), std::move(login));
-                       });
+  logIn(std::move(admission), std::move(credentials));
+}
+
+void Session::logIn(Admission admission, Credentials credentials) {
+  state_ = State::kOpening;
+  link_.options->authenticator->admit(
+      loginPoint(), std::move(credentials),
+      [this, guard = link_.guard(),
+       admission = std::move(admission)](Result<LoginRef> login) mutable {
+        if (guard.expired() || state_ != State::kOpening) return;
+        loggedIn(std::move(admission), std::move(login));
+      });
 }
 
 void Session::loggedIn(Admission admission, Result<LoginRef> login) {
   if (!login) {
-    return turnAway(
-        loginRefused(admission.version, login.error(), !admission.credentials.user.empty()));
+    const bool named = !admission.credentials.user.empty() && !admission.method;
+    return turnAway(loginRefused(admission.version, login.error(), named));
   }
   authentication_.hold(std::move(*login));
   admission.credentials = {};
@@ -188,6 +193,11 @@ void Session::loggedIn(Admission admission, Result<LoginRef> login) {
 }
 
 void Session::beginMethod(Admission admission) {
+  if (!admission.method->scram) {
+    auto token = authentication_.beginToken(admission);
+    if (!token) return turnAway(loginRefused(admission.version, token.error(), false));
+    return logIn(std::move(admission), *std::move(token));
+  }
   auto step = authentication_.begin(loginPoint(), admission);
   if (!step) return turnAway(loginRefused(admission.version, step.error(), true));
   state_ = State::kAuthenticating;
@@ -196,6 +206,7 @@ void Session::beginMethod(Admission admission) {
 }
 
 std::optional<Fault> Session::handleAuth(const AuthPacket& packet) {
+  if (authentication_.byToken() && state_ == State::kOpen) return renewToken(packet);
   auto step = authentication_.onAuth(loginPoint(), packet, state_ == State::kOpen);
   if (state_ == State::kAuthenticating) {
     auto admission = std::move(*std::exchange(admission_, nullptr));
@@ -208,6 +219,26 @@ std::optional<Fault> Session::handleAuth(const AuthPacket& packet) {
     proceed(std::move(admission));
     return std::nullopt;
   }
+  return authenticated(std::move(step));
+}
+
+/// A newer token, in place of one that will expire. What comes meanwhile is processed.
+std::optional<Fault> Session::renewToken(const AuthPacket& packet) {
+  auto credentials = authentication_.onToken(packet);
+  if (!credentials) return credentials.error();
+  link_.options->authenticator->admit(
+      loginPoint(), *std::move(credentials), [this, guard = link_.guard()](Result<LoginRef> login) {
+        if (guard.expired() || state_ != State::kOpen) return;
+        if (auto fault = authenticated(authentication_.renewed(std::move(login)))) {
+          return end(*fault);
+        }
+        link_.flush();
+      });
+  return std::nullopt;
+}
+
+/// Re-authentication has gone a step further, or failed.
+std::optional<Fault> Session::authenticated(std::expected<Authentication::Step, Fault> step) {
   if (!step) return step.error();
   if (step->done) watchLogin();
   link_.answerPacket(authentication_.packet(*step));

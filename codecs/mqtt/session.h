@@ -51,7 +51,10 @@ class Session final : public ProtocolSession {
   std::optional<Fault> handleDisconnect(const DisconnectPacket& packet);
   void admit(Admission admission);
   void loggedIn(Admission admission, Result<LoginRef> login);
+  void logIn(Admission admission, Credentials credentials);
   void beginMethod(Admission admission);
+  std::optional<Fault> renewToken(const AuthPacket& packet);
+  std::optional<Fault> authenticated(std::expected<Authentication::Step, Fault> step);
   std::optional<Fault> handleAuth(const AuthPacket& packet);
   void watchLogin();
   void proceed(Admission admission);

@@ -15,14 +15,17 @@ def free_port():
 
 
 class Mosquitto:
-    """`websocket`: it listens for that, too, at ports["ws"]."""
+    """`websocket`: it listens for that, too, at ports["ws"]. `limited`: at ports["limited"] it serves
+    QoS 1 at most."""
 
-    def __init__(self, settings=(), data=None, websocket=False):
+    def __init__(self, settings=(), data=None, websocket=False, limited=False):
         self.data = tempfile.mkdtemp(prefix="mosquitto-conformance-")
         self.mqtt = free_port()
         self.ports = {"mqtt": self.mqtt}
         if websocket:
             self.ports["ws"] = free_port()
+        if limited:
+            self.ports["limited"] = free_port()
         self.process = None
 
     def __enter__(self):
@@ -36,6 +39,8 @@ class Mosquitto:
         with open(path, "w") as file:
             if "ws" in self.ports:
                 file.write(f"listener {self.ports['ws']} 127.0.0.1\nprotocol websockets\n")
+            if "limited" in self.ports:
+                file.write(f"listener {self.ports['limited']} 127.0.0.1\nmax_qos 1\n")
             file.write(f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\n"
                        f"persistence true\npersistence_location {self.data}/\n"
                        "max_queued_messages 0\nmax_inflight_messages 1000\nuser root\n")

@@ -178,12 +178,18 @@ class Packet:
 
 
 class RawClient:
-    """One connection. `level` 3, 4 or 5; nothing is acknowledged unless a case says so."""
+    """One connection. `level` 3, 4 or 5; nothing is acknowledged unless a case says so. `port` may be
+    the path of a Unix-domain socket."""
 
     def __init__(self, broker, client_id, level=4, clean=True, expiry=0, properties=b"", will=None,
                  timeout=10, keepalive=0, username=None, password=None, connect=True, port=None):
         self.level, self.timeout = level, timeout
-        self.connection = socket.create_connection(("127.0.0.1", port or broker.mqtt), timeout)
+        if isinstance(port, str):
+            self.connection = socket.socket(socket.AF_UNIX)
+            self.connection.settimeout(timeout)
+            self.connection.connect(port)
+        else:
+            self.connection = socket.create_connection(("127.0.0.1", port or broker.mqtt), timeout)
         self.input = b""
         self.aside = deque()  # what came while another packet was waited for
         self.connack = None

@@ -385,6 +385,65 @@ def problem_information(at):
     equal([one.props for one in packets], [[]] * 5, "properties of the answers")
 
 
+# ---- what a server may leave out: a listener that serves QoS 1 at most, and retains nothing
+
+
+@case("a listener of QoS 1 at most says so, takes subscriptions at any QoS, and cuts off who goes beyond",
+      v5="3.2.2-9 3.2.2-10 3.2.2-11")
+def maximum_qos(at):
+    client = at.peer("limited", port=at.broker.ports["limited"])
+    equal(client.connack.get("maximum_qos"), 1, "Maximum QoS")
+    filters = [(at.topic(f"{qos}/#"), qos) for qos in (0, 1, 2)]
+    equal(client.subscribe(*filters), [0, 1, 1], "SUBACK")
+    at.publish(at.topic("2/x"), b"two", 2)
+    came = client.take(1)[0]
+    equal((came.payload, came.qos), (b"two", 1), "message")
+    equal(client.publish(at.topic("1/x"), "one", 1), 0, "PUBACK")
+    client.send_publish(at.topic("none"), "two", 2)
+    assert client.ended() in ("closed", 0x9B), "end"
+
+
+@case("a will above the Maximum QoS is refused", v5="3.2.2-12")
+def will_above(at):
+    watcher = at.peer("watcher")
+    watcher.subscribe(at.topic("#"))
+    client = at.peer("above", port=at.broker.ports["limited"], connect=False)
+    client.send(CONNECT, connect_body(at.id("above"), 5, will={"topic": at.topic("w"), "payload": "never",
+                                                               "qos": 2, "retain": False}))
+    assert client.ended() in ("closed", 0x9B), "end"
+    at.publish(at.topic("end"), b"end", 0)
+    equal(watcher.message().payload, b"end", "first message")
+
+
+@case("a retained will is refused where nothing is retained, and so is a PUBLISH with RETAIN",
+      v5="3.2.2-13 3.2.2-14", ours=True)  # mosquitto's retain_available is for all of its listeners
+def no_retain(at):
+    port = at.broker.ports["limited"]
+    client = at.peer("will", port=port, connect=False)
+    client.send(CONNECT, connect_body(at.id("will"), 5, will={"topic": at.topic("w"), "payload": "never"}))
+    equal(client.ended(), 0x9A, "CONNACK")
+    client = at.peer("publish", port=port)
+    equal(client.connack.get("retain_available"), 0, "Retain Available")
+    client.send_publish(at.topic("r"), "never", 1, retain=True)
+    equal(client.ended(), 0x9A, "DISCONNECT")
+    late = at.peer("late")
+    late.subscribe(at.topic("#"))
+    at.publish(at.topic("end"), b"end", 0)
+    equal(late.message().payload, b"end", "first message")
+
+
+@case("a client that knows nothing beyond the specification is served", "7.0.0-2")
+def plain(at):
+    client = at.peer("plain")
+    equal(client.subscribe(at.topic("#"), qos=2), [2], "SUBACK")
+    for qos in (0, 1, 2):
+        client.publish(at.topic("x"), str(qos), qos)
+    equal(sorted((one.qos, one.payload) for one in client.take(3)), [(0, b"0"), (1, b"1"), (2, b"2")], "messages")
+    equal(client.unsubscribe(at.topic("#")), [], "UNSUBACK")
+    client.ping()
+    client.leave()
+
+
 # ---- DISCONNECT
 
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/json_value.h"
+#include "core/jwt/acl_claim.h"
 
 namespace polylog::jwt {
 namespace {
@@ -136,7 +137,14 @@ Result<TokenVerifier::Bearer> Verifier::verify(BytesView token, int64_t nowMs) {
   if (!isFor(*claims, options_.audiences)) return no("the token is for another audience");
   const std::string* user = textAt(*claims, options_.userClaim);
   if (user == nullptr || user->empty()) return no("the token names no user (auth.jwt.user_claim)");
-  return Bearer{*user, *expires + leeway};
+  Bearer bearer{*user, *expires + leeway, {}};
+  const JsonValue* acl = options_.aclClaim == "none" ? nullptr : claims->find(options_.aclClaim);
+  if (acl != nullptr) {
+    auto rules = rulesOfClaim(*acl);
+    if (!rules) return std::unexpected(rules.error());
+    bearer.rules = std::move(*rules);
+  }
+  return bearer;
 }
 
 }  // namespace polylog::jwt

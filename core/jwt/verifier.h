@@ -20,7 +20,8 @@ struct Options {
   std::vector<std::string> audiences;   ///< a token is for one of these, at least
   std::vector<std::string> algorithms;  ///< that are taken; empty = all that there are
   std::string userClaim = "sub";
-  int64_t leewaySeconds = 30;  ///< by how much the issuer's clock may differ
+  std::string aclClaim = "acl";  ///< of its bearer's rights (acl_claim.h); "none" = not looked at
+  int64_t leewaySeconds = 30;    ///< by how much the issuer's clock may differ
 
   /// Whether any of it is configured.
   bool any() const {

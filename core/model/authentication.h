@@ -7,11 +7,16 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/done.h"
 #include "core/base/error.h"
 #include "core/base/scram.h"
+#include "core/model/access.h"
 #include "core/model/principal.h"
 
 namespace polylog {
@@ -33,6 +38,11 @@ class Login {
   virtual std::shared_ptr<const std::atomic<bool>> revoked() const = 0;
   /// When it ends by itself, in milliseconds of the wall clock.
   virtual int64_t expiresAtMs() const = 0;
+  /// For Principal::rights. Null: it has none of its own.
+  virtual LoginRightsRef rights() const { return nullptr; }
+  /// It takes the place of an earlier one of the same user, whose principals stay: what they may do
+  /// is what this one says from now on.
+  virtual void succeed(Login& /*earlier*/) {}
   /// Runs `task` once, later, when it ends (or has ended): the connection is to be closed.
   virtual void onEnd(std::move_only_function<void(LoginEnd)> task) = 0;
 
@@ -75,12 +85,48 @@ class ScramLogin {
   virtual Result<Finished> finish(BytesView clientFinal) = 0;
 };
 
+/// The password that was last right for somebody, as a keyed hash: so that it is known again
+/// without the slow check. Any thread.
+class ProvedPassword {
+ public:
+  std::string tag() const {  ///< empty: none was yet
+    std::lock_guard hold(lock_);
+    return tag_;
+  }
+  void prove(std::string tag) const {
+    std::lock_guard hold(lock_);
+    tag_ = std::move(tag);
+  }
+
+ private:
+  mutable std::mutex lock_;
+  mutable std::string tag_;
+};
+
+/// Users that are kept outside the store, with hashes of their passwords. Any thread.
+class PasswordSource {
+ public:
+  class Entry {
+   public:
+    virtual ~Entry() = default;
+    /// Slow by intent.
+    virtual bool matches(BytesView password) const = 0;
+    const ProvedPassword proved{};
+  };
+  virtual ~PasswordSource() = default;
+  /// Null: it has no such user. One that changes is another Entry.
+  virtual std::shared_ptr<const Entry> find(const std::string& user) const = 0;
+  virtual bool any() const = 0;
+};
+
 /// Judges bearer tokens. Any thread, several at once; may take a millisecond and look at a file.
 class TokenVerifier {
  public:
   struct Bearer {
     std::string user;
     int64_t expiresAtMs = Login::kNeverExpires;
+    /// What it says of its bearer's rights (a claim); nothing: it doesn't say.
+    std::optional<std::vector<AccessRule>> rules{};
   };
   virtual ~TokenVerifier() = default;
   /// kUnauthorized, with the reason for the log; clients are told no more than that.

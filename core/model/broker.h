@@ -44,9 +44,9 @@ struct Publish {
   /// Its session holds publishes while full() says yes and has let this one in before: it is not
   /// refused for want of space.
   bool admitted = false;
-  /// Published by the broker so many seconds from now, as if it came then; answered once it waits
-  /// durably. 0 = now. Not with a route.
-  uint32_t delaySeconds = 0;
+  /// Published by the broker at that time (milliseconds of the wall clock), as if it came then;
+  /// answered once it waits durably. 0 = now. Not with a route.
+  int64_t publishAtMs = 0;
 };
 
 struct PublishResult {

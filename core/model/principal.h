@@ -10,6 +10,14 @@
 
 namespace polylog {
 
+/// What a login may and may not do by its own word (a token's claim), beside the rules for its
+/// user. Made and read by the router alone. Any thread.
+class LoginRights {
+ public:
+  virtual ~LoginRights() = default;
+};
+using LoginRightsRef = std::shared_ptr<const LoginRights>;
+
 struct Principal {
   std::string user;      ///< as it has proved to be; empty = anonymous
   std::string clientId;  ///< as the client names itself
@@ -19,7 +27,8 @@ struct Principal {
   PeerIdentityRef certificate = nullptr;
   /// Turns true when the user is deleted; null for those who are nobody's user.
   std::shared_ptr<const std::atomic<bool>> revoked = nullptr;
-  bool trusted = false;  ///< the broker's own: no rule applies
+  bool trusted = false;             ///< the broker's own: no rule applies
+  LoginRightsRef rights = nullptr;  ///< null: the rules are all that there is
 
   bool isRevoked() const { return revoked != nullptr && revoked->load(std::memory_order_relaxed); }
 };

@@ -38,7 +38,10 @@ struct Will {
   bool retain = false;
   uint32_t delaySeconds = 0;
   uint32_t partitionHash = 0;
-  uint32_t publishDelaySeconds = 0;  ///< Publish::delaySeconds, from its publication on
+  /// When its publication makes it a delayed one (Publish::publishAtMs): so long after that, or at
+  /// that time. Both 0 = it isn't one.
+  uint32_t publishDelaySeconds = 0;
+  int64_t publishAtMs = 0;
   /// The record's lifetime, counted from its publication: whoever publishes the will adds the
   /// header `expiry` (decimal milliseconds since 1970 UTC) to `headers`. Nothing = it does not
   /// expire.

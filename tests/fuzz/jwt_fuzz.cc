@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "codecs/kafka/oauth_bearer.h"
+#include "core/base/oauth_bearer.h"
 #include "core/jwt/verifier.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/token_maker.h"
@@ -57,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (key.verifies(*jwt::findAlgorithm("RS256"), "text", "signature")) std::abort();
     }
   }
-  if (auto message = kafka::parseBearer(input)) {
+  if (auto message = parseBearer(input)) {
     if (message->token.empty() || input.find(message->token) == BytesView::npos) std::abort();
   }
   return 0;

@@ -196,6 +196,88 @@ struct Enhanced {
   std::string first;
 };
 
+struct Tokens : Guarded {
+  Tokens() {
+    users.tokens["one"] = {"ann", 1000};
+    users.tokens["two"] = {"ann", 2000};
+    users.tokens["bobs"] = {"bob", 2000};
+  }
+  static ConnectPacket connectBy(BytesView method, BytesView data) {
+    ConnectPacket packet = connectAs(std::nullopt, std::nullopt);
+    packet.properties.add(PropertyId::kAuthenticationMethod, method);
+    packet.properties.add(PropertyId::kAuthenticationData, data);
+    return packet;
+  }
+  static AuthPacket auth(ReasonCode code, BytesView method, BytesView data) {
+    AuthPacket packet;
+    packet.code = code;
+    packet.properties.add(PropertyId::kAuthenticationMethod, method);
+    packet.properties.add(PropertyId::kAuthenticationData, data);
+    return packet;
+  }
+};
+constexpr BytesView kJwt = "OAUTH2-JWT", kBearer = "OAUTHBEARER";
+
+TEST(Authentication, ATokenInConnectsAuthenticationData) {
+  auto codeOf = [](BytesView method, BytesView data) {
+    Tokens world;
+    Client client(world);
+    return client.connect(Tokens::connectBy(method, data)).code;
+  };
+  EXPECT_EQ(codeOf(kJwt, "one"), 0);
+  EXPECT_EQ(codeOf(kBearer,
+                   "n,,\x01"
+                   "auth=Bearer one\x01\x01"),
+            0);
+  EXPECT_EQ(codeOf(kBearer,
+                   "n,a=bob,\x01"
+                   "auth=Bearer one\x01\x01"),
+            0x87);
+  EXPECT_EQ(codeOf(kJwt, "none"), 0x87);
+  EXPECT_EQ(codeOf(kJwt, ""), 0x87);
+  Guarded without;  // where no tokens are taken
+  Client client(without);
+  EXPECT_EQ(client.connect(Tokens::connectBy(kJwt, "one")).code, 0x8C);
+}
+
+TEST(Authentication, ANewerTokenTakesTheOlderOnesPlace) {
+  Tokens world;
+  Client client(world);
+  ASSERT_EQ(client.connect(Tokens::connectBy(kJwt, "one")).code, 0);
+  client.sendAndRun(Tokens::auth(ReasonCode::kReAuthenticate, kJwt, "two"));
+  EXPECT_EQ(client.next<AuthPacket>().code, ReasonCode::kSuccess);
+  world.users.logins[0].lock()->expire();
+  EXPECT_FALSE(client.transport.closed) << "the older one's end is no end";
+  world.users.logins[1].lock()->expire();
+  EXPECT_EQ(client.next<DisconnectPacket>().code, ReasonCode::kNotAuthorized);
+}
+
+TEST(Authentication, ATokenThatWontDoEndsTheConnection) {
+  struct Wrong {
+    ReasonCode code;
+    BytesView method, data;
+    ReasonCode end;
+  };
+  for (const Wrong& wrong :
+       {Wrong{ReasonCode::kReAuthenticate, kJwt, "bobs", ReasonCode::kNotAuthorized},
+        Wrong{ReasonCode::kReAuthenticate, kJwt, "none", ReasonCode::kNotAuthorized},
+        Wrong{ReasonCode::kReAuthenticate, kBearer, "two", ReasonCode::kProtocolError},
+        Wrong{ReasonCode::kContinueAuthentication, kJwt, "two", ReasonCode::kProtocolError}}) {
+    Tokens world;
+    Client client(world);
+    ASSERT_EQ(client.connect(Tokens::connectBy(kJwt, "one")).code, 0);
+    client.sendAndRun(Tokens::auth(wrong.code, wrong.method, wrong.data));
+    EXPECT_EQ(client.next<DisconnectPacket>().code, wrong.end) << wrong.data;
+  }
+  // Two at once.
+  Tokens world;
+  Client client(world);
+  ASSERT_EQ(client.connect(Tokens::connectBy(kJwt, "one")).code, 0);
+  client.feed(client.encoded(Tokens::auth(ReasonCode::kReAuthenticate, kJwt, "two")) +
+              client.encoded(Tokens::auth(ReasonCode::kReAuthenticate, kJwt, "two")));
+  EXPECT_EQ(client.next<DisconnectPacket>().code, ReasonCode::kProtocolError);
+}
+
 TEST(Authentication, ScramInAuthPackets) {
   Guarded world;
   Enhanced one(world);

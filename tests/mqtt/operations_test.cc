@@ -2,7 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include "codecs/mqtt/throttle.h"
+#include "mapping/mqtt.h"
 #include "tests/mqtt/harness.h"
 
 namespace polylog::mqtt::test {
@@ -25,15 +28,37 @@ TEST(Delayed, TheDelayIsTakenOffTheName) {
   client.sendAndRun(publishOf("$delayed/15/x/y", "1", 1, 1));
   ASSERT_EQ(world.broker.published.size(), 1U);
   EXPECT_EQ(world.broker.published[0].address, "x/y");
-  EXPECT_EQ(world.broker.published[0].delaySeconds, 15U);
+  EXPECT_EQ(world.broker.published[0].publishAtMs, world.clock.wallMillis() + 15'000);
   EXPECT_EQ(client.next<AckPacket>().code, ReasonCode::kSuccess);
+}
+
+TEST(Delayed, UntilATimeOfTheClock) {
+  World world;
+  Client client(world);
+  client.connect();
+  const int64_t now = world.clock.wallMillis() / 1000;
+  auto publish = [&](int64_t at) {
+    client.sendAndRun(publishOf(fmt::format("$delayed/{}/x", at), "1", 1, 1));
+    return client.next<AckPacket>().code;
+  };
+  constexpr int64_t kMost = mapping::kMqttMaxDelaySeconds;
+  EXPECT_EQ(publish(now + 60), ReasonCode::kSuccess);
+  EXPECT_EQ(publish(now - 60), ReasonCode::kSuccess);
+  EXPECT_EQ(publish(now + kMost), ReasonCode::kSuccess);
+  EXPECT_EQ(publish(now + kMost + 1), ReasonCode::kTopicNameInvalid);
+  EXPECT_EQ(publish(now - kMost - 1), ReasonCode::kTopicNameInvalid);
+  EXPECT_EQ(publish((now + 60) * 1000), ReasonCode::kTopicNameInvalid);  // milliseconds
+  ASSERT_EQ(world.broker.published.size(), 3U);
+  EXPECT_EQ(world.broker.published[0].publishAtMs, (now + 60) * 1000);
+  EXPECT_EQ(world.broker.published[1].publishAtMs, 0);  // at once
+  EXPECT_EQ(world.broker.published[2].publishAtMs, (now + kMost) * 1000);
 }
 
 TEST(Delayed, WhatIsNoDelayIsRefused) {
   World world;
   Client client(world);
   client.connect();
-  for (const char* topic : {"$delayed/x/t", "$delayed/4294968/t", "$delayed/-1/t", "$delayed/ 1/t",
+  for (const char* topic : {"$delayed/x/t", "$delayed/42949670/t", "$delayed/-1/t", "$delayed/ 1/t",
                             "$delayed/1", "$delayed//t", "$delayed/1/$SYS/t"}) {
     client.sendAndRun(publishOf(topic, "1", 1, 1));
     EXPECT_EQ(client.next<AckPacket>().code, ReasonCode::kTopicNameInvalid) << topic;

@@ -49,7 +49,7 @@ constexpr Operation R = Operation::kRead, W = Operation::kWrite;
 
 TEST(AccessRules, WithoutRulesTheDefaultDecides) {
   Rules open({});
-  EXPECT_FALSE(open.authorizer.restricts());
+  EXPECT_FALSE(open.authorizer.judges(Principal{}));
   EXPECT_TRUE(open.may("ann", W, "t"));
   EXPECT_TRUE(open.may("", W, "t"));
   // Users and rules are not for those who are nobody, once there are users.
@@ -57,7 +57,7 @@ TEST(AccessRules, WithoutRulesTheDefaultDecides) {
   EXPECT_FALSE(open.may("", Operation::kAlter, "", ResourceKind::kCluster));
 
   Rules closed({}, true);
-  EXPECT_TRUE(closed.authorizer.restricts());
+  EXPECT_TRUE(closed.authorizer.judges(Principal{}));
   EXPECT_FALSE(closed.may("ann", W, "t"));
   EXPECT_TRUE(closed.may("root", W, "t"));
   EXPECT_TRUE(closed.may("root", Operation::kAlter, "", ResourceKind::kCluster));

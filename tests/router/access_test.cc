@@ -301,6 +301,199 @@ TEST_F(AccessTest, ATokenIsALoginUntilItExpires) {
   on(0, [&] { right = fail(ErrorKind::kInternal, "let go"); });
 }
 
+/// A bearer's claims for its principal, without a login's machinery.
+class ClaimTest : public AccessTest {
+ protected:
+  void begin(bool denyByDefault) {
+    options_.access.denyByDefault = denyByDefault;
+    options_.access.superusers = {"root"};
+    verifier_ = std::make_shared<ClaimVerifier>();
+    options_.access.tokens = verifier_;
+    AccessTest::begin(2, options_);
+  }
+  LoginRef bearer(std::optional<std::vector<AccessRule>> rules, const std::string& name = "ann") {
+    verifier_->bearer = {name, clock_.wallMillis() + 100'000, std::move(rules)};
+    auto made = login("", "eyJ.a.b", true);
+    return made ? *made : nullptr;
+  }
+  static PrincipalRef as(const LoginRef& login, const std::string& client = "c") {
+    auto made = std::make_shared<Principal>(
+        Principal{login->user(), client, "127.0.0.1:1", Protocol::kMqtt});
+    made->rights = login->rights();
+    return made;
+  }
+  static AccessRule claim(bool allow, Operation operation, const std::string& filter) {
+    return rule(allow, "*", operation, filter, PatternKind::kFilter);
+  }
+  bool may(const PrincipalRef& who, Operation operation, const std::string& topic) {
+    return on(0, [&] { return access().permits(who, operation, ResourceKind::kTopic, topic); });
+  }
+  std::optional<Error> publish(const PrincipalRef& who, const std::string& address,
+                               int64_t atMs = 0) {
+    std::optional<Error> error;
+    Publish publish;
+    publish.address = addressOf(address);
+    publish.topic = publish.address.topic;
+    publish.record.key = publish.address.key;
+    publish.record.value = "v";
+    publish.record.guarantee = kQos1;
+    publish.publishAtMs = atMs;
+    on(0, [&] {
+      router_->publish(who, nullptr, {&publish, 1},
+                       [&](std::vector<PublishResult> results) { error = results.front().error; });
+    });
+    settle();
+    return error;
+  }
+  int64_t recordsIn(const std::string& topic) {
+    auto bounds = on(0, [&] { return router_->bounds(trusted(), topic, 0); });
+    return bounds ? bounds->highWatermark - bounds->logStart : 0;
+  }
+  struct ClaimVerifier final : TokenVerifier {
+    Result<Bearer> verify(BytesView, int64_t) override { return bearer; }
+    Bearer bearer;
+  };
+  std::shared_ptr<ClaimVerifier> verifier_;
+};
+
+TEST_F(ClaimTest, AllowsWhatItListsAndNothingElseWhateverTheDefault) {
+  for (bool deny : {false, true}) {
+    begin(deny);
+    auto login = bearer(
+        {{claim(true, Operation::kWrite, "out/%c/#"), claim(true, Operation::kWrite, "whole/#"),
+          claim(false, Operation::kWrite, "out/c/secret")}});
+    ASSERT_NE(login, nullptr);
+    const PrincipalRef who = as(login);
+    EXPECT_FALSE(publish(who, "out/c/a"));
+    EXPECT_TRUE(publish(who, "out/c/secret"));
+    EXPECT_TRUE(publish(who, "out/d/a"));
+    EXPECT_TRUE(publish(who, "else"));
+    EXPECT_FALSE(publish(as(login, "d"), "out/d/a"));
+    EXPECT_TRUE(publish(as(login, "+"), "out/+/a")) << "a name with a wildcard is nobody's";
+    EXPECT_TRUE(may(who, Operation::kWrite, "whole"));
+    EXPECT_FALSE(may(who, Operation::kWrite, "out"));
+    EXPECT_FALSE(may(who, Operation::kRead, "whole"));
+    EXPECT_TRUE(may(who, Operation::kDescribe, "whole"));
+    // Other logins of that user aren't bound by it.
+    EXPECT_EQ(publish(as(bearer(std::nullopt)), "else").has_value(), deny);
+    EXPECT_FALSE(publish(as(bearer({{}}, "root")), "else")) << "no rule binds a superuser";
+    end();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(ClaimTest, RulesAllowBesideItAndDenyAboveIt) {
+  begin(true);
+  ASSERT_TRUE(addRule(rule(true, "ann", Operation::kWrite, "more")).has_value());
+  ASSERT_TRUE(addRule(rule(false, "ann", Operation::kWrite, "out")).has_value());
+  const auto login = bearer(
+      {{claim(true, Operation::kWrite, "out/#"), claim(false, Operation::kWrite, "more/no")}});
+  EXPECT_FALSE(publish(as(login), "more/a"));
+  EXPECT_TRUE(publish(as(login), "more/no"));
+  EXPECT_TRUE(publish(as(login), "out/a"));
+}
+
+TEST_F(ClaimTest, SubscriptionsToWhatItLetsReadInPart) {
+  begin(false);
+  const auto login = bearer({{claim(true, Operation::kRead, "in/#")}});
+  TestClient& client = newClient("c");
+  on(0, [&] {
+    router_->openSession(
+        as(login), {"c", true, 0}, &client,
+        [&](Result<std::shared_ptr<SubscriberSession>> r) { client.session = *r; });
+  });
+  settle();
+  auto granted = [&](const std::string& filter) {
+    return subscribe(client, {subscription(filter, kQos1)}).at(0).has_value();
+  };
+  EXPECT_TRUE(granted("in/a"));
+  EXPECT_TRUE(granted("in/#"));
+  EXPECT_FALSE(granted("else/#"));
+  EXPECT_FALSE(granted("else"));
+  EXPECT_TRUE(granted("#"));
+  publishOne("else", "no", kQos1);
+  publishOne("in/a", "yes", kQos1);
+  settle();
+  EXPECT_EQ(takeTexts(client), std::vector<std::string>{"yes"});
+}
+
+TEST_F(ClaimTest, ANewerTokensClaimTakesItsPlace) {
+  begin(false);
+  const auto first = bearer({{claim(true, Operation::kWrite, "a")}});
+  const PrincipalRef who = as(first);
+  const auto second = bearer({{claim(true, Operation::kWrite, "b")}});
+  const auto third = bearer(std::nullopt);
+  second->succeed(*first);
+  EXPECT_TRUE(publish(who, "a"));
+  EXPECT_FALSE(publish(who, "b"));
+  third->succeed(*second);
+  EXPECT_FALSE(publish(who, "a")) << "says nothing: the default";
+}
+
+TEST_F(ClaimTest, WhatItSaidHoldsForADelayedPublish) {
+  for (bool deny : {false, true}) {
+    begin(deny);
+    const auto login = bearer({{claim(true, Operation::kWrite, "may/#")}});
+    const int64_t at = clock_.wallMillis() + 5000;
+    EXPECT_FALSE(publish(as(login), "may/a", at));
+    EXPECT_TRUE(publish(as(login), "not/a", at));
+    EXPECT_FALSE(publish(as(login), "may/b", at));
+    advance(6000);
+    EXPECT_EQ(recordsIn("may"), 2);
+    // A rule that denies since then wins.
+    EXPECT_FALSE(publish(as(login), "may/c", clock_.wallMillis() + 5000));
+    ASSERT_TRUE(addRule(rule(false, "ann", Operation::kWrite, "may")).has_value());
+    advance(6000);
+    EXPECT_EQ(recordsIn("may"), 2);
+    end();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(ClaimTest, OneThatCanNotBeRefusesTheToken) {
+  begin(false);
+  EXPECT_EQ(bearer({{claim(true, Operation::kWrite, "a/#/b")}}), nullptr);
+  EXPECT_EQ(bearer({{claim(true, Operation::kWrite, "a+")}}), nullptr);
+}
+
+struct FakePasswords final : PasswordSource {
+  struct Line final : Entry {
+    explicit Line(std::string p) : password(std::move(p)) {}
+    bool matches(BytesView given) const override {
+      ++checked;
+      return given == password;
+    }
+    const std::string password;
+    mutable std::atomic<int> checked = 0;
+  };
+  std::shared_ptr<const Entry> find(const std::string& user) const override {
+    return user == "device" ? line : nullptr;
+  }
+  bool any() const override { return line != nullptr; }
+  std::shared_ptr<Line> line = std::make_shared<Line>("secret");
+};
+
+TEST_F(AccessTest, APasswordFileHasUsersBesideTheStore) {
+  auto passwords = std::make_shared<FakePasswords>();
+  options_.access.passwords = passwords;
+  begin(2, options_);
+  auto right = login("device", "secret");
+  ASSERT_TRUE(right.has_value());
+  EXPECT_EQ((*right)->user(), "device");
+  EXPECT_TRUE(login("device", "secret").has_value());
+  EXPECT_EQ(passwords->line->checked, 1) << "known again";
+  EXPECT_FALSE(login("device", "guess").has_value());
+  EXPECT_FALSE(login("ann", "secret").has_value());
+  // Another line: what was known of the old one isn't any more.
+  passwords->line = std::make_shared<FakePasswords::Line>("other");
+  EXPECT_FALSE(login("device", "secret").has_value());
+  EXPECT_TRUE(login("device", "other").has_value());
+  // The store's own user of that name is the one that counts.
+  ASSERT_TRUE(setPassword("device", "stored").has_value());
+  EXPECT_FALSE(login("device", "other").has_value());
+  EXPECT_TRUE(login("device", "stored").has_value());
+}
+
 TEST_F(AccessTest, BadTokensSlowDownTheirHostAlone) {
   options_.access.tokens = std::make_shared<FakeVerifier>();
   begin(2, options_);

@@ -26,7 +26,7 @@ class DelayedTest : public RouterFixture {
     publish.record.guarantee = guarantee;
     publish.record.retain = retain;
     publish.exactlyOnceId = exactlyOnceId;
-    publish.delaySeconds = seconds;
+    publish.publishAtMs = clock_.wallMillis() + int64_t{seconds} * 1000;
     auto told = std::make_shared<Told>();
     Done<std::vector<PublishResult>> done;
     if (guarantee != kQos0) {

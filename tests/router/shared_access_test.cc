@@ -19,18 +19,23 @@ class SharedAccessTest : public RouterFixture {
     });
     settle();
   }
-  TestClient& member(const std::string& user, DeliveryGuarantee guarantee = kQos1,
-                     int64_t window = 1024) {
+  TestClient& opened(const std::string& user, bool clean, int64_t window, uint32_t expiry) {
     TestClient& client = newClient(user, 0);
     auto who =
         std::make_shared<const Principal>(Principal{user, user, "127.0.0.1:1", Protocol::kMqtt});
-    SubscriberOptions options{user, true, 0, window, std::nullopt};
+    SubscriberOptions options{user, clean, expiry, window, std::nullopt};
     on(0, [&] {
       router_->openSession(
           who, options, &client,
           [&](Result<std::shared_ptr<SubscriberSession>> result) { client.session = *result; });
     });
     settle();
+    return client;
+  }
+  TestClient& back(const std::string& user) { return opened(user, false, 1024, 600); }
+  TestClient& member(const std::string& user, DeliveryGuarantee guarantee = kQos1,
+                     int64_t window = 1024, uint32_t expiry = 0) {
+    TestClient& client = opened(user, true, window, expiry);
     Subscription made = subscription("#", guarantee);
     made.text = "$share/g/#";
     made.share = "g";
@@ -105,6 +110,46 @@ TEST_F(SharedAccessTest, WhatNoMemberMayReadIsDroppedAndBarsNobody) {
   publishOne("open/a", "yes", kQos1);
   settle();
   EXPECT_THAT(got(eve), ElementsAre("yes"));
+  EXPECT_EQ(lag(), 0);
+}
+
+TEST_F(SharedAccessTest, WhatOnlyASleepingMemberMayReadIsKeptForIt) {
+  begin();
+  TestClient& eve = member("eve");
+  TestClient& ann = member("ann", kQos1, 1024, 600);
+  denyReading("eve", "secret");
+  on(0, [&] { std::exchange(ann.session, nullptr)->detach(); });
+  settle();
+  for (int i = 0; i < 3; ++i) publishOne("secret/a", std::to_string(i), kQos1);
+  publishOne("open/a", "x", kQos1);
+  settle();
+  EXPECT_THAT(got(eve), ElementsAre("x")) << "it bars nobody's way";
+  EXPECT_EQ(lag(), 3);
+  EXPECT_THAT(got(back("ann")), ElementsAre("0", "1", "2"));
+  EXPECT_EQ(lag(), 0);
+}
+
+TEST_F(SharedAccessTest, WhatIsKeptIsLookedAtAgainWhenRulesOrMembersChange) {
+  begin();
+  TestClient& eve = member("eve");
+  TestClient& ann = member("ann", kQos1, 1024, 600);
+  denyReading("eve", "secret");
+  on(0, [&] { std::exchange(ann.session, nullptr)->detach(); });
+  settle();
+  publishOne("secret/a", "0", kQos1);
+  settle();
+  EXPECT_EQ(lag(), 1);
+  denyReading("ann", "secret");
+  publishOne("open/a", "x", kQos1);
+  settle();
+  EXPECT_THAT(got(eve), ElementsAre("x"));
+  EXPECT_EQ(lag(), 0) << "nobody may read it any more";
+  denyReading("eve", "other");
+  publishOne("other/a", "1", kQos1);
+  settle();
+  EXPECT_EQ(lag(), 1);
+  // Its session's end is the end of its waiting.
+  advance(601'000);
   EXPECT_EQ(lag(), 0);
 }
 

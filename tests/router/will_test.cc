@@ -232,6 +232,8 @@ TEST(WillCodec, RoundTrip) {
   will.guarantee = kQos2;
   will.retain = true;
   will.delaySeconds = 0xFFFFFFFF;
+  will.publishDelaySeconds = 5;
+  will.publishAtMs = 1'800'000'000'000;
   will.partitionHash = 7;
   will.expirySeconds = 0;
   std::string encoded = encodeWill(will);

@@ -28,7 +28,7 @@ PublishedRecord copyOf(const Publish& publish) {
   copy.guarantee = publish.record.guarantee;
   copy.retain = publish.record.retain;
   copy.ephemeral = publish.ephemeral;
-  copy.delaySeconds = publish.delaySeconds;
+  copy.publishAtMs = publish.publishAtMs;
   copy.partitionHash = publish.partitionHash;
   copy.exactlyOnceId = publish.exactlyOnceId;
   copy.streamKey = owned(publish.streamKey);

@@ -28,7 +28,7 @@ struct PublishedRecord {
   bool retain = false;
   bool ephemeral = false;
   uint32_t partitionHash = 0;
-  uint32_t delaySeconds = 0;
+  int64_t publishAtMs = 0;
   std::optional<uint16_t> exactlyOnceId;
   std::optional<std::string> streamKey;
   bool routed = false;  ///< to an exchange

@@ -1,9 +1,9 @@
-#include "codecs/kafka/oauth_bearer.h"
+#include "core/base/oauth_bearer.h"
 
 #include <algorithm>
 #include <cctype>
 
-namespace polylog::kafka {
+namespace polylog {
 namespace {
 
 constexpr char kSeparator = '\x01';
@@ -76,4 +76,4 @@ std::optional<BearerResponse> parseBearer(BytesView message) {
   return out;
 }
 
-}  // namespace polylog::kafka
+}  // namespace polylog

@@ -1,4 +1,4 @@
-// SASL OAUTHBEARER's messages (RFC 7628), as Kafka's clients send them and Kafka answers. Pure.
+// SASL OAUTHBEARER's messages (RFC 7628), as clients of Kafka and MQTT send them. Pure.
 #pragma once
 
 #include <optional>
@@ -6,7 +6,7 @@
 
 #include "core/base/bytes.h"
 
-namespace polylog::kafka {
+namespace polylog {
 
 struct BearerResponse {
   std::string as;  ///< the authorization identity; empty = the token's own
@@ -21,4 +21,4 @@ std::optional<BearerResponse> parseBearer(BytesView message);
 inline constexpr BytesView kBearerInvalid = R"({"status":"invalid_token"})";
 inline constexpr BytesView kBearerUnavailable = R"({"status":"temporarily_unavailable"})";
 
-}  // namespace polylog::kafka
+}  // namespace polylog

@@ -1,0 +1,111 @@
+// Hashes of passwords and the file that they are in.
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "core/password/password_file.h"
+#include "tests/support/seeded_random.h"
+#include "tests/support/temporary_directory.h"
+
+namespace polylog::password {
+namespace {
+
+using testing::HasSubstr;
+
+// By mosquitto_passwd 2.0.11 and by passlib 1.7 (of the password "secret").
+const std::string kSixty4(88 - 2, 'A');
+
+Hash cheap(BytesView password) {
+  // As make(), at a cost that suits a test.
+  Hash hash = *parse("$scrypt$ln=4,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + std::string(43, 'A'));
+  return hash.kind == Hash::Kind::kScrypt && !password.empty() ? hash : Hash{};
+}
+
+TEST(PasswordHash, MakesWhatItMatches) {
+  test::SeededRandom random(1);
+  const Hash made = make("secret", random);
+  EXPECT_TRUE(matches(made, "secret"));
+  EXPECT_FALSE(matches(made, "Secret"));
+  EXPECT_FALSE(matches(made, ""));
+  EXPECT_NE(make("secret", random).salt, made.salt);
+  const std::string text = toText(made);
+  EXPECT_TRUE(text.starts_with("$scrypt$ln=15,r=8,p=1$"));
+  EXPECT_EQ(*parse(text), made);
+}
+
+TEST(PasswordHash, ScryptAsInRfc7914) {
+  // RFC 7914, 12: P = "password", S = "NaCl", N = 1024, r = 8, p = 16; the first 32 of 64 octets
+  // are the same, as PBKDF2 makes them.
+  auto hash = parse("$scrypt$ln=10,r=8,p=16$TmFDbA$/bq+HJ00cgB4VucZDQHp/nxq18vII3gw53N2Y0s3MWI");
+  ASSERT_TRUE(hash.has_value()) << hash.error().text;
+  EXPECT_TRUE(matches(*hash, "password"));
+  EXPECT_FALSE(matches(*hash, "passwort"));
+}
+
+TEST(PasswordHash, WhatCanNotBeIsRefused) {
+  const std::string digest = std::string(43, 'A');
+  for (const std::string& text :
+       {std::string(), std::string("plain"), std::string("$"),
+        "$scrypt$ln=20,r=8,p=1$AAAA$" + digest, "$scrypt$ln=15,r=0,p=1$AAAA$" + digest,
+        "$scrypt$ln=15,r=8$AAAA$" + digest, "$scrypt$ln=15,r=8,p=1$$" + digest,
+        std::string("$scrypt$ln=15,r=8,p=1$AAAA$AAAA"),
+        "$scrypt$ln=15,r=8,p=1$AAAA$" + digest + "$",
+        "$7$0$AAAA$" + kSixty4 + "==", std::string("$7$101$AAAA$AAAA"), std::string("$6$AAAA$AAAA"),
+        std::string("$5$AAAA$AAAA"), "$argon2id$v=19$m=65536,t=3,p=4$AAAA$" + digest}) {
+    EXPECT_FALSE(parse(text).has_value()) << text;
+  }
+  EXPECT_TRUE(parse("$7$101$AAAA$" + kSixty4 + "==").has_value());
+}
+
+class PasswordFileTest : public testing::Test {
+ protected:
+  const std::string path_ = directory().path() + "/passwords";
+  static test::TemporaryDirectory& directory() {
+    static test::TemporaryDirectory made;
+    return made;
+  }
+  void write(const std::string& text) { std::ofstream(path_) << text; }
+  std::string why() {
+    auto opened = PasswordFile::open(path_);
+    return opened ? "" : opened.error().text;
+  }
+};
+
+TEST_F(PasswordFileTest, UsersAndTheirHashes) {
+  const std::string line = toText(cheap("x"));
+  write("# made by hand\nann:" + line + "\r\n\nbob:$6$AAAA$" + kSixty4 + "==\n");
+  auto opened = PasswordFile::open(path_);
+  ASSERT_TRUE(opened.has_value()) << opened.error().text;
+  EXPECT_EQ((*opened)->size(), 2U);
+  auto ann = (*opened)->find("ann");
+  ASSERT_NE(ann, nullptr);
+  EXPECT_NE((*opened)->find("bob"), nullptr);
+  EXPECT_EQ((*opened)->find("eve"), nullptr);
+  // The same line is the same entry, another one another.
+  write("ann:" + line + "\n");
+  ASSERT_TRUE((*opened)->reload().has_value());
+  EXPECT_EQ((*opened)->find("ann"), ann);
+  EXPECT_EQ((*opened)->find("bob"), nullptr);
+  write("ann:$6$AAAA$" + kSixty4 + "==\n");
+  ASSERT_TRUE((*opened)->reload().has_value());
+  EXPECT_NE((*opened)->find("ann"), ann);
+  // One that can't be used leaves them as they were.
+  write("ann\n");
+  EXPECT_FALSE((*opened)->reload().has_value());
+  EXPECT_NE((*opened)->find("ann"), nullptr);
+}
+
+TEST_F(PasswordFileTest, WhatIsWrongIsNamedWithItsLine) {
+  write("ann:" + toText(cheap("x")) + "\nbob:plain\n");
+  EXPECT_THAT(why(), HasSubstr("line 2: hashes are"));
+  EXPECT_THAT(why(), HasSubstr("`auth.password_file: " + path_));
+  write("ann:" + toText(cheap("x")) + "\nann:" + toText(cheap("x")) + "\n");
+  EXPECT_THAT(why(), HasSubstr("line 2: user ann has a line already"));
+  write(":x\n");
+  EXPECT_THAT(why(), HasSubstr("line 1"));
+  std::remove(path_.c_str());
+  EXPECT_THAT(why(), HasSubstr("can't be read"));
+}
+
+}  // namespace
+}  // namespace polylog::password
