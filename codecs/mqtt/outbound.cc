@@ -63,7 +63,8 @@ void OutboundDeliveries::pump() {
 }
 
 void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
-  if (delivery.accepted) {
+  const bool afresh = link_.bridge != nullptr && link_.bridge->afresh;
+  if (delivery.accepted && !afresh) {
     own_.add(delivery.id, Stage::kReleased);
     if (link_.traced()) {
       link_.trace(
@@ -80,17 +81,21 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     droppedUnnameable().add();
     return drop(delivery);
   }
+  if (link_.bridge != nullptr && !link_.bridge->outward(topic_, delivery.record->record)) {
+    return drop(delivery);
+  }
   if (!fillProperties(delivery, nowMs)) {
     droppedExpired().add();
     return drop(delivery);
   }
-  const uint8_t qos = mapping::qosOf(delivery.guarantee);
+  uint8_t qos = mapping::qosOf(delivery.guarantee);
+  if (link_.bridge != nullptr) qos = std::min(qos, link_.bridge->maxQos);
   packet_.topic = topic_;
   if (packet_.topic.starts_with(link_.mount)) packet_.topic.remove_prefix(link_.mount.size());
   packet_.qos = qos;
   packet_.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
-  packet_.retain = delivery.retain;
-  packet_.dup = qos > 0 && delivery.redelivered;
+  packet_.retain = delivery.retain && (link_.bridge == nullptr || link_.bridge->retainAvailable);
+  packet_.dup = qos > 0 && delivery.redelivered && !afresh;
   const BytesView payload = mapping::mqttPayload(delivery.record->record);
   const size_t size = publishSize(link_.version, packet_, payload.size());
   if (size > link_.clientMaxPacket || size > kMaxRemainingLength) {
@@ -111,7 +116,8 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     link_.out.bytes(payload);
     if (link_.out.size() >= kOutputChunk) link_.flush();
   }
-  if (qos == 0) return;
+  if (link_.bridge != nullptr) link_.bridge->counters().sent.add();
+  if (qos == 0) return drop(delivery);  // nothing more will be heard of it
   laneOf(delivery.id).add(delivery.id, qos == 1 ? Stage::kSentQos1 : Stage::kSentQos2);
 }
 
@@ -137,6 +143,7 @@ bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs)
   for (uint32_t id : delivery.subscriptionIds) {
     packet_.properties.add(PropertyId::kSubscriptionId, id);
   }
+  if (link_.bridge != nullptr) link_.bridge->mark(packet_.properties);
   return true;
 }
 
@@ -166,6 +173,10 @@ std::optional<Fault> OutboundDeliveries::onAck(const AckPacket& packet) {
   if (packet.type == PacketType::kPubrec) return onPubrec(packet, id);
   // Late answers to an earlier connection's deliveries are of no interest.
   if (!id) return std::nullopt;
+  if (link_.bridge != nullptr && packet.type == PacketType::kPuback &&
+      link_.bridge->refusedForNow(packet.code)) {
+    return Fault{packet.code, "the remote broker can't take a message now"};
+  }
   const Stage due = packet.type == PacketType::kPuback ? Stage::kSentQos1 : Stage::kReleased;
   if (laneOf(*id).stage(*id) != due) return protocolError("acknowledgement of the wrong kind");
   finish(*id);
@@ -187,6 +198,9 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
       link_.answerAck(PacketType::kPubrel, packet.packetId);
       return std::nullopt;
     default: return protocolError("PUBREC for QoS 1");
+  }
+  if (link_.bridge != nullptr && link_.bridge->refusedForNow(packet.code)) {
+    return Fault{packet.code, "the remote broker can't take a message now"};
   }
   if (link_.version == Version::k5 && isError(packet.code)) {
     finish(*id);
