@@ -12,6 +12,17 @@
 namespace polylog::mqtt {
 namespace {
 
+/// A reason string as it may stand in a log.
+std::string inWords(const std::optional<BytesView>& reason) {
+  constexpr size_t kMostReason = 256;
+  if (!reason) return {};
+  std::string text(reason->substr(0, kMostReason));
+  for (char& c : text) {
+    if (c < ' ' || c > '~') c = '?';  // control characters, and what was cut within a character
+  }
+  return " (" + text + ")";
+}
+
 /// What a CONNACK that refuses means to whoever has to do something about it.
 std::string refusalText(const ConnackPacket& packet, Version version, const std::string& bridge) {
   const auto code = static_cast<ReasonCode>(packet.code);
@@ -32,9 +43,7 @@ std::string refusalText(const ConnackPacket& packet, Version version, const std:
   } else if (v5 ? code == ReasonCode::kBanned : false) {
     why += ", banned";
   }
-  if (const auto reason = packet.properties.text(PropertyId::kReasonString)) {
-    why += fmt::format(" ({})", reason->substr(0, 256));
-  }
+  why += inWords(packet.properties.text(PropertyId::kReasonString));
   return "the remote broker refuses the connection: " + why;
 }
 
@@ -163,10 +172,9 @@ std::optional<Fault> BridgeSession::handle(Packet& packet) {
   if (const auto* suback = std::get_if<SubackPacket>(&packet)) return handleSuback(*suback);
   if (std::holds_alternative<PingPacket>(packet)) return std::nullopt;
   if (const auto* disconnect = std::get_if<DisconnectPacket>(&packet)) {
-    const auto reason = disconnect->properties.text(PropertyId::kReasonString);
     fail(fmt::format("the remote broker has ended the connection: code 0x{:02X}{}",
                      static_cast<unsigned>(disconnect->code),
-                     reason ? fmt::format(" ({})", reason->substr(0, 256)) : std::string()));
+                     inWords(disconnect->properties.text(PropertyId::kReasonString))));
     return std::nullopt;
   }
   return Fault{ReasonCode::kProtocolError, "unexpected packet"};

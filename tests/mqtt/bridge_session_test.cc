@@ -496,6 +496,17 @@ TEST(BridgeSessionTest, aRefusalSaysWhatToDo) {
   EXPECT_NE(remote.ended->why.find("bridges.north.user"), std::string::npos) << remote.ended->why;
 }
 
+TEST(BridgeSessionTest, whatTheRemoteSaysAtTheEndIsToldOnOneLine) {
+  Remote remote({"a/# out 1"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  DisconnectPacket packet{ReasonCode::kServerShuttingDown, {}};
+  packet.properties.add(PropertyId::kReasonString, "bye\nfor now");
+  remote.send(packet);
+  remote.close();
+  EXPECT_NE(remote.ended->why.find("0x8B (bye?for now)"), std::string::npos) << remote.ended->why;
+}
+
 TEST(BridgeSessionTest, whatCantBeReadEndsTheConnection) {
   Remote remote({"a/# in 1"});
   remote.prepare();
