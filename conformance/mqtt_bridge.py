@@ -194,6 +194,7 @@ def remote_down(version):
             sender.publish("t/x", b"%d" % number, 1)
         told = wait_until(lambda: status(broker)["last_error"] and status(broker), 20)
         assert told["waiting"] >= 500 and "can't connect" in told["last_error"], told
+        broker.restart()  # by kill -9: what waits is still there
         remote.start()
         watcher = PahoClient(remote, "watcher", clean=False, expiry=3600)
         up(broker)

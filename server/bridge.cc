@@ -110,6 +110,10 @@ Result<> Bridge::reload() {
 void Bridge::start() {
   retry_ = dispatcher_.makeTimer([this] { prepared_ ? connect() : prepare(); });
   measure_ = dispatcher_.makeTimer([this] { measure(); });
+  {
+    std::lock_guard lock(lock_);
+    status_.sinceMs = dispatcher_.clock().wallMillis();
+  }
   tellState(false);
   prepare();
   measure();
