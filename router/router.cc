@@ -7,6 +7,7 @@
 #include "router/access_store.h"
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
+#include "router/bridge_store.h"
 #include "router/catalogue.h"
 #include "router/client_registry.h"
 #include "router/core.h"
@@ -56,11 +57,17 @@ std::string makeClusterId(Random& random) {
   return id;
 }
 
+/// Names below $SYS: the broker's own are a hundred, those of bridges come on top.
+constexpr size_t kMaxSystemValues = 10'000;
+
 class RouterImpl final : public Router {
  public:
   RouterImpl(storage::LogStore& store, std::span<Dispatcher* const> workers, Clock& clock,
              Random& random, RouterOptions options)
-      : core_(store, workers, clock, random, std::move(options)), logs_(core_), quotas_(core_) {
+      : core_(store, workers, clock, random, std::move(options)),
+        logs_(core_),
+        quotas_(core_),
+        bridges_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
@@ -102,6 +109,7 @@ class RouterImpl final : public Router {
   AccessControl& access() override { return *core_.access; }
   Clients& clients() override { return *core_.clients; }
   QuotaControl& quotas() override { return quotas_; }
+  BridgeStore& bridges() override { return bridges_; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -252,6 +260,8 @@ class RouterImpl final : public Router {
   }
 
   void publishSystem(std::vector<std::pair<std::string, std::string>> values) override;
+  void publishConnection(const PrincipalRef& principal, const std::string& name,
+                         bool connected) override;
 
   // ---- exchanges and queues
   std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) override {
@@ -481,6 +491,7 @@ class RouterImpl final : public Router {
   DurableLiveness liveness_{core_.store};
   LogAccess logs_;
   QuotaStore quotas_;
+  BridgeTable bridges_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said
@@ -505,6 +516,7 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.access->load(); !ok) return ok;
   if (auto ok = core_.clients->load(); !ok) return ok;
   if (auto ok = quotas_.load(); !ok) return ok;
+  bridges_.load();
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;
@@ -591,6 +603,19 @@ void RouterImpl::publishSystem(std::vector<std::pair<std::string, std::string>> 
     change.apply(address, SharedBytes::own(RetainedStore::encode(Protocol::kInternal, record)));
   }
   if (!records.empty()) core_.publisher->publish(brokerItself(), kNobody, records, nullptr);
+}
+
+void RouterImpl::publishConnection(const PrincipalRef& principal, const std::string& name,
+                                   bool connected) {
+  std::string key = "broker/connection/" + name + "/state";
+  Resource resource{ResourceKind::kTopic, kSystemTopic, Address{kSystemTopic, BytesView(key)}};
+  if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) return;
+  // The worker on which the broker's values are told.
+  core_.workers[0]->post([this, key = std::move(key), connected] {
+    if (core_.stopping.load()) return;
+    if (system_.size() >= kMaxSystemValues && !system_.contains(key)) return;
+    publishSystem({{key, connected ? "1" : "0"}});
+  });
 }
 
 void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& name,

@@ -20,7 +20,7 @@
 //   3. IdAllocator's lock, RetainedStore's lock         (held over append())
 //   4. the log store's own
 //   Not held with any of the others, nor over append(): AccessStore's, LoginService's, Authorizer's,
-//      ExclusiveTable's, Flapping's, ClientRegistry's and then BanList's
+//      ExclusiveTable's, BridgeTable's, Flapping's, ClientRegistry's and then BanList's
 //   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
 //   map,
 //      FeedRouter's queue; ReplayTable's
@@ -39,6 +39,7 @@
 #include "core/event/dispatcher.h"
 #include "core/model/access.h"
 #include "core/model/authentication.h"
+#include "core/model/bridge.h"
 #include "core/model/broker.h"
 #include "core/model/client.h"
 #include "core/model/quotas.h"
@@ -182,6 +183,7 @@ class Router : public Broker {
   virtual AccessControl& access() = 0;
   virtual Clients& clients() = 0;
   virtual QuotaControl& quotas() = 0;
+  virtual BridgeStore& bridges() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

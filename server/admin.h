@@ -25,6 +25,8 @@ class Tracer;
 
 namespace polylog::server {
 
+class Bridges;
+
 /// Who may use the API. Until there are users, everybody on this machine; from then on users with
 /// rights on the cluster (kDescribe to look, kAlter to change), by HTTP's Basic. /healthz and
 /// /readyz are for everybody, /metrics for everybody on this machine and such users.
@@ -34,6 +36,7 @@ struct AdminSecurity {
   bool allowAnonymous = false;  ///< the rules of ANONYMOUS hold for those without a user
   Clients* clients = nullptr;   ///< null: who is connected can't be seen
   mqtt::Tracer* tracer = nullptr;  ///< null: nothing can be traced
+  const Bridges* bridges = nullptr;  ///< null: there are none
 };
 
 class AdminServer {

@@ -174,6 +174,7 @@ Api::Api(Broker& broker, const AdminSecurity& security, Dispatcher& dispatcher)
       access_(security.access),
       clients_(security.clients),
       tracer_(security.tracer),
+      bridges_(security.bridges),
       dispatcher_(dispatcher) {
   Principal principal;
   principal.clientId = "admin";
@@ -216,6 +217,7 @@ void Api::handle(Call call) {
     if (path[1] == "clients" && path.size() <= 3) return handleClients(std::move(call));
     if (path[1] == "slow_subscribers" && path.size() == 2) return listSlow(std::move(call));
     if (path[1] == "traces" && path.size() <= 3) return handleTraces(std::move(call));
+    if (path[1] == "bridges" && path.size() == 2) return handleBridges(std::move(call));
     if (path[1] == "bans" && path.size() == 2) return handleBans(std::move(call));
     if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
@@ -223,7 +225,7 @@ void Api::handle(Call call) {
       {ErrorKind::kNotFound,
        "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
        "/api/sessions, /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, "
-       "/api/slow_subscribers, /api/bans and /api/traces"});
+       "/api/slow_subscribers, /api/bans, /api/traces and /api/bridges"});
 }
 
 void Api::handleTopics(Call call) {

@@ -1,7 +1,7 @@
 // The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
-// /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, /api/bans, /api/traces, and
-// records by HTTP for the `produce` and `consume` verbs. Each handler turns a Call into Broker
-// calls and the Broker's answers into JSON. A worker's thread only.
+// /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, /api/bans, /api/traces,
+// /api/bridges, and records by HTTP for the `produce` and `consume` verbs. Each handler turns a
+// Call into Broker calls and the Broker's answers into JSON. A worker's thread only.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,7 @@ namespace polylog::server {
 Result<> checkTopicName(const std::string& name);
 
 struct AdminSecurity;
+class Bridges;
 struct Reading;
 
 class Api {
@@ -80,6 +81,8 @@ class Api {
   void listClients(Call call);
   void listSlow(Call call);
   void handleBans(Call call);
+  // api_bridges.cc
+  void handleBridges(Call call);
   // api_traces.cc
   void handleTraces(Call call);
 
@@ -87,6 +90,7 @@ class Api {
   AccessControl* access_;
   Clients* clients_;
   mqtt::Tracer* tracer_;
+  const Bridges* bridges_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
   std::unique_ptr<QueueClient> queues_;

@@ -254,6 +254,7 @@ void addClientCommands(CLI::App& app, int& status) {
   addTypedCreate(exchange, common, "exchange", {"direct", "fanout", "topic", "headers"});
   addAccessCommands(app, common);
   addClientVerbs(app, common);
+  addBridgeVerbs(app, common);
   addRecordCommands(app, common);
 }
 

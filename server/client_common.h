@@ -51,6 +51,8 @@ void change(const CommonRef& common, const char* method, const std::string& path
 void addAccessCommands(CLI::App& app, const CommonRef& common);
 /// `client ...`, `ban ...` and `trace ...`.
 void addClientVerbs(CLI::App& app, const CommonRef& common);
+/// `bridge ...`.
+void addBridgeVerbs(CLI::App& app, const CommonRef& common);
 /// `produce TOPIC` and `consume TOPIC`.
 void addRecordCommands(CLI::App& app, const CommonRef& common);
 

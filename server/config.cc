@@ -12,6 +12,7 @@
 #include "core/net/address.h"
 #include "core/password/password_file.h"
 #include "mapping/mqtt.h"
+#include "server/bridge_keys.h"
 #include "server/config_key.h"
 #include "server/listener_config.h"
 
@@ -465,7 +466,7 @@ const std::vector<Key>& keys() {
   static const std::vector<Key> all = [] {
     std::vector<Key> made;
     for (auto part : {serverKeys(), tokenKeys(), listenerKeys(), tlsKeys(), topicKeys(),
-                      protocolKeys(), storageKeys()}) {
+                      protocolKeys(), bridgeKeys(), storageKeys()}) {
       std::move(part.begin(), part.end(), std::back_inserter(made));
     }
     return made;
@@ -505,11 +506,23 @@ std::string unknownKey(std::string_view name) {
   return fmt::format("there is no key `{}`; docs/configuration.md lists them all", name);
 }
 
+std::optional<std::string> assignBridge(const Key& key, const std::string& name,
+                                        const Values& values, Config& config) {
+  auto bridge = bridgeNamed(config, name);
+  if (!bridge) return bridge.error().text;
+  config.bridge = **bridge;
+  auto wrong = key.assign(values, config);
+  if (!wrong) **bridge = config.bridge;
+  return wrong;
+}
+
 std::optional<std::string> assign(std::string_view name, const Values& values, Config& config) {
+  const auto [bridge, bridgeRow] = bridgeKey(name);
   for (const Key& key : keys()) {
-    if (name != key.name) continue;
+    if (name != key.name && bridgeRow != key.name) continue;
     if (!key.list && values.size() != 1) return fmt::format("`{}` takes one value", name);
-    auto wrong = key.assign(values, config);
+    auto wrong =
+        bridgeRow.empty() ? key.assign(values, config) : assignBridge(key, bridge, values, config);
     if (!wrong) return std::nullopt;
     return fmt::format("`{}: {}`: {}", name, fmt::join(values, ", "), *wrong);
   }
@@ -603,8 +616,10 @@ Result<> applySetting(std::string_view assignment, Config& config) {
 }
 
 std::optional<std::string> setKey(std::string_view name, std::string_view text, Config& config) {
-  bool list =
-      std::ranges::any_of(keys(), [&](const Key& key) { return key.list && name == key.name; });
+  const std::string bridgeRow = bridgeKey(name).second;
+  bool list = std::ranges::any_of(keys(), [&](const Key& key) {
+    return key.list && (name == key.name || bridgeRow == key.name);
+  });
   Values values;
   auto add = [&](std::string_view value) {
     while (list && value.starts_with(' ')) value.remove_prefix(1);
@@ -633,6 +648,7 @@ std::vector<Error> checkConfig(const Config& config) {
     if (!opened) errors.push_back(opened.error());
   }
   if (auto sound = checkHttpHook(config.httpHook); !sound) errors.push_back(sound.error());
+  for (Error& error : checkBridges(config)) errors.push_back(std::move(error));
   if (config.diskLowMarkBytes < config.diskHighMarkBytes) {
     errors.push_back(
         {ErrorKind::kInvalid,

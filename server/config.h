@@ -21,6 +21,7 @@
 #include "core/net/websocket_upgrade.h"
 #include "mapping/rules.h"
 #include "router/router.h"
+#include "server/bridge_config.h"
 #include "server/http_hook.h"
 
 namespace polylog::server {
@@ -109,6 +110,9 @@ struct Config {
 
   std::vector<std::string> ruleTexts;
   mapping::Rules rules;
+
+  std::vector<BridgeConfig> bridges;
+  BridgeConfig bridge;  ///< the one whose key is being read
 
   /// Whether clients of a listener there may be nobody.
   bool anonymousAt(const HostPort& address) const;

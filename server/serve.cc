@@ -28,6 +28,7 @@
 #include "mapping/kafka_consumer.h"
 #include "router/router.h"
 #include "server/admin.h"
+#include "server/bridges.h"
 #include "server/listener_config.h"
 #include "server/listeners.h"
 #include "server/sys_topics.h"
@@ -204,6 +205,7 @@ class Server {
   Result<> openStore();
   Result<> openJudges(router::RouterOptions::AccessOptions& options);
   Result<> openListeners();
+  Result<> openBridges();
   void startThreads();
 
   const Config& config_;
@@ -214,6 +216,7 @@ class Server {
   std::unique_ptr<storage::LogStore> store_;
   std::unique_ptr<router::Router> router_;
   std::unique_ptr<SysTopics> sysTopics_;
+  std::unique_ptr<Bridges> bridges_;
   std::vector<std::thread> threads_;
   std::vector<OpenListener> listeners_;
   std::vector<std::unique_ptr<AdminServer>> admins_;
@@ -273,6 +276,7 @@ Result<> Server::start() {
         "on this machine with `polylog user create NAME`");
   }
   tracer_ = std::make_unique<mqtt::Tracer>(config_.dataDirectory + "/traces", clock);
+  if (auto opened = openBridges(); !opened) return opened;
   if (auto opened = openListeners(); !opened) return opened;
   // After what it looks up has been registered.
   if (config_.mqttSysIntervalSeconds > 0) {
@@ -308,6 +312,19 @@ void Server::startThreads() {
   for (auto& worker : workers_) threads_.emplace_back([loop = worker.get()] { loop->run(); });
 }
 
+Result<> Server::openBridges() {
+  mqtt::MqttOptions options;
+  options.receiveMaximum = static_cast<uint16_t>(config_.mqttReceiveMaximum);
+  options.rules = config_.rules;
+  options.tracer = tracer_.get();
+  std::vector<EventDispatcher*> workers;
+  for (auto& worker : workers_) workers.push_back(worker.get());
+  auto opened = Bridges::open(config_, *router_, router_->bridges(), std::move(options), workers);
+  if (!opened) return std::unexpected(opened.error());
+  bridges_ = *std::move(opened);
+  return {};
+}
+
 Result<> Server::openListeners() {
   std::vector<EventDispatcher*> workers;
   for (auto& worker : workers_) workers.push_back(worker.get());
@@ -317,7 +334,7 @@ Result<> Server::openListeners() {
   for (const ListenerConfig& wanted : config_.listeners) {
     if (wanted.protocol == "admin") {
       AdminSecurity security{&router_->authenticator(), &router_->access(), config_.allowAnonymous,
-                             &router_->clients(), tracer_.get()};
+                             &router_->clients(),       tracer_.get(),      bridges_.get()};
       auto admin = AdminServer::open(
           wanted.address, *workers_[0], *router_, [this] { return ready_.load(); }, security);
       if (!admin) return std::unexpected(admin.error());
@@ -359,10 +376,12 @@ void Server::reload() {
       logInfo(fmt::format("listener {}: certificates read again", each.name));
     }
   }
+  if (bridges_) bridges_->reload();
 }
 
 void Server::shutDown() {
   ready_ = false;
+  if (bridges_) bridges_->stop();
   std::vector<std::future<void>> drained;
   for (OpenListener& each : listeners_) {
     auto done = std::make_shared<std::promise<void>>();
@@ -382,6 +401,7 @@ void Server::shutDown() {
   for (std::thread& thread : threads_) thread.join();
   listeners_.clear();
   admins_.clear();
+  bridges_.reset();
   sysTopics_.reset();
   router_.reset();
   workers_.clear();

@@ -89,10 +89,17 @@ MaybeFault decodeWill(ByteReader& reader, Version version, uint8_t flags, Connec
   return std::nullopt;
 }
 
+/// The level without the bit that says that a bridge connects, if it is one that is served.
+uint8_t levelOf(uint8_t octet, bool& bridge) {
+  const auto level = static_cast<uint8_t>(octet & 0x7FU);
+  bridge = octet != level && level >= 3 && level <= 5;
+  return bridge ? level : octet;
+}
+
 MaybeFault decodeConnect(BytesView body, ConnectPacket& packet) {
   ByteReader reader(body);
   const BytesView name = reader.bytes16();
-  packet.level = reader.u8();
+  packet.level = levelOf(reader.u8(), packet.bridge);
   if (!reader.ok()) return malformed("CONNECT cut short");
   packet.nameKnown = name == "MQTT" || name == "MQIsdp";
   if (!packet.readable()) return std::nullopt;
@@ -316,7 +323,8 @@ std::optional<Version> namedVersion(BytesView input) {
   if (at + 1 >= input.size()) return std::nullopt;
   ByteReader reader(input.substr(at + 1));
   const BytesView name = reader.bytes16();
-  const uint8_t level = reader.u8();
+  bool bridge = false;
+  const uint8_t level = levelOf(reader.u8(), bridge);
   if (reader.ok() && name == "MQIsdp" && level == 3) return Version::k311;
   if (name != "MQTT" || !reader.ok() || (level != 4 && level != 5)) return std::nullopt;
   return static_cast<Version>(level);

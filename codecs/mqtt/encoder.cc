@@ -68,7 +68,8 @@ struct Writer {
     }
     header(out, PacketType::kConnect, 0, length);
     out.bytes16(name);
-    out.u8(packet.is31() ? uint8_t{3} : static_cast<uint8_t>(version));
+    const unsigned level = packet.is31() ? 3 : static_cast<unsigned>(version);
+    out.u8(static_cast<uint8_t>(level | (packet.bridge ? 0x80U : 0U)));
     out.u8(static_cast<uint8_t>(flags));
     out.u16(packet.keepAliveSeconds);
     block(out, version, packet.properties);

@@ -18,7 +18,7 @@ using Code311 = ConnectReturnCode;
 Refusal wrongVersion(const ConnectPacket& packet) {
   Refusal refusal{ReasonCode::kUnsupportedVersion, Code311::kUnacceptableVersion, Version::k311,
                   packet.nameKnown, "unacceptable protocol version"};
-  // Bridges set the high bit of 3.1.1's level, and fall back at the 3.1.1 answer.
+  // With the high bit, a bridge asks for a version that isn't there: it reads the 3.1.1 answer.
   if (packet.level > 5 && (packet.level & 0x80U) == 0) refusal.answerAs = Version::k5;
   return refusal;
 }
@@ -69,6 +69,17 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
 }
 
 }  // namespace
+
+std::optional<BytesView> bridgeStateName(BytesView topic) {
+  constexpr BytesView kBefore = "$SYS/broker/connection/";
+  constexpr BytesView kBehind = "/state";
+  constexpr size_t kMaxName = 255;
+  if (!topic.starts_with(kBefore) || !topic.ends_with(kBehind)) return std::nullopt;
+  if (topic.size() <= kBefore.size() + kBehind.size()) return std::nullopt;
+  topic = topic.substr(kBefore.size(), topic.size() - kBefore.size() - kBehind.size());
+  if (topic.size() > kMaxName || topic.find('/') != BytesView::npos) return std::nullopt;
+  return topic;
+}
 
 std::optional<Method> methodOf(BytesView name, const MqttOptions& options) {
   static const Method kMethods[] = {
@@ -180,6 +191,10 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
                   packet.is31() ? "no client identifier"
                                 : "no client identifier for a session that is to be kept");
   }
+  if (packet.clientId.starts_with(kBridgeSessions)) {
+    return refuse(version, ReasonCode::kClientIdInvalid, Code311::kIdentifierRejected,
+                  "client identifiers that begin with $bridge/ are the broker's own");
+  }
 
   Admission admission;
   admission.version = version;
@@ -209,7 +224,9 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   admission.maximumPacketSize =
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
-  if (packet.will) {
+  const auto state = packet.will ? bridgeStateName(packet.will->topic) : std::nullopt;
+  if (state) admission.bridgeState = std::string(*state);
+  if (packet.will && !state) {
     auto will = willOf(packet, options, nowMs);
     if (!will) return std::unexpected(will.error());
     admission.session.will = std::move(*will);

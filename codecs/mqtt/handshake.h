@@ -38,6 +38,9 @@ struct Admission {
   Version version = Version::k311;
   PrincipalRef principal;
   bool is31 = false;
+  /// Not empty: the client is a bridge, and its will tells that its connection of this name is down
+  /// (bridgeStateName()). The will is then no will of the session's.
+  std::string bridgeState;
   SubscriberOptions session;
   bool assignedId = false;
   bool expiryCapped = false;      ///< the session expires earlier than the client asked
@@ -59,6 +62,13 @@ struct Admission {
   /// one.
   std::optional<Refusal> placeWill(const MqttOptions& options, const std::string& mount);
 };
+
+/// Client identifiers that begin so are those of the broker's own bridges.
+inline constexpr BytesView kBridgeSessions = "$bridge/";
+
+/// NAME of `$SYS/broker/connection/NAME/state`, where mosquitto's bridges tell whether they are
+/// connected, as their will does; nothing for any other topic.
+std::optional<BytesView> bridgeStateName(BytesView topic);
 
 /// What stands before every name of that client (MqttOptions::mountPoint); nothing if it can't have
 /// such names.

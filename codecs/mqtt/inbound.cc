@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "codecs/mqtt/handshake.h"
 #include "codecs/mqtt/properties_mapping.h"
 #include "core/base/metrics.h"
 #include "core/event/dispatcher.h"
@@ -43,18 +44,24 @@ std::optional<Fault> InboundPublishes::publish(const PublishPacket& packet) {
 }
 
 bool InboundPublishes::mustHoldBack(const PublishPacket& packet) const {
-  if (link_.version != Version::k311 || packet.qos == 0) return false;
+  if (!holdsWhenFull() || packet.qos == 0) return false;
   return !heldBack_.empty() || link_.broker.full();  // none overtakes another
 }
 
 size_t InboundPublishes::HeldBack::bytes() const {
-  return kRecordOverhead + topic.size() + payload.size();
+  return kRecordOverhead + topic.size() + payload.size() + properties.size();
 }
 
 void InboundPublishes::holdBack(const PublishPacket& packet) {
   HeldBack& held =
       heldBack_.emplace_back(packet, std::string(packet.topic), std::string(packet.payload));
   held.packet.topic = held.packet.payload = {};
+  if (!packet.properties.empty()) {
+    ByteWriter writer;
+    writeProperties(writer, packet.properties);
+    held.properties = writer.take();
+    held.packet.properties.clear();
+  }
   heldBackBytes_ += held.bytes();
   if (!space_) awaitSpace();
 }
@@ -73,6 +80,10 @@ void InboundPublishes::resume() {
     heldBackBytes_ -= held.bytes();
     held.packet.topic = held.topic;
     held.packet.payload = held.payload;
+    if (!held.properties.empty()) {
+      ByteReader reader(held.properties);
+      (void)readProperties(reader, scopeOf(PacketType::kPublish), held.packet.properties);
+    }
     if (auto fault = take(held.packet)) {
       flush();
       return link_.end(*fault);
@@ -112,6 +123,12 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
     if (packet.qos == 2) held_.emplace(packet.packetId, Held{});
   }
 
+  const bool passed =
+      link_.bridge != nullptr && !link_.bridge->inward(topic, packet.properties, scratch());
+  if (passed || takeBridgeState(topic, packet.payload)) {
+    if (packet.qos > 0) answers_.push_back(answer);
+    return std::nullopt;
+  }
   const int64_t now =
       topic.starts_with('$') ? link_.transport.dispatcher().clock().wallMillis() : 0;
   const auto delay = mapping::takeMqttDelay(topic, now);
@@ -122,8 +139,11 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
     refused().add();
     if (packet.qos == 0) return std::nullopt;
     answer.code = static_cast<ReasonCode>(mapping::mqttError(address.error().kind).puback);
-    if (link_.version == Version::k311 && mapping::mqtt311PublishFailure(address.error().kind) ==
-                                              mapping::Mqtt311PublishFailure::kClose) {
+    if (link_.bridge != nullptr) {
+      link_.bridge->counters().refusedHere.add();
+    } else if (link_.version == Version::k311 &&
+               mapping::mqtt311PublishFailure(address.error().kind) ==
+                   mapping::Mqtt311PublishFailure::kClose) {
       return fault(answer.code, "publish to a topic that cannot be");
     }
     answers_.push_back(answer);
@@ -136,6 +156,13 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
   gather(packet, *address, delay->timeFrom(now));
   if (gathered_.size() >= kMaxBatchRecords || gatheredBytes_ >= kMaxBatchBytes) flush();
   return std::nullopt;
+}
+
+/// Whether it tells of the client's own connection, as its will does: of that it may.
+bool InboundPublishes::takeBridgeState(BytesView topic, BytesView payload) {
+  if (link_.bridgeState.empty() || bridgeStateName(topic) != link_.bridgeState) return false;
+  link_.broker.publishConnection(link_.principal, link_.bridgeState, payload == "1");
+  return true;
 }
 
 /// The name that the configuration makes of it.
@@ -225,7 +252,7 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
       out.record.key ? mapping::partitionHash(out.record.key, {}) : link_.publisherHash;
   if (packet.qos == 2) out.exactlyOnceId = packet.packetId;
   out.publishAtMs = publishAtMs;
-  out.admitted = packet.qos > 0 && link_.version == Version::k311;
+  out.admitted = packet.qos > 0 && holdsWhenFull();
   size_t bytes = kRecordOverhead + packet.topic.size() + packet.payload.size();
   if (!packet.properties.empty()) {
     thread_local mapping::MqttProperties properties;  // its memory is used again
@@ -240,6 +267,7 @@ void InboundPublishes::gather(const PublishPacket& packet, const Address& addres
       }
     }
   }
+  if (link_.bridge != nullptr) link_.bridge->mark(out.record.headers);
   gatheredBytes_ += bytes;
 }
 
@@ -315,6 +343,7 @@ std::optional<ReasonCode> InboundPublishes::judge(const Answer& answer, const Ba
   // A broker that gives fewer results than records has promised nothing for the rest.
   static const PublishResult kMissing{Error{ErrorKind::kInternal, "no result"}, false};
   const PublishResult& result = index < batch.results.size() ? batch.results[index] : kMissing;
+  if (link_.bridge != nullptr) return judgeForBridge(result);
   if (!result.error) {
     return result.matched ? ReasonCode::kSuccess : ReasonCode::kNoMatchingSubscribers;
   }
@@ -322,6 +351,21 @@ std::optional<ReasonCode> InboundPublishes::judge(const Answer& answer, const Ba
                                             mapping::Mqtt311PublishFailure::kClose) {
     return std::nullopt;
   }
+  return static_cast<ReasonCode>(mapping::mqttError(result.error->kind).puback);
+}
+
+/// What will never be taken is refused, what may be later is left with the remote.
+std::optional<ReasonCode> InboundPublishes::judgeForBridge(const PublishResult& result) {
+  if (!result.error) return ReasonCode::kSuccess;
+  switch (result.error->kind) {
+    case ErrorKind::kInvalid:
+    case ErrorKind::kUnsupported:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kUnauthorized:
+    case ErrorKind::kTooLarge: break;
+    default: return std::nullopt;
+  }
+  link_.bridge->counters().refusedHere.add();
   return static_cast<ReasonCode>(mapping::mqttError(result.error->kind).puback);
 }
 

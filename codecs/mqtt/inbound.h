@@ -66,6 +66,7 @@ class InboundPublishes {
     PublishPacket packet;  ///< without its views
     std::string topic;
     std::string payload;
+    std::string properties{};  ///< as on the wire
     size_t bytes() const;
   };
   enum class Holding : uint8_t { kPublishing, kHeld, kReleasing };
@@ -75,12 +76,15 @@ class InboundPublishes {
   };
 
   bool mustHoldBack(const PublishPacket& packet) const;
+  /// The peer can't be told that the disk is full, or would take that for a refusal.
+  bool holdsWhenFull() const { return link_.version == Version::k311 || link_.bridge != nullptr; }
   void holdBack(const PublishPacket& packet);
   void awaitSpace();
   void resume();
   std::optional<Fault> take(const PublishPacket& packet);
   std::optional<Fault> admit(const PublishPacket& packet);
   std::optional<Fault> resolveAlias(const PublishPacket& packet, BytesView& topic);
+  bool takeBridgeState(BytesView topic, BytesView payload);
   void rewrite(BytesView& topic);
   void gather(const PublishPacket& packet, const Address& address, int64_t publishAtMs);
   std::string& scratch();
@@ -89,6 +93,7 @@ class InboundPublishes {
   void answerFinished();
   bool answer(const Answer& answer, const Batch& batch);
   std::optional<ReasonCode> judge(const Answer& answer, const Batch& batch);
+  std::optional<ReasonCode> judgeForBridge(const PublishResult& result);
   void answerExactlyOnce(const Answer& answer, ReasonCode code);
   void released(uint16_t packetId, const Result<>& result);
 

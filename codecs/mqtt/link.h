@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "codecs/mqtt/bridge_side.h"
 #include "codecs/mqtt/counters.h"
 #include "codecs/mqtt/encoder.h"
 #include "codecs/mqtt/limits.h"
@@ -37,8 +38,12 @@ struct Link {
   uint32_t clientMaxPacket = 0xFFFFFFFF;
   uint16_t clientReceiveMaximum = 65535;
   bool problemInformation = true;  ///< the client wants reason strings (3.1.2.11.7)
-  uint32_t publisherHash = 0;  ///< partition hash of records without a key
-  std::string mount;           ///< before every name (MqttOptions::mountPoint)
+  uint32_t publisherHash = 0;      ///< partition hash of records without a key
+  std::string mount;               ///< before every name (MqttOptions::mountPoint)
+  bool peerIsBridge = false;       ///< ConnectPacket::bridge
+  std::string bridgeState;         ///< Admission::bridgeState
+  /// Where the peer is a server and this broker its client: what is different then. Else null.
+  const BridgeSide* bridge = nullptr;
 
   /// Ends the connection, telling the peer why where the version can. Idempotent.
   std::move_only_function<void(const Fault&)> end;

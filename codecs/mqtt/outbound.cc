@@ -87,7 +87,8 @@ void OutboundDeliveries::pump() {
 }
 
 void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
-  if (delivery.accepted) {
+  const bool afresh = link_.bridge != nullptr && link_.bridge->afresh;
+  if (delivery.accepted && !afresh) {
     own_.add(delivery.id, Stage::kReleased);
     if (link_.traced()) {
       link_.trace(
@@ -106,18 +107,23 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     droppedUnnameable().add();
     return drop(delivery);
   }
+  if (link_.bridge != nullptr && !link_.bridge->outward(work.topic, delivery.record->record)) {
+    return drop(delivery);
+  }
   if (!fillProperties(delivery, nowMs)) {
     droppedExpired().add();
     return drop(delivery);
   }
-  const uint8_t qos = mapping::qosOf(delivery.guarantee);
+  uint8_t qos = mapping::qosOf(delivery.guarantee);
+  if (link_.bridge != nullptr) qos = std::min(qos, link_.bridge->maxQos);
   work.packet.topic = work.topic;
   if (work.packet.topic.starts_with(link_.mount))
     work.packet.topic.remove_prefix(link_.mount.size());
   work.packet.qos = qos;
   work.packet.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
-  work.packet.retain = delivery.retain;
-  work.packet.dup = qos > 0 && delivery.redelivered;
+  work.packet.retain =
+      delivery.retain && (link_.bridge == nullptr || link_.bridge->retainAvailable);
+  work.packet.dup = qos > 0 && delivery.redelivered && !afresh;
   const BytesView payload = mapping::mqttPayload(delivery.record->record);
   const size_t size = publishSize(link_.version, work.packet, payload.size());
   if (size > link_.clientMaxPacket || size > kMaxRemainingLength) {
@@ -138,7 +144,8 @@ void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
     link_.out.bytes(payload);
     if (link_.out.size() >= kOutputChunk) link_.flush();
   }
-  if (qos == 0) return;
+  if (link_.bridge != nullptr) link_.bridge->counters().sent.add();
+  if (qos == 0) return drop(delivery);  // nothing more will be heard of it
   laneOf(delivery.id).add(delivery.id, qos == 1 ? Stage::kSentQos1 : Stage::kSentQos2);
 }
 
@@ -165,6 +172,7 @@ bool OutboundDeliveries::fillProperties(const Delivery& delivery, int64_t nowMs)
   for (uint32_t id : delivery.subscriptionIds) {
     work.packet.properties.add(PropertyId::kSubscriptionId, id);
   }
+  if (link_.bridge != nullptr) link_.bridge->mark(work.packet.properties);
   return true;
 }
 
@@ -195,6 +203,10 @@ std::optional<Fault> OutboundDeliveries::onAck(const AckPacket& packet) {
   if (packet.type == PacketType::kPubrec) return onPubrec(packet, id);
   // Late answers to an earlier connection's deliveries are of no interest.
   if (!id) return std::nullopt;
+  if (link_.bridge != nullptr && packet.type == PacketType::kPuback &&
+      link_.bridge->refusedForNow(packet.code)) {
+    return Fault{packet.code, "the remote broker can't take a message now"};
+  }
   const Stage due = packet.type == PacketType::kPuback ? Stage::kSentQos1 : Stage::kReleased;
   if (laneOf(*id).stage(*id) != due) return protocolError("acknowledgement of the wrong kind");
   finish(*id);
@@ -216,6 +228,9 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
       link_.answerAck(PacketType::kPubrel, packet.packetId);
       return std::nullopt;
     default: return protocolError("PUBREC for QoS 1");
+  }
+  if (link_.bridge != nullptr && link_.bridge->refusedForNow(packet.code)) {
+    return Fault{packet.code, "the remote broker can't take a message now"};
   }
   if (link_.version == Version::k5 && isError(packet.code)) {
     finish(*id);

@@ -105,6 +105,9 @@ struct ConnectPacket {
   /// contradicts.
   uint8_t level = 0;
   bool nameKnown = true;
+  /// The level's high bit, which mosquitto's bridges set and other brokers know them by: what such
+  /// a client publishes doesn't come back to it, and retained messages come to it as retained.
+  bool bridge = false;
   bool cleanStart = true;
   uint16_t keepAliveSeconds = 0;
   Properties properties;

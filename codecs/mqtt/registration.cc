@@ -9,7 +9,7 @@
 
 namespace polylog::mqtt {
 
-SessionFactory makeSessionFactory(Broker& broker, MqttOptions options) {
+MqttOptions withLimits(const Broker& broker, MqttOptions options) {
   const size_t largest = kMaxRemainingLength + 5;
   if (options.maxPacketBytes == 0) {
     const int64_t record = std::max<int64_t>(broker.maxRecordBytes(), 0);
@@ -19,7 +19,11 @@ SessionFactory makeSessionFactory(Broker& broker, MqttOptions options) {
   options.receiveMaximum = std::max<uint16_t>(options.receiveMaximum, 1);
   options.maxInflight = std::clamp<uint16_t>(options.maxInflight, 1, kOwnPacketIds - 1);
   options.maxQos = std::min<uint8_t>(options.maxQos, 2);
-  auto shared = std::make_shared<const MqttOptions>(std::move(options));
+  return options;
+}
+
+SessionFactory makeSessionFactory(Broker& broker, MqttOptions options) {
+  auto shared = std::make_shared<const MqttOptions>(withLimits(broker, std::move(options)));
   return [&broker, shared](Transport& transport) -> std::unique_ptr<ProtocolSession> {
     return std::make_unique<Session>(transport, broker, shared);
   };

@@ -141,6 +141,8 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   link_.problemInformation =
       packet.properties.number(PropertyId::kRequestProblemInfo).value_or(1) != 0;
   link_.publisherHash = mapping::partitionHash(std::nullopt, admission->session.clientId);
+  link_.peerIsBridge = packet.bridge;
+  link_.bridgeState = admission->bridgeState;
   decoder_.use(admission->version);
   expiryWasZero_ = admission->session.expirySeconds == 0;
   admit(std::move(*admission));
@@ -363,6 +365,9 @@ std::optional<Fault> Session::handleDisconnect(const DisconnectPacket& packet) {
 
 void Session::takenOver(bool byOperator) {
   if (state_ == State::kEnded) return;
+  if (!link_.bridgeState.empty()) {
+    link_.broker.publishConnection(link_.principal, link_.bridgeState, false);
+  }
   link_.session.reset();  // it answers no further calls
   const Fault fault = byOperator ? Fault{ReasonCode::kAdministrativeAction, "ended by an operator"}
                                  : Fault{ReasonCode::kSessionTakenOver, "session taken over"};
@@ -411,6 +416,9 @@ void Session::leave(std::string_view why) {
 
 void Session::detach() {
   client_ = nullptr;
+  if (link_.session && !link_.bridgeState.empty()) {  // its will, or as good as that
+    link_.broker.publishConnection(link_.principal, link_.bridgeState, false);
+  }
   if (link_.session) std::exchange(link_.session, nullptr)->detach();
   if (relay_) relay_->drop();
 }

@@ -85,6 +85,11 @@ std::optional<Fault> Subscriptions::subscribe(const SubscribePacket& packet, boo
   for (SubscribeEntry entry : packet.entries) {
     const std::string filter = rewritten(entry.filter);
     entry.filter = filter;
+    // MQTT 5 has options for what 3.1.1's bridges get by the level's high bit.
+    if (link_.peerIsBridge && link_.version == Version::k311) {
+      entry.retainAsPublished = true;
+      entry.noLocal = mapping::mqttSubscriptionPrefix(entry.filter).empty();
+    }
     if (entry.noLocal && entry.filter.starts_with("$share/")) {  // [MQTT-3.8.3-4]
       return Fault{ReasonCode::kProtocolError, "no local on a shared subscription"};
     }

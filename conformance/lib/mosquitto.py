@@ -16,9 +16,10 @@ def free_port():
 
 class Mosquitto:
     """`websocket`: it listens for that, too, at ports["ws"]. `limited`: at ports["limited"] it serves
-    QoS 1 at most."""
+    QoS 1 at most. `more`: further lines of its configuration; `listener`: those of its MQTT listener."""
 
-    def __init__(self, settings=(), data=None, websocket=False, limited=False):
+    def __init__(self, settings=(), data=None, websocket=False, limited=False, more="", listener=""):
+        self.more, self.listener = more, listener
         self.data = tempfile.mkdtemp(prefix="mosquitto-conformance-")
         self.mqtt = free_port()
         self.ports = {"mqtt": self.mqtt}
@@ -41,9 +42,10 @@ class Mosquitto:
                 file.write(f"listener {self.ports['ws']} 127.0.0.1\nprotocol websockets\n")
             if "limited" in self.ports:
                 file.write(f"listener {self.ports['limited']} 127.0.0.1\nmax_qos 1\n")
-            file.write(f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\n"
+            file.write(f"listener {self.mqtt} 127.0.0.1\n{self.listener}\nallow_anonymous true\n"
                        f"persistence true\npersistence_location {self.data}/\n"
-                       "max_queued_messages 0\nmax_inflight_messages 1000\nuser root\n")
+                       "max_queued_messages 0\nmax_inflight_messages 1000\nuser root\n"
+                       f"{self.more}\n")
         self.process = subprocess.Popen(["mosquitto", "-c", path], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         for _ in range(500):
@@ -63,6 +65,12 @@ class Mosquitto:
             self.process.terminate()
             self.process.wait()
             self.process = None
+
+    def crash(self):
+        """kill -9: what it hasn't saved is lost."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
 
     def restart(self):
         self.kill()

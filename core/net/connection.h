@@ -89,6 +89,8 @@ class Connection final : public Transport, public std::enable_shared_from_this<C
   /// Ends it at once: what is queued is dropped, onClosed(why) and onConnectionGone() follow
   /// before it returns. Not from inside a session's call.
   void abort(std::string_view why);
+  /// Why it has closed, for logs; empty while it is open.
+  const std::string& closeReason() const { return closeReason_; }
   /// False once handshakeDone() was called or it is gone.
   bool inHandshake() const { return inHandshake_; }
   /// Octets of buffer memory held.

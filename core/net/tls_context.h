@@ -51,9 +51,11 @@ struct TlsOptions {
 class TlsKeys {
  public:
   virtual ~TlsKeys() = default;
-  /// A new server-side connection, of which the caller is the owner; null without memory. The keys
-  /// must outlive it.
+  /// A new connection, of which the caller is the owner; null without memory. The keys must outlive
+  /// it.
   virtual SSL* makeConnection() const = 0;
+  /// False: they are a server's.
+  virtual bool forClient() const { return false; }
   /// Who the peer has proved to be, once the connection's handshake is through; null = nothing. An
   /// error: its certificate has no name of the kind that is taken for the user.
   virtual Result<PeerIdentityRef> identify(const SSL* connection) const = 0;

@@ -95,7 +95,12 @@ TlsLayer::TlsLayer(Transport& lower, UpperFactory makeUpper, const LayerLimits& 
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_, bio, bio);
-  SSL_set_accept_state(ssl_);
+  if (keys_->forClient()) {
+    SSL_set_connect_state(ssl_);
+    shakeHands();
+  } else {
+    SSL_set_accept_state(ssl_);
+  }
 }
 
 TlsLayer::~TlsLayer() {
@@ -159,7 +164,8 @@ void TlsLayer::onFailure() {
   long verified = SSL_get_verify_result(ssl_);
   std::string why = flooded_ ? "it sends but doesn't read" : takeTlsError();
   if (!flooded_ && !established_ && verified != X509_V_OK) {
-    why = fmt::format("the client's certificate: {}", X509_verify_cert_error_string(verified));
+    why = fmt::format("the {}'s certificate: {}", keys_->forClient() ? "server" : "client",
+                      X509_verify_cert_error_string(verified));
   }
   onFailure(std::move(why));
 }

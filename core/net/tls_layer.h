@@ -2,6 +2,9 @@
 // connection has received it and writes it into the connection's output: it never waits, and there
 // is no buffer of our own in between. What the session sends in a round is gathered into records.
 //
+// Of a connection that we have made (TlsKeys::forClient()) the same holds with the sides exchanged:
+// the layer begins the handshake, and who the server is has been verified when it is through.
+//
 // The session is made when the handshake is through, the client's certificate (if asked for)
 // verified and told by identity(). The handshake counts against the connection's handshake deadline
 // and budget. There is no renegotiation and no early data.

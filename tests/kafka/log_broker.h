@@ -384,6 +384,7 @@ class LogBroker final : public Broker {
   }
   std::vector<SharedGroupInfo> sharedGroups(const PrincipalRef&) override { return {}; }
   void publishSystem(std::vector<std::pair<std::string, std::string>>) override {}
+  void publishConnection(const PrincipalRef&, const std::string&, bool) override {}
   void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>> done) override {
     answer([this, done = std::move(done)]() mutable { done(groups); });
   }

@@ -154,9 +154,9 @@ TEST(Handshake, OtherVersionsAreToldSo) {
   };
   const Case cases[] = {
       {std::string("\0\6MQIsdp\4\2\0\0\0\1c", 15), std::string("\x20\2\0\1", 4)},
-      {std::string("\0\6MQIsdp\x83\2\0\0\0\1c", 15), std::string("\x20\2\0\1", 4)},
+      {std::string("\0\6MQIsdp\x84\2\0\0\0\1c", 15), std::string("\x20\2\0\1", 4)},
       {std::string("\0\4MQTT\3\2\0\0\0\1c", 13), std::string("\x20\2\0\1", 4)},
-      {std::string("\0\4MQTT\x84\2\0\0\0\1c", 13), std::string("\x20\2\0\1", 4)},
+      {std::string("\0\4MQTT\x86\2\0\0\0\1c", 13), std::string("\x20\2\0\1", 4)},
       {std::string("\0\4MQTT\6\2\0\0\0\1c", 13), std::string("\x20\3\0\x84\0", 5)},
       {std::string("\0\4HTTP\4\2\0\0\0\1c", 13), ""},
   };

@@ -197,6 +197,10 @@ class FakeBroker final : public Broker {
   void listGroups(const PrincipalRef&, Done<std::vector<GroupDescription>>) override {}
   std::vector<SharedGroupInfo> sharedGroups(const PrincipalRef&) override { return {}; }
   void publishSystem(std::vector<std::pair<std::string, std::string>>) override {}
+  void publishConnection(const PrincipalRef&, const std::string& name, bool connected) override {
+    connections.emplace_back(name, connected);
+  }
+  std::vector<std::pair<std::string, bool>> connections;  ///< what publishConnection() was told
   void describeGroup(const PrincipalRef&, std::string, Done<Result<GroupDescription>>) override {}
   void deleteGroup(const PrincipalRef&, std::string, Done<Result<>>) override {}
   void deleteOffsets(const PrincipalRef&, GroupOffsetDeletion,
