@@ -199,7 +199,7 @@ class RouterImpl final : public Router {
   }
   void alterTopic(const PrincipalRef& principal, const std::string& name, ConfigChange change,
                   Done<Result<TopicRef>> done) override {
-    if (auto ok = permitted(principal, Operation::kAlter, name); !ok) {
+    if (auto ok = permitted(principal, Operation::kAlterConfigs, name); !ok) {
       return refuse(std::move(done), ok.error());
     }
     core_.catalogue->alter(core_.here(), name, std::move(change), std::move(done));
@@ -216,6 +216,9 @@ class RouterImpl final : public Router {
   // ---- cluster facts
   const std::string& clusterId() const override { return clusterId_; }
   LeaderEpoch leaderEpoch() const override { return leaderEpoch_; }
+  int64_t journalEnd() const override {
+    return static_cast<int64_t>(core_.store.durableEnd().value());
+  }
   int64_t maxRecordBytes() const override { return core_.options.maxMessageBytes; }
 
   // ---- sessions

@@ -63,7 +63,8 @@ constexpr Api kApis[] = {
     served<wire::DeleteRecordsRequest, handleDeleteRecords>(
         "a topic that is only compacted refuses with POLICY_VIOLATION"),
     served<wire::InitProducerIdRequest, handleInitProducerId>(
-        "idempotent and transactional producers"),
+        "idempotent and transactional producers; 6 (two-phase commit, KIP-939) is not stable in "
+        "Kafka either"),
     served<wire::OffsetForLeaderEpochRequest, handleOffsetForLeaderEpoch>(
         "every epoch reaches to the end: nothing that was answered is ever cut off"),
     served<wire::AddPartitionsToTxnRequest, handleAddPartitionsToTxn>(
@@ -104,6 +105,8 @@ constexpr Api kApis[] = {
     served<wire::DescribeUserScramCredentialsRequest, handleDescribeUserScramCredentials>(),
     served<wire::AlterUserScramCredentialsRequest, handleAlterUserScramCredentials>(
         "4,096 to 16,384 iterations"),
+    served<wire::DescribeQuorumRequest, handleDescribeQuorum>(
+        "this broker is the one voter; the journal's durable end is the high watermark"),
     served<wire::UpdateFeaturesRequest, handleUpdateFeatures>(
         "every feature stays at its level: FEATURE_UPDATE_FAILED"),
     served<wire::DescribeClusterRequest, handleDescribeCluster>(),

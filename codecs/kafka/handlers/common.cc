@@ -1,5 +1,6 @@
 #include "codecs/kafka/handlers/common.h"
 
+#include "codecs/kafka/acl.h"
 #include "mapping/kafka.h"
 
 namespace polylog::kafka {
@@ -20,6 +21,24 @@ std::string kafkaName(const Topic& topic) {
   std::string name;
   if (!mapping::appendKafkaTopic(topic.name, name)) name.clear();
   return name;
+}
+
+bool permits(const Call& call, Operation operation, ResourceKind kind, BytesView name) {
+  const AccessControl* access = call.options().access;
+  return access == nullptr || access->permits(call.principal(), operation, kind, name);
+}
+
+int32_t authorizedOperations(const Call& call, ResourceKind kind, BytesView name) {
+  if (kind == ResourceKind::kCluster && !permits(call, Operation::kDescribe, kind, name)) return 0;
+  int32_t bits = 0;
+  for (Operation operation : operationsOf(kind)) {
+    // Taking part in a group is to Kafka reading it.
+    bool joins = kind == ResourceKind::kGroup && operation == Operation::kRead;
+    if (permits(call, joins ? Operation::kJoin : operation, kind, name)) {
+      bits |= 1 << aclOperation(operation);
+    }
+  }
+  return bits;
 }
 
 int16_t memberCode(const Error& error) {

@@ -7,6 +7,7 @@
 
 #include "codecs/kafka/call.h"
 #include "codecs/kafka/errors.h"
+#include "core/model/access.h"
 #include "core/model/topic.h"
 #include "mapping/address.h"
 
@@ -53,11 +54,12 @@ struct Pending {
   size_t waiting = 1;
 };
 
-// Kafka's bits for what can be done with a resource: what clients are told of as their authorized
-// operations, whatever the access rules say.
-inline constexpr int32_t kTopicOperations = 3576;    ///< read to alter configurations
-inline constexpr int32_t kGroupOperations = 3400;    ///< read, delete, describe, configurations
-inline constexpr int32_t kClusterOperations = 8096;  ///< create to idempotent write
+/// Whether the client may do that with a resource, whose name is canonical.
+bool permits(const Call& call, Operation operation, ResourceKind kind, BytesView name);
+
+/// What of all that can be done with a topic, a group or the cluster the client may do, a bit each
+/// by Kafka's numbers (KIP-430). Nothing of a cluster that it may not describe.
+int32_t authorizedOperations(const Call& call, ResourceKind kind, BytesView name);
 
 /// An error code in an answer about a member: to a member, a group that isn't there is one that
 /// it isn't in.

@@ -28,6 +28,10 @@ bool known(int8_t type) {
 void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesRequest&& request) {
   auto pending = std::make_shared<Pending<wire::ListConfigResourcesResponse>>(call);
   auto& response = pending->response;
+  if (!permits(*call, Operation::kDescribeConfigs, ResourceKind::kCluster, kClusterName)) {
+    response.errorCode = code(Code::kClusterAuthorizationFailed);
+    return call->answer(response);
+  }
   if (call->version() == 0) return call->answer(response);
   if (!std::ranges::all_of(request.types, known)) {
     response.errorCode = code(Code::kUnsupportedVersion);

@@ -51,7 +51,9 @@ void Inquiry::describe(const Wanted& wanted, wire::MetadataResponse& response) {
   out.errorCode = wanted.errorCode;
   if (wanted.topic == nullptr) return;
   const Topic& topic = *wanted.topic;
-  if (topicOperations) out.authorizedOperations = kTopicOperations;
+  if (topicOperations) {
+    out.authorizedOperations = authorizedOperations(*call, ResourceKind::kTopic, topic.name);
+  }
   int32_t node = call->options().nodeId;
   int32_t epoch = call->broker().leaderEpoch().value();
   out.id = topic.id;
@@ -76,7 +78,10 @@ void Inquiry::answer() {
   response.brokers.push_back({call->options().nodeId, told.host, told.port, std::nullopt});
   response.clusterId = call->broker().clusterId();
   response.controllerId = call->options().nodeId;
-  if (clusterOperations) response.clusterAuthorizedOperations = kClusterOperations;
+  if (clusterOperations) {
+    response.clusterAuthorizedOperations =
+        authorizedOperations(*call, ResourceKind::kCluster, kClusterName);
+  }
   response.topics.reserve(topics.size());
   for (const Wanted& wanted : topics) describe(wanted, response);
   call->answer(response);
@@ -134,9 +139,7 @@ void want(const InquiryRef& inquiry, size_t at, bool mayCreate) {
   wanted.topic = call.broker().findTopic(call.principal(), *name);
   if (wanted.topic != nullptr) return;
   // Whether there is one is not for those to know who may not see it.
-  const AccessControl* access = call.options().access;
-  if (access != nullptr &&
-      !access->permits(call.principal(), Operation::kDescribe, ResourceKind::kTopic, *name)) {
+  if (!permits(call, Operation::kDescribe, ResourceKind::kTopic, *name)) {
     wanted.errorCode = code(Code::kTopicAuthorizationFailed);
     return;
   }
