@@ -112,7 +112,8 @@ constexpr Api kApis[] = {
     served<wire::DescribeClusterRequest, handleDescribeCluster>(),
     served<wire::DescribeProducersRequest, handleDescribeProducers>("the time is the broker's"),
     served<wire::DescribeTransactionsRequest, handleDescribeTransactions>(),
-    served<wire::ListTransactionsRequest, handleListTransactions>(),
+    served<wire::ListTransactionsRequest, handleListTransactions>(
+        "from 2 on by a regular expression in RE2's syntax"),
     served<wire::ConsumerGroupHeartbeatRequest, handleConsumerGroupHeartbeat>(
         "assignors `uniform` and `range`; regular expressions in RE2's syntax, resolved here"),
     served<wire::ConsumerGroupDescribeRequest, handleConsumerGroupDescribe>(),
