@@ -101,7 +101,7 @@ constexpr Api kApis[] = {
     served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
     served<wire::DescribeClientQuotasRequest, handleDescribeClientQuotas>(),
     served<wire::AlterClientQuotasRequest, handleAlterClientQuotas>(
-        "producer_byte_rate and consumer_byte_rate of users and client ids"),
+        "of users, client ids and addresses: [quotas](#quotas)"),
     served<wire::DescribeUserScramCredentialsRequest, handleDescribeUserScramCredentials>(),
     served<wire::AlterUserScramCredentialsRequest, handleAlterUserScramCredentials>(
         "4,096 to 16,384 iterations"),

@@ -53,6 +53,7 @@ enum class Code : int16_t {
   kFencedLeaderEpoch = 74,
   kUnknownLeaderEpoch = 75,
   kUnsupportedCompressionType = 76,
+  kThrottlingQuotaExceeded = 89,
   kElectionNotNeeded = 84,
   kNoReassignmentInProgress = 85,
   kGroupSubscribedToTopic = 86,

@@ -32,6 +32,7 @@ class Session final : public ProtocolSession {
  private:
   friend class Call;
 
+  void limitConnections();
   bool mustWait() const;
   /// False: the connection is to be closed, since this may not be asked (yet).
   bool mayAsk(const RequestHeader& header);

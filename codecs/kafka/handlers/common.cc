@@ -1,6 +1,11 @@
 #include "codecs/kafka/handlers/common.h"
 
+#include <algorithm>
+
 #include "codecs/kafka/acl.h"
+#include "codecs/kafka/quota_meter.h"
+#include "core/event/dispatcher.h"
+#include "core/net/transport.h"
 #include "mapping/kafka.h"
 
 namespace polylog::kafka {
@@ -39,6 +44,18 @@ int32_t authorizedOperations(const Call& call, ResourceKind kind, BytesView name
     }
   }
   return bits;
+}
+
+MutationQuota::MutationQuota(CallRef call, int16_t strictFrom)
+    : call_(std::move(call)), strict_(call_->version() >= strictFrom) {}
+
+bool MutationQuota::take(size_t partitions) {
+  if (!call_->open()) return true;
+  int64_t nowMs = call_->transport().dispatcher().clock().monotonicMicros() / 1000;
+  int32_t held = call_->quotaMeter().countMutation(*call_->principal(),
+                                                   static_cast<double>(partitions), strict_, nowMs);
+  held_ = std::max(held_, held);
+  return held == 0 || !strict_;
 }
 
 int16_t memberCode(const Error& error) {

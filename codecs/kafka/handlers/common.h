@@ -65,6 +65,29 @@ int32_t authorizedOperations(const Call& call, ResourceKind kind, BytesView name
 /// it isn't in.
 int16_t memberCode(const Error& error);
 
+/// Makes and deletes partitions as fast as the client's quota allows (KIP-599).
+class MutationQuota {
+ public:
+  /// From request version `strictFrom` on clients know THROTTLING_QUOTA_EXCEEDED: what passes the
+  /// quota is refused. Others are held afterwards.
+  MutationQuota(CallRef call, int16_t strictFrom);
+  /// False: refuse with that.
+  bool take(size_t partitions);
+  /// Has the client held, and the answer say so.
+  template <class Response>
+  void tell(Response& response) const {
+    if (held_ == 0) return;
+    response.throttleTimeMs = held_;
+    call_->throttle(held_);
+  }
+
+ private:
+  CallRef call_;
+  bool strict_;
+  int32_t held_ = 0;
+};
+inline constexpr const char* kQuotaExceeded = "The throttling quota has been exceeded.";
+
 /// "/127.0.0.1" of "127.0.0.1:50123", as Kafka shows clients' hosts.
 std::string clientHost(const std::string& peer);
 

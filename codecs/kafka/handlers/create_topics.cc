@@ -18,6 +18,9 @@
 namespace polylog::kafka {
 namespace {
 
+/// Whose clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+constexpr int16_t kFirstStrict = 6;
+
 using Asked = wire::CreateTopicsRequest::Topic;
 using Answer = wire::CreateTopicsResponse::Topic;
 
@@ -139,6 +142,7 @@ Refusal fillSpec(const Call& call, const Asked& asked, TopicSpec& spec) {
 
 void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request) {
   auto creation = std::make_shared<Creation>(call);
+  MutationQuota quota(call, kFirstStrict);
   auto& answers = creation->response.topics;
   answers.resize(request.topics.size());
   std::map<BytesView, int> named;
@@ -165,11 +169,19 @@ void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request
       }
       continue;
     }
+    size_t partitions = static_cast<size_t>(
+        spec.partitions < 0 ? call->options().facts.defaultPartitions : spec.partitions);
+    if (call->broker().findTopic(call->principal(), spec.name) == nullptr &&
+        !quota.take(partitions)) {
+      creation->refuse(answer, code(Code::kThrottlingQuotaExceeded), kQuotaExceeded);
+      continue;
+    }
     ++creation->waiting;
     call->broker().createTopic(
         call->principal(), std::move(spec),
         [creation, &answer](const Result<TopicRef>& result) { creation->created(answer, result); });
   }
+  quota.tell(creation->response);
   creation->release();
 }
 

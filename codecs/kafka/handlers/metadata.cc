@@ -17,6 +17,8 @@ namespace {
 
 constexpr int16_t kFirstWithChoiceOfCreation = 4;
 constexpr int16_t kFirstWithNullForAll = 1;
+/// A topic that comes by itself does so whatever is left of the quota, but counts.
+constexpr int16_t kNeverStrict = INT16_MAX;
 
 struct Wanted {
   std::optional<BytesView> name;  ///< as the client wrote it
@@ -27,7 +29,7 @@ struct Wanted {
 
 /// One request under way: topics may have to be created before it can be answered.
 struct Inquiry {
-  explicit Inquiry(CallRef c) : call(std::move(c)) {}
+  explicit Inquiry(CallRef c) : call(std::move(c)), quota(call, kNeverStrict) {}
 
   void release() {
     if (--waiting == 0 && call->open()) answer();
@@ -36,6 +38,7 @@ struct Inquiry {
   void describe(const Wanted& wanted, wire::MetadataResponse& response);
 
   CallRef call;
+  MutationQuota quota;
   std::vector<Wanted> topics;
   bool topicOperations = false;
   bool clusterOperations = false;
@@ -84,6 +87,7 @@ void Inquiry::answer() {
   }
   response.topics.reserve(topics.size());
   for (const Wanted& wanted : topics) describe(wanted, response);
+  quota.tell(response);
   call->answer(response);
 }
 
@@ -102,6 +106,7 @@ void wantAll(Inquiry& inquiry) {
 void create(const InquiryRef& inquiry, size_t at, std::string name) {
   ++inquiry->waiting;
   Call& call = *inquiry->call;
+  inquiry->quota.take(static_cast<size_t>(call.options().facts.defaultPartitions));
   TopicSpec spec;
   spec.name = name;
   call.broker().createTopic(
