@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """What Kafka's administration tools ask for beside topics and groups: the quorum, what a client may do, transactions
-by a pattern, quotas. @platformatic/kafka, librdkafka, kafka-python, and frames by hand where none of them reaches."""
+by a pattern, quotas, clients' metrics. @platformatic/kafka, librdkafka, kafka-python, and frames by hand where none of them reaches."""
 
+import gzip
 import json
 import os
 import subprocess
 import sys
 import time
+import urllib.request
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
@@ -14,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from auth import allow, guarded
 from lib import kafka_raw as raw
+from lib import otlp
 from lib.broker import Broker
 from lib.cases import Suite, equal, wait_until
 from lib.kafka_raw import array, i8, i16, i32, i64, text, TAGS, Connection
@@ -249,6 +252,106 @@ def fetches():
             again, octets = fetch(client, 1)
             assert (again, octets > 90_000) == (0, True), (again, octets)
             assert time.monotonic() - began > throttle / 1000 - 0.5, "it was not held"
+
+
+# ---------------------------------------------------------------- clients' metrics (KIP-714)
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+CLIENT_METRICS = 16
+
+
+def subscribe(name, **settings):
+    """Settings of a subscription, or None for what is to go."""
+    configs = [{"name": key.replace("_", "."), "configOperation": int(value is None), "value": value}
+               for key, value in settings.items()]
+    return ["incrementalAlterConfigsV1",
+            [[{"resourceType": CLIENT_METRICS, "resourceName": name, "configs": configs}], False]]
+
+
+def scraped(broker, word):
+    with urllib.request.urlopen(broker.admin + "/metrics", timeout=10) as answer:
+        return [line for line in answer.read().decode().splitlines() if word in line]
+
+
+def pushed(octets, identity, compression=0, last=False):
+    return ["pushTelemetryV0", [identity["clientInstanceId"], identity["subscriptionId"], last, compression,
+                                {"hex": octets.hex()}]]
+
+
+@suite.case("@platformatic/kafka: clients' metrics are asked for by subscriptions that outlive kill -9, pushed, and shown by /metrics")
+def telemetry():
+    with Broker() as broker:
+        [none, _, listed] = platformatic(
+            broker, ["getTelemetrySubscriptionsV0", [NOBODY]],
+            subscribe("s", interval_ms="100", metrics="org.apache.kafka.", match="client_id=conf.*"),
+            ["listClientMetricsResourcesV0", []])
+        equal((none["result"]["requestedMetrics"], none["result"]["pushIntervalMs"]), ([], 300_000), "without one")
+        equal(listed["result"]["clientMetricsResources"], [{"name": "s"}], "resources")
+        broker.restart()
+        [asked] = platformatic(broker, ["getTelemetrySubscriptionsV0", [NOBODY]])
+        told = asked["result"]
+        equal((told["requestedMetrics"], told["pushIntervalMs"], told["telemetryMaxBytes"], told["deltaTemporality"]),
+              (["org.apache.kafka."], 100, 1 << 20, True), "after kill -9")
+        octets = otlp.metrics(gauges=[("org.apache.kafka.producer.rate", 2.5, {"node_id": "1"}), ("other", 1.0, {})],
+                              sums=[("org.apache.kafka.producer.total", 7, {})], resource={"client_rack": "r"})
+        [first] = platformatic(broker, pushed(gzip.compress(octets), told, compression=1))
+        equal(first.get("result", {}).get("errorCode"), 0, f"a push: {first}")
+        [early] = platformatic(broker, pushed(octets, {**told, "subscriptionId": told["subscriptionId"] ^ 1}, last=True))
+        assert "error" in early, "another subscription's"
+        lines = scraped(broker, "polylog_kafka_client_metric{")
+        equal(sorted(line.split(",name=")[1] for line in lines), [
+            '"org.apache.kafka.producer.rate",client_rack="r",node_id="1"} 2.5',
+            '"org.apache.kafka.producer.total",client_rack="r"} 7'], "what is shown")
+        assert all('client_id="conformance"' in line for line in lines), lines
+        assert scraped(broker, 'pushes_total{result="taken"} 1') and scraped(broker, "dropped_total 1"), "counters"
+
+
+@suite.case("telemetry by hand: pushed early, too large, of no known compression, no metrics at all, after the last one")
+def telemetry_rules():
+    with Broker() as broker:
+        platformatic(broker, subscribe("all", metrics="*", interval_ms="400"))
+        octets = otlp.metrics(gauges=[("m", 1.0, {})])
+        with Connection(broker, "by-hand") as client:
+            client.ask(18, 3, text("by-hand") + text("1.0") + TAGS)
+
+            def ask(identity):
+                answer = client.ask(71, 0, identity + TAGS)
+                answer.i32()
+                told = answer.i16(), answer.take(16), answer.i32()
+                kinds, interval = answer.array(answer.i8), answer.i32()
+                answer.i32(), answer.i8()
+                told += (kinds, interval, answer.array(answer.text))
+                answer.end()
+                return told
+
+            def push(identity, subscription, metrics, compression=0, last=0):
+                answer = client.ask(72, 0, identity + i32(subscription) + i8(last) + i8(compression)
+                                    + raw.blob(metrics) + TAGS)
+                answer.i32()
+                error = answer.i16()
+                answer.end()
+                return error
+
+            error, identity, subscription, kinds, interval, metrics = ask(bytes(16))
+            equal((error, kinds, interval, metrics), (0, [4, 3, 1, 2], 400, ["*"]), "asked for")
+            equal(ask(identity)[0], 89, "THROTTLING_QUOTA_EXCEEDED")
+            equal(push(identity, subscription, octets), 0, "the first")
+            equal(push(identity, subscription, octets), 89, "one more at once")
+            equal(push(bytes(16), subscription, octets), 42, "without an id")
+            wait = lambda: time.sleep(0.41)  # the interval is the client's to keep
+            wait()
+            equal(push(identity, subscription + 1, octets), 117, "UNKNOWN_SUBSCRIPTION_ID")
+            equal(ask(identity)[0], 0, "asked again at once after that")
+            equal(push(identity, subscription, octets, compression=7), 76, "UNSUPPORTED_COMPRESSION_TYPE")
+            wait()
+            equal(push(identity, subscription, bytes((1 << 20) + 1)), 118, "TELEMETRY_TOO_LARGE")
+            wait()
+            equal(push(identity, subscription, b"no metrics"), 87, "INVALID_RECORD")
+            equal(push(identity, subscription, octets, last=1), 0, "the last may come early")
+            equal(push(identity, subscription, octets), 42, "nothing comes after it")
+            platformatic(broker, subscribe("all", metrics="m", interval_ms=None))
+            changed = ask(identity)
+            equal((changed[0], changed[4], changed[5]), (0, 300_000, ["m"]), "once the subscription has changed")
 
 
 if __name__ == "__main__":

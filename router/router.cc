@@ -8,6 +8,7 @@
 #include "router/address_tags.h"
 #include "router/batch_cache.h"
 #include "router/catalogue.h"
+#include "router/client_metrics_store.h"
 #include "router/client_registry.h"
 #include "router/core.h"
 #include "router/delayed_store.h"
@@ -60,7 +61,10 @@ class RouterImpl final : public Router {
  public:
   RouterImpl(storage::LogStore& store, std::span<Dispatcher* const> workers, Clock& clock,
              Random& random, RouterOptions options)
-      : core_(store, workers, clock, random, std::move(options)), logs_(core_), quotas_(core_) {
+      : core_(store, workers, clock, random, std::move(options)),
+        logs_(core_),
+        quotas_(core_),
+        clientMetrics_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
@@ -102,6 +106,7 @@ class RouterImpl final : public Router {
   AccessControl& access() override { return *core_.access; }
   Clients& clients() override { return *core_.clients; }
   QuotaControl& quotas() override { return quotas_; }
+  ClientMetricsControl& clientMetrics() override { return clientMetrics_; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -484,6 +489,7 @@ class RouterImpl final : public Router {
   DurableLiveness liveness_{core_.store};
   LogAccess logs_;
   QuotaStore quotas_;
+  ClientMetricsStore clientMetrics_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said
@@ -508,6 +514,7 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.access->load(); !ok) return ok;
   if (auto ok = core_.clients->load(); !ok) return ok;
   if (auto ok = quotas_.load(); !ok) return ok;
+  if (auto ok = clientMetrics_.load(); !ok) return ok;
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;

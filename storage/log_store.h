@@ -93,6 +93,7 @@ enum class StateTable : uint8_t {
   kAccessRule = 25,
   kQuota = 26,
   kReplay = 28,
+  kClientMetrics = 32,  ///< subscriptions of clients' metrics
 };
 
 /// A put, or a delete when `value` is nullopt.

@@ -105,9 +105,9 @@ std::span<const Operation> operationsOf(ResourceKind kind) {
                                             kAlter, kDescribe, kDescribeConfigs, kAlterConfigs};
   static constexpr Operation kOfGroups[] = {kRead, kDelete, kDescribe, kDescribeConfigs,
                                             kAlterConfigs};
-  static constexpr Operation kOfTheCluster[] = {
-      kCreate,          kAlter,        kDescribe,       kClusterAction,
-      kDescribeConfigs, kAlterConfigs, kIdempotentWrite};
+  static constexpr Operation kOfTheCluster[] = {kCreate,         kAlter,           kDescribe,
+                                                kClusterAction,  kDescribeConfigs, kAlterConfigs,
+                                                kIdempotentWrite};
   switch (kind) {
     case ResourceKind::kTopic: return kOfTopics;
     case ResourceKind::kGroup: return kOfGroups;

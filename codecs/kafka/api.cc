@@ -80,9 +80,11 @@ constexpr Api kApis[] = {
     served<wire::CreateAclsRequest, handleCreateAcls>(),
     served<wire::DeleteAclsRequest, handleDeleteAcls>(),
     served<wire::DescribeConfigsRequest, handleDescribeConfigs>(
-        "topics, groups and the broker; other resources are refused with INVALID_REQUEST"),
+        "topics, groups, client metrics and the broker; other resources are refused with "
+        "INVALID_REQUEST"),
     served<wire::AlterConfigsRequest, handleAlterConfigs>(
-        "topics and groups; the broker's configuration is read-only (INVALID_CONFIG)"),
+        "topics, groups and client metrics; the broker's configuration is read-only "
+        "(INVALID_CONFIG)"),
     served<wire::DescribeLogDirsRequest, handleDescribeLogDirs>(
         "the data directory holds every partition"),
     served<wire::SaslAuthenticateRequest, handleSaslAuthenticate>(
@@ -92,7 +94,8 @@ constexpr Api kApis[] = {
     served<wire::ElectLeadersRequest, handleElectLeaders>(
         "ELECTION_NOT_NEEDED: this broker leads every partition"),
     served<wire::IncrementalAlterConfigsRequest, handleIncrementalAlterConfigs>(
-        "topics and groups; the broker's configuration is read-only (INVALID_CONFIG)"),
+        "topics, groups and client metrics; the broker's configuration is read-only "
+        "(INVALID_CONFIG)"),
     served<wire::AlterPartitionReassignmentsRequest, handleAlterPartitionReassignments>(
         "a partition can only be where it is: INVALID_REPLICA_ASSIGNMENT, or "
         "NO_REASSIGNMENT_IN_PROGRESS"),
@@ -117,8 +120,12 @@ constexpr Api kApis[] = {
     served<wire::ConsumerGroupHeartbeatRequest, handleConsumerGroupHeartbeat>(
         "assignors `uniform` and `range`; regular expressions in RE2's syntax, resolved here"),
     served<wire::ConsumerGroupDescribeRequest, handleConsumerGroupDescribe>(),
+    served<wire::GetTelemetrySubscriptionsRequest, handleGetTelemetrySubscriptions>(
+        "KIP-714: [clients' metrics](#clients-metrics)"),
+    served<wire::PushTelemetryRequest, handlePushTelemetry>(
+        "gauges and sums, shown by the admin listener's `/metrics`"),
     served<wire::ListConfigResourcesRequest, handleListConfigResources>(
-        "topics, groups and the broker; there are no client metrics"),
+        "topics, groups, client metrics and the broker"),
     served<wire::DescribeTopicPartitionsRequest, handleDescribeTopicPartitions>(
         "2,000 partitions a page at most"),
 };

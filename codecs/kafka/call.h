@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "codecs/kafka/decoder.h"
 #include "codecs/kafka/options.h"
@@ -130,6 +131,10 @@ class Call : public std::enable_shared_from_this<Call> {
   /// Counts the time that has been spent on the call, once. For how long its client has to be held
   /// for that; the answer is to say so.
   int32_t countTime();
+
+  /// What the client says that it is, by ApiVersions; empty before that.
+  const std::pair<std::string, std::string>& software() const;
+  void softwareIs(BytesView name, BytesView version);
 
   /// The answer to come is the connection's last.
   void lastAnswer();

@@ -67,6 +67,8 @@ enum class Code : int16_t {
   kProducerFenced = 90,
   kUnknownTopicId = 100,
   kFetchSessionTopicIdError = 106,
+  kUnknownSubscriptionId = 117,
+  kTelemetryTooLarge = 118,
   kMismatchedEndpointType = 114,
   kUnsupportedEndpointType = 115,
   kTransactionalIdNotFound = 105,

@@ -107,6 +107,16 @@ int32_t Call::countTime() {
   return quotaMeter().countTime(*principal_, micros, now / 1000);
 }
 
+const std::pair<std::string, std::string>& Call::software() const {
+  return session_->software_;
+}
+
+void Call::softwareIs(BytesView name, BytesView version) {
+  if (!open()) return;
+  session_->software_ = {std::string(name.substr(0, kMaxSoftwareName)),
+                         std::string(version.substr(0, kMaxSoftwareName))};
+}
+
 void Call::answerNothing() {
   if (!open()) return;
   throttle(countTime());

@@ -45,6 +45,18 @@ Refusal Inquiry::describe(const Request::Resource& asked, Answer& answer) {
       fill(asked, describeTopicConfig(topic->config, limitsFor(*call, topic->origin)), answer);
       return {};
     }
+    case ResourceType::kClientMetrics: {
+      ClientMetricsControl* control = call->options().clientMetrics;
+      if (asked.name.empty() || control == nullptr) {
+        return {Code::kInvalidRequest, "a subscription's name is needed"};
+      }
+      auto all = control->subscriptions(call->principal());
+      if (!all) return {Code::kClusterAuthorizationFailed, all.error().text};
+      auto known = (*all)->subscriptions.find(asked.name);
+      bool there = known != (*all)->subscriptions.end();
+      fill(asked, describeClientMetrics(there ? known->second : ClientMetricsSettings{}), answer);
+      return {};
+    }
     case ResourceType::kBroker:
       if (!namesThisBroker(*call, asked.name)) {
         return {Code::kInvalidRequest, "there is no broker " + owned(asked.name)};
