@@ -306,8 +306,8 @@ def quota():
         create(broker, t=1)
         with Connection(broker, "admin") as admin:
             equal(alter_quota(admin, {"client-id": "fast"}, producer_byte_rate=10_000.0), 0, "set")
-            equal(alter_quota(admin, {"client-id": "fast"}, request_percentage=5.0), 42, "one that isn't kept")
-            equal(alter_quota(admin, {"ip": "127.0.0.1"}, connection_creation_rate=5.0), 42, "for an ip")
+            equal(alter_quota(admin, {"client-id": "fast"}, request_rate=5.0), 42, "one that there isn't")
+            equal(alter_quota(admin, {"ip": "127.0.0.1"}, producer_byte_rate=5.0), 42, "one that an ip hasn't")
         broker.restart()
         with Connection(broker, "admin") as admin:
             equal(quotas(admin), [({"client-id": "fast"}, {"producer_byte_rate": 10_000.0})], "after kill -9")

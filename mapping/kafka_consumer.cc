@@ -56,18 +56,18 @@ ConsumerFormat::Partitions partitions(ByteReader& in) {
   return all;
 }
 
-class Pattern final : public TopicPattern {
+/// RE2 with its limits.
+class Expression {
  public:
-  explicit Pattern(const std::string& pattern) : expression_(pattern, options()) {}
+  explicit Expression(const std::string& pattern) : expression_(pattern, options()) {}
 
   Result<> check() const {
     if (expression_.ok()) return {};
     return fail(ErrorKind::kInvalidPattern, "the regular expression '" + expression_.pattern() +
                                                 "' can't be: " + expression_.error());
   }
-  bool matches(const std::string& topic) const override {
-    std::string name;
-    return appendKafkaTopic(topic, name) && RE2::FullMatch(name, expression_);
+  bool matches(BytesView name) const {
+    return RE2::FullMatch(re2::StringPiece(name.data(), name.size()), expression_);
   }
 
  private:
@@ -79,6 +79,39 @@ class Pattern final : public TopicPattern {
   }
   RE2 expression_;
 };
+
+class OverTopics final : public TopicPattern {
+ public:
+  explicit OverTopics(const std::string& pattern) : expression_(pattern) {}
+  Result<> check() const { return expression_.check(); }
+  bool matches(const std::string& topic) const override {
+    std::string name;
+    return appendKafkaTopic(topic, name) && expression_.matches(name);
+  }
+
+ private:
+  Expression expression_;
+};
+
+class OverNames final : public NamePattern {
+ public:
+  explicit OverNames(const std::string& pattern) : expression_(pattern) {}
+  Result<> check() const { return expression_.check(); }
+  bool matches(BytesView name) const override { return expression_.matches(name); }
+
+ private:
+  Expression expression_;
+};
+
+template <class Made>
+Result<std::shared_ptr<const Made>> compile(const std::string& pattern) {
+  if (pattern.size() > kMaxTopicPattern) {
+    return fail(ErrorKind::kInvalidPattern, "a regular expression may have 4,096 octets");
+  }
+  auto made = std::make_shared<const Made>(pattern);
+  if (Result<> ok = made->check(); !ok) return std::unexpected(ok.error());
+  return made;
+}
 
 }  // namespace
 
@@ -130,12 +163,11 @@ std::string writeConsumerAssignment(const ConsumerFormat::Partitions& assignment
 }
 
 Result<std::shared_ptr<const TopicPattern>> compileTopicPattern(const std::string& pattern) {
-  if (pattern.size() > kMaxTopicPattern) {
-    return fail(ErrorKind::kInvalidPattern, "a regular expression may have 4,096 octets");
-  }
-  auto made = std::make_shared<const Pattern>(pattern);
-  if (Result<> ok = made->check(); !ok) return std::unexpected(ok.error());
-  return made;
+  return compile<OverTopics>(pattern);
+}
+
+Result<std::shared_ptr<const NamePattern>> compileNamePattern(const std::string& pattern) {
+  return compile<OverNames>(pattern);
 }
 
 ConsumerFormat consumerFormat() {

@@ -22,6 +22,16 @@ std::string writeConsumerAssignment(const ConsumerFormat::Partitions& assignment
 /// the whole of the name by which Kafka sees a topic. kInvalidPattern.
 Result<std::shared_ptr<const TopicPattern>> compileTopicPattern(const std::string& pattern);
 
+/// The same for names that are no topics': a transactional id, what a client calls itself.
+class NamePattern {
+ public:
+  virtual ~NamePattern() = default;
+  /// The whole of it.
+  virtual bool matches(BytesView name) const = 0;
+};
+/// kInvalidPattern, also for one that is too long.
+Result<std::shared_ptr<const NamePattern>> compileNamePattern(const std::string& pattern);
+
 ConsumerFormat consumerFormat();
 
 }  // namespace polylog::mapping

@@ -37,6 +37,7 @@ std::string quotaKey(const QuotaEntity& entity, QuotaKind kind) {
   out.u8(static_cast<uint8_t>(kind));
   putPart(out, entity.user);
   putPart(out, entity.clientId);
+  if (kind == QuotaKind::kConnection) putPart(out, entity.ip);
   return out.take();
 }
 
@@ -51,10 +52,11 @@ Result<QuotaChange> decodeQuota(BytesView key, BytesView value) {
   ByteReader name(key);
   QuotaChange quota;
   uint8_t kind = name.u8();
-  if (kind > static_cast<uint8_t>(QuotaKind::kFetch)) name.fail();
+  if (kind > static_cast<uint8_t>(QuotaKind::kConnection)) name.fail();
   quota.kind = static_cast<QuotaKind>(kind);
   quota.entity.user = getPart(name);
   quota.entity.clientId = getPart(name);
+  if (quota.kind == QuotaKind::kConnection) quota.entity.ip = getPart(name);
   ByteReader in(value);
   if (in.u8() != kVersion) in.fail();
   quota.value = std::bit_cast<double>(in.u64());
@@ -101,11 +103,15 @@ Result<> QuotaStore::mayAlter(const PrincipalRef& principal) const {
 Result<> QuotaStore::check(const std::vector<QuotaChange>& changes) const {
   for (const QuotaChange& change : changes) {
     const QuotaEntity& entity = change.entity;
-    if (!entity.user && !entity.clientId) {
-      return fail(ErrorKind::kInvalid, "a quota is for a user, a client id or both");
+    bool connects = change.kind == QuotaKind::kConnection;
+    bool client = entity.user || entity.clientId;
+    if (connects != entity.ip.has_value() || client == connects) {
+      return fail(ErrorKind::kInvalid,
+                  "a quota is for a user, a client id or both; of connections for an address");
     }
     if (entity.user.value_or("").size() > kMaxNameBytes ||
-        entity.clientId.value_or("").size() > kMaxNameBytes) {
+        entity.clientId.value_or("").size() > kMaxNameBytes ||
+        entity.ip.value_or("").size() > kMaxNameBytes) {
       return fail(ErrorKind::kInvalid, "a quota's user and client id have 255 octets at most");
     }
     if (change.value && (!std::isfinite(*change.value) || *change.value <= 0)) {

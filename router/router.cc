@@ -9,6 +9,7 @@
 #include "router/batch_cache.h"
 #include "router/bridge_store.h"
 #include "router/catalogue.h"
+#include "router/client_metrics_store.h"
 #include "router/client_registry.h"
 #include "router/core.h"
 #include "router/delayed_store.h"
@@ -67,7 +68,8 @@ class RouterImpl final : public Router {
       : core_(store, workers, clock, random, std::move(options)),
         logs_(core_),
         quotas_(core_),
-        bridges_(core_) {
+        bridges_(core_),
+        clientMetrics_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
@@ -110,6 +112,7 @@ class RouterImpl final : public Router {
   Clients& clients() override { return *core_.clients; }
   QuotaControl& quotas() override { return quotas_; }
   BridgeStore& bridges() override { return bridges_; }
+  ClientMetricsControl& clientMetrics() override { return clientMetrics_; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -207,7 +210,7 @@ class RouterImpl final : public Router {
   }
   void alterTopic(const PrincipalRef& principal, const std::string& name, ConfigChange change,
                   Done<Result<TopicRef>> done) override {
-    if (auto ok = permitted(principal, Operation::kAlter, name); !ok) {
+    if (auto ok = permitted(principal, Operation::kAlterConfigs, name); !ok) {
       return refuse(std::move(done), ok.error());
     }
     core_.catalogue->alter(core_.here(), name, std::move(change), std::move(done));
@@ -224,6 +227,9 @@ class RouterImpl final : public Router {
   // ---- cluster facts
   const std::string& clusterId() const override { return clusterId_; }
   LeaderEpoch leaderEpoch() const override { return leaderEpoch_; }
+  int64_t journalEnd() const override {
+    return static_cast<int64_t>(core_.store.durableEnd().value());
+  }
   int64_t maxRecordBytes() const override { return core_.options.maxMessageBytes; }
 
   // ---- sessions
@@ -492,6 +498,7 @@ class RouterImpl final : public Router {
   LogAccess logs_;
   QuotaStore quotas_;
   BridgeTable bridges_;
+  ClientMetricsStore clientMetrics_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said
@@ -517,6 +524,7 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.clients->load(); !ok) return ok;
   if (auto ok = quotas_.load(); !ok) return ok;
   bridges_.load();
+  if (auto ok = clientMetrics_.load(); !ok) return ok;
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;

@@ -42,6 +42,7 @@
 #include "core/model/bridge.h"
 #include "core/model/broker.h"
 #include "core/model/client.h"
+#include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
 #include "router/flapping.h"
 #include "storage/log_store.h"
@@ -184,6 +185,7 @@ class Router : public Broker {
   virtual Clients& clients() = 0;
   virtual QuotaControl& quotas() = 0;
   virtual BridgeStore& bridges() = 0;
+  virtual ClientMetricsControl& clientMetrics() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

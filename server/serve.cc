@@ -17,9 +17,11 @@
 #include <thread>
 
 #include "codecs/amqp/registration.h"
+#include "codecs/kafka/client_telemetry.h"
 #include "codecs/kafka/registration.h"
 #include "codecs/mqtt/registration.h"
 #include "codecs/mqtt/trace.h"
+#include "core/base/metrics.h"
 #include "core/event/event_dispatcher.h"
 #include "core/net/address.h"
 #include "core/net/listener.h"
@@ -143,7 +145,8 @@ kafka::BrokerFacts kafkaFacts(const Config& config) {
 
 /// `config`: with the listener's own values. `anonymous`: its clients need not log in.
 SessionFactory sessionFactory(std::string_view protocol, const Config& config, bool anonymous,
-                              router::Router& broker, mqtt::Tracer& tracer) {
+                              router::Router& broker, mqtt::Tracer& tracer,
+                              std::shared_ptr<kafka::ClientTelemetry> telemetry) {
   if (protocol == "mqtt") {
     mqtt::MqttOptions options;
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
@@ -185,6 +188,8 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.reauthenticationMs = config.kafkaReauthenticationMs;
   options.access = &broker.access();
   options.quotas = &broker.quotas();
+  options.clientMetrics = &broker.clientMetrics();
+  options.telemetry = std::move(telemetry);
   return kafka::makeSessionFactory(broker, options);
 }
 
@@ -215,6 +220,8 @@ class Server {
   std::vector<std::unique_ptr<EventDispatcher>> workers_;
   std::unique_ptr<storage::LogStore> store_;
   std::unique_ptr<router::Router> router_;
+  std::shared_ptr<kafka::ClientTelemetry> telemetry_;
+  std::unique_ptr<MetricsSource> telemetryMetrics_;
   std::unique_ptr<SysTopics> sysTopics_;
   std::unique_ptr<Bridges> bridges_;
   std::vector<std::thread> threads_;
@@ -268,6 +275,10 @@ Result<> Server::start() {
   auto router = router::makeRouter(*store_, dispatchers, clock, systemRandom(), std::move(options));
   if (!router) return std::unexpected(router.error());
   router_ = std::move(*router);
+  telemetry_ =
+      std::make_shared<kafka::ClientTelemetry>(router_->clientMetrics(), clock, systemRandom());
+  telemetryMetrics_ = std::make_unique<MetricsSource>(
+      [telemetry = telemetry_](std::string& out) { telemetry->print(out); });
   startThreads();
   router_->start();
   if (config_.authRequired && !router_->access().anyUsers() && !usersElsewhere(config_)) {
@@ -343,10 +354,11 @@ Result<> Server::openListeners() {
       continue;
     }
     const Config own = configFor(wanted, config_);
-    auto opened = openListener(wanted, own,
-                               sessionFactory(listenerKind(wanted.protocol)->protocol, own,
-                                              mayBeAnonymous(wanted, config_), *router_, *tracer_),
-                               workers, budget);
+    auto opened = openListener(
+        wanted, own,
+        sessionFactory(listenerKind(wanted.protocol)->protocol, own,
+                       mayBeAnonymous(wanted, config_), *router_, *tracer_, telemetry_),
+        workers, budget);
     if (!opened) return std::unexpected(opened.error());
     addresses_.push_back(opened->name);
     listeners_.push_back(*std::move(opened));
@@ -403,6 +415,8 @@ void Server::shutDown() {
   admins_.clear();
   bridges_.reset();
   sysTopics_.reset();
+  telemetryMetrics_.reset();
+  telemetry_.reset();
   router_.reset();
   workers_.clear();
   store_.reset();

@@ -94,6 +94,7 @@ enum class StateTable : uint8_t {
   kQuota = 26,
   kReplay = 28,
   kBridge = 31,  ///< what bridges to other brokers keep
+  kClientMetrics = 32,  ///< subscriptions of clients' metrics
 };
 
 /// A put, or a delete when `value` is nullopt.

@@ -99,6 +99,27 @@ std::optional<Acl> aclOf(const AccessRule& rule) {
   return acl;
 }
 
+std::span<const Operation> operationsOf(ResourceKind kind) {
+  using enum Operation;
+  static constexpr Operation kOfTopics[] = {kRead,  kWrite,    kCreate,          kDelete,
+                                            kAlter, kDescribe, kDescribeConfigs, kAlterConfigs};
+  static constexpr Operation kOfGroups[] = {kRead, kDelete, kDescribe, kDescribeConfigs,
+                                            kAlterConfigs};
+  static constexpr Operation kOfTheCluster[] = {kCreate,         kAlter,           kDescribe,
+                                                kClusterAction,  kDescribeConfigs, kAlterConfigs,
+                                                kIdempotentWrite};
+  switch (kind) {
+    case ResourceKind::kTopic: return kOfTopics;
+    case ResourceKind::kGroup: return kOfGroups;
+    case ResourceKind::kCluster: return kOfTheCluster;
+    default: return {};
+  }
+}
+
+int8_t aclOperation(Operation operation) {
+  return right(kOperations, operation).value_or(0);
+}
+
 bool sound(const AclFilter& filter) {
   return filter.resourceType >= kAny && filter.resourceType <= kLastResource &&
          filter.patternType >= kAny && filter.patternType <= kPrefixed &&

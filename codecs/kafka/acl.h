@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "core/base/bytes.h"
@@ -26,6 +27,11 @@ struct Acl {
 Result<AccessRule> ruleOf(const Acl& acl);
 /// Nothing for rules that Kafka has no words for (filters, queues, exchanges, sessions).
 std::optional<Acl> aclOf(const AccessRule& rule);
+
+/// What can be done with a resource of the kind; nothing for those that Kafka has no words for.
+std::span<const Operation> operationsOf(ResourceKind kind);
+/// Kafka's number of an operation; 0 if it has none.
+int8_t aclOperation(Operation operation);
 
 /// An AclBindingFilter's; null matches anything.
 struct AclFilter {

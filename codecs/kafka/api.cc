@@ -63,7 +63,8 @@ constexpr Api kApis[] = {
     served<wire::DeleteRecordsRequest, handleDeleteRecords>(
         "a topic that is only compacted refuses with POLICY_VIOLATION"),
     served<wire::InitProducerIdRequest, handleInitProducerId>(
-        "idempotent and transactional producers"),
+        "idempotent and transactional producers; 6 (two-phase commit, KIP-939) is not stable in "
+        "Kafka either"),
     served<wire::OffsetForLeaderEpochRequest, handleOffsetForLeaderEpoch>(
         "every epoch reaches to the end: nothing that was answered is ever cut off"),
     served<wire::AddPartitionsToTxnRequest, handleAddPartitionsToTxn>(
@@ -79,9 +80,11 @@ constexpr Api kApis[] = {
     served<wire::CreateAclsRequest, handleCreateAcls>(),
     served<wire::DeleteAclsRequest, handleDeleteAcls>(),
     served<wire::DescribeConfigsRequest, handleDescribeConfigs>(
-        "topics, groups and the broker; other resources are refused with INVALID_REQUEST"),
+        "topics, groups, client metrics and the broker; other resources are refused with "
+        "INVALID_REQUEST"),
     served<wire::AlterConfigsRequest, handleAlterConfigs>(
-        "topics and groups; the broker's configuration is read-only (INVALID_CONFIG)"),
+        "topics, groups and client metrics; the broker's configuration is read-only "
+        "(INVALID_CONFIG)"),
     served<wire::DescribeLogDirsRequest, handleDescribeLogDirs>(
         "the data directory holds every partition"),
     served<wire::SaslAuthenticateRequest, handleSaslAuthenticate>(
@@ -91,7 +94,8 @@ constexpr Api kApis[] = {
     served<wire::ElectLeadersRequest, handleElectLeaders>(
         "ELECTION_NOT_NEEDED: this broker leads every partition"),
     served<wire::IncrementalAlterConfigsRequest, handleIncrementalAlterConfigs>(
-        "topics and groups; the broker's configuration is read-only (INVALID_CONFIG)"),
+        "topics, groups and client metrics; the broker's configuration is read-only "
+        "(INVALID_CONFIG)"),
     served<wire::AlterPartitionReassignmentsRequest, handleAlterPartitionReassignments>(
         "a partition can only be where it is: INVALID_REPLICA_ASSIGNMENT, or "
         "NO_REASSIGNMENT_IN_PROGRESS"),
@@ -100,21 +104,28 @@ constexpr Api kApis[] = {
     served<wire::OffsetDeleteRequest, handleOffsetDelete>(),
     served<wire::DescribeClientQuotasRequest, handleDescribeClientQuotas>(),
     served<wire::AlterClientQuotasRequest, handleAlterClientQuotas>(
-        "producer_byte_rate and consumer_byte_rate of users and client ids"),
+        "of users, client ids and addresses: [quotas](#quotas)"),
     served<wire::DescribeUserScramCredentialsRequest, handleDescribeUserScramCredentials>(),
     served<wire::AlterUserScramCredentialsRequest, handleAlterUserScramCredentials>(
         "4,096 to 16,384 iterations"),
+    served<wire::DescribeQuorumRequest, handleDescribeQuorum>(
+        "this broker is the one voter; the journal's durable end is the high watermark"),
     served<wire::UpdateFeaturesRequest, handleUpdateFeatures>(
         "every feature stays at its level: FEATURE_UPDATE_FAILED"),
     served<wire::DescribeClusterRequest, handleDescribeCluster>(),
     served<wire::DescribeProducersRequest, handleDescribeProducers>("the time is the broker's"),
     served<wire::DescribeTransactionsRequest, handleDescribeTransactions>(),
-    served<wire::ListTransactionsRequest, handleListTransactions>(),
+    served<wire::ListTransactionsRequest, handleListTransactions>(
+        "from 2 on by a regular expression in RE2's syntax"),
     served<wire::ConsumerGroupHeartbeatRequest, handleConsumerGroupHeartbeat>(
         "assignors `uniform` and `range`; regular expressions in RE2's syntax, resolved here"),
     served<wire::ConsumerGroupDescribeRequest, handleConsumerGroupDescribe>(),
+    served<wire::GetTelemetrySubscriptionsRequest, handleGetTelemetrySubscriptions>(
+        "KIP-714: [clients' metrics](#clients-metrics)"),
+    served<wire::PushTelemetryRequest, handlePushTelemetry>(
+        "gauges and sums, shown by the admin listener's `/metrics`"),
     served<wire::ListConfigResourcesRequest, handleListConfigResources>(
-        "topics, groups and the broker; there are no client metrics"),
+        "topics, groups, client metrics and the broker"),
     served<wire::DescribeTopicPartitionsRequest, handleDescribeTopicPartitions>(
         "2,000 partitions a page at most"),
 };

@@ -70,6 +70,8 @@ void addTopics(const Call& call, Listing& out) {
   out.add("max.request.partition.size.limit", ConfigType::kInt,
           std::to_string(kMaxDescribedPartitions), "2000",
           "Partitions in one answer to DescribeTopicPartitions.");
+  out.add("telemetry.max.bytes", ConfigType::kInt, std::to_string(kMaxTelemetryBytes), "1048576",
+          "Octets of metrics that a client may push at one time.");
   out.add("num.partitions", ConfigType::kInt,
           std::to_string(call.options().facts.defaultPartitions), "1",
           "Of topics made without a number (topics.partitions).");

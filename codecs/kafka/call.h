@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "codecs/kafka/decoder.h"
 #include "codecs/kafka/options.h"
@@ -87,7 +89,17 @@ class Call : public std::enable_shared_from_this<Call> {
   template <class Response>
   void answer(const Response& response) {
     if (!open()) return;
+    const int32_t held = countTime();
+    throttle(held);
     wire::Encoder out = begin();
+    if constexpr (requires { response.throttleTimeMs; }) {
+      if (held > response.throttleTimeMs) {
+        Response told = response;
+        told.throttleTimeMs = held;
+        told.encode(out, version());
+        return finish(std::move(out));
+      }
+    }
     response.encode(out, version());
     finish(std::move(out));
   }
@@ -104,6 +116,25 @@ class Call : public std::enable_shared_from_this<Call> {
 
   /// Nothing more is read from the connection for so long: its client has passed a quota.
   void throttle(int32_t millis);
+
+  /// While it lives, the thread is at work for the call.
+  class Busy {
+   public:
+    explicit Busy(Call& call);
+    ~Busy();
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+
+   private:
+    Call& call_;
+  };
+  /// Counts the time that has been spent on the call, once. For how long its client has to be held
+  /// for that; the answer is to say so.
+  int32_t countTime();
+
+  /// What the client says that it is, by ApiVersions; empty before that.
+  const std::pair<std::string, std::string>& software() const;
+  void softwareIs(BytesView name, BytesView version);
 
   /// The answer to come is the connection's last.
   void lastAnswer();
@@ -123,6 +154,9 @@ class Call : public std::enable_shared_from_this<Call> {
   SharedBytes frame_;
   Reply reply_;
   std::shared_ptr<Work> work_;
+  int64_t busyMicros_ = 0;
+  std::optional<int64_t> busySince_;  ///< monotonic microseconds
+  bool timeCounted_ = false;
   bool started_ = false;
   bool ended_ = false;
 };

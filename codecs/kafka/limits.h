@@ -32,6 +32,16 @@ inline constexpr int32_t kMaxThrottleMs = 60 * 60 * 1000;
 /// The longest that its connection isn't read for that, at one time.
 inline constexpr int32_t kMaxMuteMs = 30'000;
 
+/// Octets of metrics that a client may push, as compressed (Kafka's telemetry.max.bytes), and
+/// decompressed.
+inline constexpr size_t kMaxTelemetryBytes = 1024 * 1024;
+inline constexpr size_t kMaxTelemetryDecompressed = 4 * 1024 * 1024;
+/// Values of one push that are looked at.
+inline constexpr size_t kMaxTelemetryPoints = 2000;
+
+/// Octets of a client's software name, or version.
+inline constexpr size_t kMaxSoftwareName = 255;
+
 /// Octets of a group member's id: a client id and a random part, or a UUID.
 inline constexpr size_t kMaxMemberId = 1024;
 /// Octets of a static member's instance id (Kafka's clients take 249) and of a rack's.

@@ -3,16 +3,20 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "core/model/access.h"
 #include "core/model/authentication.h"
 #include "core/model/client.h"
+#include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
+
+class ClientTelemetry;
 
 struct DiskSpace {
   int64_t totalBytes = -1;  ///< -1 = not known
@@ -58,6 +62,10 @@ struct KafkaOptions {
   Clients* clients = nullptr;
   /// Null: there are no quotas.
   QuotaControl* quotas = nullptr;
+  /// Null: clients can't be asked for metrics.
+  ClientMetricsControl* clientMetrics = nullptr;
+  /// Of all listeners together. Null: nobody is asked for metrics, nor may push any.
+  std::shared_ptr<ClientTelemetry> telemetry{};
 };
 
 }  // namespace polylog::kafka

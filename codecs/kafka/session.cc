@@ -1,6 +1,7 @@
 #include "codecs/kafka/session.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "codecs/kafka/api.h"
@@ -10,8 +11,21 @@
 #include "codecs/kafka/limits.h"
 #include "codecs/kafka/quota_meter.h"
 #include "core/base/metrics.h"
+#include "core/net/ip_prefix.h"
 
 namespace polylog::kafka {
+
+namespace {
+
+/// "127.0.0.1" of "127.0.0.1:50123"; empty for a peer that has no address.
+std::string addressOf(std::string_view peer) {
+  peer = peer.substr(0, peer.rfind(':'));
+  if (peer.starts_with('[') && peer.ends_with(']')) peer = peer.substr(1, peer.size() - 2);
+  std::optional<IpPrefix> address = IpPrefix::parse(peer);
+  return address ? address->text() : std::string();
+}
+
+}  // namespace
 
 // ---- Services
 
@@ -70,8 +84,42 @@ void Call::throttle(int32_t millis) {
   if (millis > 0 && open()) session_->mute(millis);
 }
 
+Call::Busy::Busy(Call& call) : call_(call) {
+  if (call.open()) call.busySince_ = call.transport().dispatcher().clock().monotonicMicros();
+}
+
+Call::Busy::~Busy() {
+  if (!call_.busySince_) return;
+  // Gone with its session, whose clock it was, or answered: it has been counted then.
+  if (call_.open()) {
+    call_.busyMicros_ +=
+        call_.transport().dispatcher().clock().monotonicMicros() - *call_.busySince_;
+  }
+  call_.busySince_.reset();
+}
+
+int32_t Call::countTime() {
+  // Logging in is nobody's yet.
+  const bool login = api_.key == kSaslHandshakeKey || api_.key == kSaslAuthenticateKey;
+  if (!open() || login || std::exchange(timeCounted_, true)) return 0;
+  const int64_t now = transport().dispatcher().clock().monotonicMicros();
+  const int64_t micros = busyMicros_ + (busySince_ ? now - *busySince_ : 0);
+  return quotaMeter().countTime(*principal_, micros, now / 1000);
+}
+
+const std::pair<std::string, std::string>& Call::software() const {
+  return session_->software_;
+}
+
+void Call::softwareIs(BytesView name, BytesView version) {
+  if (!open()) return;
+  session_->software_ = {std::string(name.substr(0, kMaxSoftwareName)),
+                         std::string(version.substr(0, kMaxSoftwareName))};
+}
+
 void Call::answerNothing() {
   if (!open()) return;
+  throttle(countTime());
   ended_ = true;
   session_->ended(*this);
 }
@@ -105,12 +153,27 @@ Session::Session(Transport& transport, std::shared_ptr<const Services> services)
     hurry();
     advance();
   };
+  limitConnections();
   int64_t largest = std::clamp<int64_t>(services_->broker.maxRecordBytes(), 0, INT32_MAX / 2);
   maxRequest_ = static_cast<size_t>(largest) + kRequestOverhead;
 }
 
 Session::~Session() {
   detachCalls();
+}
+
+/// An address that connects too fast isn't read from, and closed after a while: closed at once it
+/// would only come back the sooner.
+void Session::limitConnections() {
+  std::string address = addressOf(transport_.peer());
+  if (address.empty()) return;
+  int64_t nowMs = transport_.dispatcher().clock().monotonicMicros() / 1000;
+  int32_t millis = services_->quotaMeter->countConnection(address, nowMs);
+  if (millis == 0) return;
+  muted_ = true;
+  muteTimer_ = transport_.dispatcher().makeTimer(
+      [this] { close("its address connects faster than its quota allows"); });
+  muteTimer_->start(int64_t{millis} * 1000);
 }
 
 bool Session::mustWait() const {
@@ -219,6 +282,7 @@ bool Session::accept(SharedBytes frame) {
   waitingBytes_ += call->frame_.size();
   bool wellFormed = true;
   if (api->supports(header.version)) {
+    Call::Busy busy(*call);
     wellFormed = api->handle(call);
   } else {
     answerUnsupportedApiVersions(call);
@@ -324,7 +388,10 @@ bool Session::step() {
   }
   first->started_ = true;
   std::shared_ptr<Work> work = first->work_;
-  work->start();
+  {
+    Call::Busy busy(*first);
+    work->start();
+  }
   if ((shuttingDown_ || expired_) && !first->ended_) work->hurry();
   return first->ended_;
 }

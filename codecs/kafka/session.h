@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "codecs/kafka/call.h"
 #include "codecs/kafka/sasl.h"
@@ -32,6 +33,7 @@ class Session final : public ProtocolSession {
  private:
   friend class Call;
 
+  void limitConnections();
   bool mustWait() const;
   /// False: the connection is to be closed, since this may not be asked (yet).
   bool mayAsk(const RequestHeader& header);
@@ -65,7 +67,8 @@ class Session final : public ProtocolSession {
   size_t wanted_ = 0;
   size_t maxRequest_;
   std::unique_ptr<Timer> timer_;
-  bool identified_ = false;  ///< its certificate has been looked at
+  std::pair<std::string, std::string> software_;  ///< the client's name and version
+  bool identified_ = false;                       ///< its certificate has been looked at
   std::unique_ptr<Timer> muteTimer_;
   bool greeted_ = false;
   bool paused_ = false;

@@ -18,7 +18,13 @@
 namespace polylog::kafka {
 
 // In Kafka's numbers.
-enum class ConfigSource : int8_t { kTopic = 1, kStaticBroker = 4, kDefault = 5, kGroup = 8 };
+enum class ConfigSource : int8_t {
+  kTopic = 1,
+  kStaticBroker = 4,
+  kDefault = 5,
+  kClientMetrics = 7,
+  kGroup = 8
+};
 enum class ConfigType : int8_t {
   kBoolean = 1,
   kString = 2,

@@ -38,6 +38,17 @@ Registry& registry() {
   return *instance;
 }
 
+struct Sources {
+  std::mutex mutex;
+  std::map<uint64_t, std::function<void(std::string&)>> all;  // guarded by mutex
+  uint64_t next = 0;                                          // guarded by mutex
+};
+
+Sources& sources() {
+  static auto* instance = new Sources;
+  return *instance;
+}
+
 Family& family(Registry& in, std::string_view name, std::string_view type, std::string_view help) {
   auto found = in.families.find(name);
   if (found == in.families.end()) {
@@ -119,6 +130,18 @@ LatencyHistogram& latencyHistogram(std::string_view name, std::string_view help,
   return series(family(in, name, "histogram", help).histograms, labels);
 }
 
+MetricsSource::MetricsSource(std::function<void(std::string& out)> print) {
+  Sources& in = sources();
+  std::lock_guard hold(in.mutex);
+  id_ = in.next++;
+  in.all.emplace(id_, std::move(print));
+}
+
+MetricsSource::~MetricsSource() {
+  std::lock_guard hold(sources().mutex);
+  sources().all.erase(id_);
+}
+
 std::string metricsText() {
   Registry& in = registry();
   std::lock_guard lock(in.mutex);
@@ -133,6 +156,8 @@ std::string metricsText() {
       printHistogram(out, name, labels, *histogram);
     }
   }
+  std::lock_guard hold(sources().mutex);
+  for (const auto& [id, print] : sources().all) print(out);
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -43,6 +44,19 @@ Metric& counter(std::string_view name, std::string_view help, std::string_view l
 Metric& gauge(std::string_view name, std::string_view help, std::string_view labels = {});
 LatencyHistogram& latencyHistogram(std::string_view name, std::string_view help,
                                    std::string_view labels = {});
+
+/// Metrics whose series come and go, so that they aren't kept here: while it lives, `print` appends
+/// them to metricsText(), on whatever thread asks.
+class MetricsSource {
+ public:
+  explicit MetricsSource(std::function<void(std::string& out)> print);
+  ~MetricsSource();
+  MetricsSource(const MetricsSource&) = delete;
+  MetricsSource& operator=(const MetricsSource&) = delete;
+
+ private:
+  uint64_t id_;
+};
 
 /// All of them in Prometheus's text exposition format 0.0.4.
 std::string metricsText();

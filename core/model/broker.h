@@ -241,6 +241,8 @@ class Broker {
 
   virtual const std::string& clusterId() const = 0;  ///< 22 characters of base64url
   virtual LeaderEpoch leaderEpoch() const = 0;
+  /// How much has been journaled durably, in octets: never falls, and rises with every change.
+  virtual int64_t journalEnd() const = 0;
   virtual int64_t maxRecordBytes() const = 0;  ///< limits.max_message_bytes
 
   // ---- subscriber sessions

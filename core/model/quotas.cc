@@ -29,4 +29,16 @@ std::optional<QuotaSet::Match> QuotaSet::find(QuotaKind kind, const std::string&
   return std::nullopt;
 }
 
+std::optional<QuotaSet::Match> QuotaSet::findAddress(const std::string& ip) const {
+  for (const std::string& candidate : {ip, std::string()}) {
+    auto at = quotas.find({std::nullopt, std::nullopt, candidate});
+    if (at == quotas.end()) continue;
+    auto value = at->second.find(QuotaKind::kConnection);
+    if (value != at->second.end()) {
+      return Match{value->second, {std::nullopt, std::nullopt, ip}};
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace polylog

@@ -1,6 +1,7 @@
-// How fast clients may produce and fetch: quotas for a user, a client id, both together, or whoever
-// has none of their own. The model is that of Apache Kafka's client quotas (KIP-546). The router
-// implements QuotaControl; who measures and slows clients down is their protocol's session.
+// How much clients may ask of the broker: quotas for a user, a client id, both together, or whoever
+// has none of their own, and for addresses that connect. The model is that of Apache Kafka's client
+// quotas (KIP-546, 599, 612). The router implements QuotaControl; who measures and slows clients
+// down is their protocol's session.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +20,18 @@ namespace polylog {
 
 /// The octets are on disk: never renumber.
 enum class QuotaKind : uint8_t {
-  kProduce = 0,  ///< octets a second
-  kFetch = 1,    ///< octets a second
+  kProduce = 0,     ///< octets a second
+  kFetch = 1,       ///< octets a second
+  kRequest = 2,     ///< of a thread's time, in percent
+  kMutation = 3,    ///< partitions made or deleted, a second
+  kConnection = 4,  ///< an address's connections, a second
 };
 
 /// Whom a quota is for. A part that is there and empty: everybody who has none of their own.
 struct QuotaEntity {
   std::optional<std::string> user;
   std::optional<std::string> clientId;
+  std::optional<std::string> ip = std::nullopt;  ///< of kConnection, with no other part
   auto operator<=>(const QuotaEntity&) const = default;
 };
 
@@ -51,6 +56,8 @@ class QuotaSet {
   /// The quota that counts for a client: the most specific one, a user's before a client id's.
   std::optional<Match> find(QuotaKind kind, const std::string& user,
                             const std::string& clientId) const;
+  /// How fast an address may connect.
+  std::optional<Match> findAddress(const std::string& ip) const;
 
   std::map<QuotaEntity, Values> quotas;
 };

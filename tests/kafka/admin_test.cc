@@ -1,5 +1,6 @@
 // What tools ask for beside configurations: partitions, records, epochs, producers, log
 // directories, offsets, and what Kafka answers for a cluster of one broker.
+#include "tests/kafka/fake_access.h"
 #include "tests/kafka/harness.h"
 
 namespace polylog::kafka::test {
@@ -105,6 +106,108 @@ TEST_F(AdminTest, EveryEpochReachesToTheEnd) {
     EXPECT_EQ(answers[4].errorCode, 75);
     EXPECT_EQ(answers[5].errorCode, 3);
   }
+}
+
+// ---------------------------------------------------------------- the quorum of one
+
+TEST_F(AdminTest, TheQuorumIsThisBroker) {
+  wire::DescribeQuorumRequest request;
+  request.topics.push_back({"__cluster_metadata", {{0}}});
+  for (int16_t version = 0; version <= 2; ++version) {
+    auto response = ask<wire::DescribeQuorumResponse>(request, version);
+    EXPECT_EQ(response.errorCode, 0);
+    const auto& partition = response.topics.at(0).partitions.at(0);
+    EXPECT_EQ(partition.errorCode, 0);
+    EXPECT_EQ(partition.leaderId, 1);
+    EXPECT_EQ(partition.leaderEpoch, 7);
+    EXPECT_EQ(partition.highWatermark, 12'345);
+    ASSERT_EQ(partition.voters.size(), 1U);
+    EXPECT_EQ(partition.voters[0].id, 1);
+    EXPECT_EQ(partition.voters[0].logEndOffset, 12'345);
+    EXPECT_TRUE(partition.observers.empty());
+    EXPECT_EQ(response.nodes.size(), version < 2 ? 0U : 1U);
+  }
+  request.topics[0].partitions.push_back({1});
+  auto more = ask<wire::DescribeQuorumResponse>(request);
+  EXPECT_EQ(more.topics.at(0).partitions.at(0).errorCode, 3);
+  request.topics[0] = {"t", {{0}}};
+  EXPECT_EQ(ask<wire::DescribeQuorumResponse>(request).topics.at(0).partitions.at(0).errorCode, 3);
+}
+
+// ---------------------------------------------------------------- what a client may do
+
+TEST_F(AdminTest, OperationsAreToldAsTheRulesHaveThem) {
+  FakeAccess access;
+  access.denies = [](Operation operation, ResourceKind kind, BytesView name) {
+    if (kind == ResourceKind::kCluster) return operation == Operation::kAlter;
+    return name == "t" && operation != Operation::kRead && operation != Operation::kDescribe;
+  };
+  KafkaOptions options;
+  options.access = &access;
+  connect(std::move(options));
+  broker_.addTopic("free", 1);
+  wire::MetadataRequest metadata;
+  metadata.includeTopicAuthorizedOperations = true;
+  metadata.includeClusterAuthorizedOperations = true;
+  metadata.topics.emplace();
+  for (BytesView name : {"t", "free"}) {
+    auto& asked = metadata.topics->emplace_back();
+    asked.name = name;
+  }
+  auto told = ask<wire::MetadataResponse>(metadata, 9);
+  EXPECT_EQ(told.topics.at(0).authorizedOperations, 1 << 3 | 1 << 8) << "read, describe";
+  EXPECT_EQ(told.topics.at(1).authorizedOperations, 3576);
+  EXPECT_EQ(told.clusterAuthorizedOperations, 8096 & ~(1 << 7)) << "all but to alter it";
+  wire::DescribeTopicPartitionsRequest pages;
+  pages.topics = {{"t"}};
+  pages.responsePartitionLimit = 10;
+  EXPECT_EQ(ask<wire::DescribeTopicPartitionsResponse>(pages).topics.at(0).authorizedOperations,
+            1 << 3 | 1 << 8);
+
+  access.denies = [](Operation operation, ResourceKind, BytesView) {
+    return operation == Operation::kDescribe || operation == Operation::kJoin;
+  };
+  wire::DescribeClusterRequest cluster;
+  cluster.includeAuthorizedOperations = true;
+  EXPECT_EQ(ask<wire::DescribeClusterResponse>(cluster).authorizedOperations, 0)
+      << "who may not see it isn't told";
+  broker_.groups.emplace_back().group = "g";
+  wire::DescribeGroupsRequest groups;
+  groups.groups = {"g"};
+  groups.includeAuthorizedOperations = true;
+  EXPECT_EQ(ask<wire::DescribeGroupsResponse>(groups).groups.at(0).authorizedOperations,
+            3400 & ~(1 << 3 | 1 << 8))
+      << "taking part in a group is reading it";
+  wire::DescribeQuorumRequest quorum;
+  quorum.topics.push_back({"__cluster_metadata", {{0}}});
+  EXPECT_EQ(ask<wire::DescribeQuorumResponse>(quorum).errorCode, 31);
+}
+
+TEST_F(AdminTest, ConfigurationsAreForThoseWhoMaySeeThem) {
+  FakeAccess access;
+  access.denies = [](Operation operation, ResourceKind, BytesView) {
+    return operation == Operation::kDescribeConfigs;
+  };
+  KafkaOptions options;
+  options.access = &access;
+  connect(std::move(options));
+  wire::DescribeConfigsRequest request;
+  request.resources.push_back({2, "t", std::nullopt});
+  request.resources.push_back({4, "1", std::nullopt});
+  auto response = ask<wire::DescribeConfigsResponse>(request);
+  EXPECT_EQ(response.results.at(0).errorCode, 29);
+  EXPECT_EQ(response.results.at(1).errorCode, 31);
+  EXPECT_EQ(ask<wire::ListConfigResourcesResponse>(wire::ListConfigResourcesRequest{}).errorCode,
+            31);
+  wire::CreateTopicsRequest create;
+  auto& topic = create.topics.emplace_back();
+  topic.name = "new";
+  topic.numPartitions = 1;
+  topic.replicationFactor = 1;
+  auto created = ask<wire::CreateTopicsResponse>(create).topics.at(0);
+  EXPECT_EQ(created.errorCode, 0);
+  EXPECT_EQ(created.topicConfigErrorCode, 29);
+  EXPECT_FALSE(created.configs.has_value());
 }
 
 // ---------------------------------------------------------------- a cluster of one

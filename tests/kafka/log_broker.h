@@ -306,6 +306,7 @@ class LogBroker final : public Broker {
 
   const std::string& clusterId() const override { return clusterId_; }
   LeaderEpoch leaderEpoch() const override { return LeaderEpoch(7); }
+  int64_t journalEnd() const override { return 12'345; }
   int64_t maxRecordBytes() const override { return limit; }
 
   std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef&) override { return nullptr; }

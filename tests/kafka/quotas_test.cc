@@ -4,6 +4,7 @@
 
 #include "codecs/kafka/limits.h"
 #include "codecs/kafka/quota_meter.h"
+#include "tests/kafka/fake_access.h"
 #include "tests/kafka/harness.h"
 
 namespace polylog::kafka::test {
@@ -93,6 +94,9 @@ TEST_F(QuotasTest, AreSetAndSeenByFilters) {
   EXPECT_THAT(describe({{"client-id", 2, {}}}, true),
               ElementsAre("client-id=c consumer_byte_rate=7"));
   EXPECT_THAT(describe({{"ip", 2, {}}}), IsEmpty());
+  EXPECT_EQ(alter({{"ip", "0:0:0:0:0:0:0:1"}}, {{"connection_creation_rate", 8, false}}), 0);
+  EXPECT_THAT(describe({{"ip", 2, {}}}), ElementsAre("ip=::1 connection_creation_rate=8"));
+  EXPECT_EQ(alter({{"ip", "::1"}}, {{"connection_creation_rate", 0, true}}), 0);
   EXPECT_EQ(alter({{"client-id", "c"}}, {{"consumer_byte_rate", 0, true}}), 0);
   EXPECT_TRUE(quotas_.set->quotas.at({std::nullopt, "c"}).empty());
 }
@@ -101,10 +105,15 @@ TEST_F(QuotasTest, WhatIsNotKeptIsRefused) {
   const Ops fine{{"producer_byte_rate", 5, false}};
   EXPECT_EQ(alter({}, fine), 42);
   EXPECT_EQ(alter({{"ip", "127.0.0.1"}}, fine), 42);
+  EXPECT_EQ(alter({{"ip", "localhost"}}, {{"connection_creation_rate", 5, false}}), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, {{"connection_creation_rate", 5, false}}), 42);
+  EXPECT_EQ(alter({{"ip", {}}, {"user", "a"}}, {{"connection_creation_rate", 5, false}}), 42);
+  EXPECT_EQ(alter({{"ip", {}}}, {{"connection_creation_rate", 1.5, false}}), 42);
   EXPECT_EQ(alter({{"group", "g"}}, fine), 42);
   EXPECT_EQ(alter({{"user", "a"}, {"user", "b"}}, fine), 42);
   EXPECT_EQ(alter({{"user", ""}}, fine), 42);
-  EXPECT_EQ(alter({{"user", "a"}}, {{"request_percentage", 5, false}}), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, {{"request_percentage", 0, false}}), 42);
+  EXPECT_EQ(alter({{"user", "a"}}, {{"request_rate", 5, false}}), 42);
   EXPECT_EQ(alter({{"user", "a"}}, {{"producer_byte_rate", 0, false}}), 42);
   EXPECT_EQ(alter({{"user", "a"}}, {{"producer_byte_rate", 1.5, false}}), 42);
   EXPECT_EQ(alter({{"user", "a"}}, fine, true), 0) << "only looked at";
@@ -144,9 +153,145 @@ TEST_F(QuotasTest, AConsumerThatIsTooFastIsToldAndHeld) {
   size_t given = first.topics[0].partitions[0].records.bytes->size();
   EXPECT_LT(given, 13'000U) << "about what the quota gives in ten seconds";
   EXPECT_GT(given, 7'000U);
+  EXPECT_EQ(first.throttleTimeMs, 0);
   auto second = ask<wire::FetchResponse>(fetchRequest("t", 10), 12);
   EXPECT_GT(second.throttleTimeMs, 5000);
+  EXPECT_TRUE(second.topics.empty()) << "it gets nothing now";
   EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance(second.throttleTimeMs * int64_t{1000});
+  EXPECT_FALSE(ask<wire::FetchResponse>(fetchRequest("t", 10), 12).topics.empty())
+      << "what wasn't given wasn't counted";
+}
+
+TEST_F(QuotasTest, ABatchThatIsMoreThanTheQuotaEverGivesIsGivenToWhoHasWaited) {
+  ASSERT_EQ(alter({{"user", {}}}, {{"consumer_byte_rate", 100, false}}), 0);
+  broker_.append("t", 0, SharedBytes::own(batchOf({std::string(5000, 'x')})), 0, 1);
+  auto fetched = ask<wire::FetchResponse>(fetchRequest("t", 0), 12);
+  EXPECT_EQ(fetched.topics.size(), 1U);
+  EXPECT_GT(fetched.throttleTimeMs, 30'000);
+}
+
+TEST_F(QuotasTest, ThrottledFetchesOfASessionLoseNothing) {
+  ASSERT_EQ(alter({{"user", {}}}, {{"consumer_byte_rate", 1000, false}}), 0);
+  auto begin = fetchRequest("t", 0, 0);
+  begin.sessionEpoch = 0;
+  int32_t id = ask<wire::FetchResponse>(begin, 12).sessionId;
+  ASSERT_NE(id, 0);
+  auto next = [&](int32_t epoch, int64_t offset) {
+    auto request = fetchRequest("t", offset, 0);
+    request.sessionId = id;
+    request.sessionEpoch = epoch;
+    return ask<wire::FetchResponse>(request, 12);
+  };
+  broker_.append("t", 0, SharedBytes::own(batchOf({std::string(9000, 'x')})), 0, 1);
+  EXPECT_EQ(next(1, 0).topics.size(), 1U);
+  broker_.append("t", 0, SharedBytes::own(batchOf({std::string(9000, 'x')})), 0, 1);
+  auto held = next(2, 1);
+  EXPECT_EQ(held.errorCode, 0);
+  EXPECT_EQ(held.sessionId, id);
+  EXPECT_TRUE(held.topics.empty());
+  dispatcher_.advance(held.throttleTimeMs * int64_t{1000});
+  EXPECT_EQ(next(3, 1).topics.size(), 1U);
+}
+
+TEST_F(QuotasTest, WhoTakesTooMuchOfAThreadIsToldAndHeld) {
+  ASSERT_EQ(alter({{"client-id", "tester"}}, {{"request_percentage", 2.5, false}}), 0);
+  FakeAccess access;
+  // Each request takes a tenth of a second.
+  access.denies = [this](Operation, ResourceKind, BytesView) {
+    clock_.advance(100'000);
+    return false;
+  };
+  KafkaOptions options;
+  options.quotas = &quotas_;
+  options.access = &access;
+  connect(std::move(options));
+  wire::DescribeQuorumRequest quorum;  // which has no place for saying it
+  wire::ListConfigResourcesRequest request;
+  request.types = {4};
+  EXPECT_EQ(ask<wire::ListConfigResourcesResponse>(request).throttleTimeMs, 0);
+  EXPECT_EQ(ask<wire::ListConfigResourcesResponse>(request).throttleTimeMs, 0);
+  auto third = ask<wire::ListConfigResourcesResponse>(request);
+  EXPECT_GT(third.throttleTimeMs, 500);
+  EXPECT_LE(third.throttleTimeMs, 1000) << "a second at most";
+  EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance(1'001'000);
+  EXPECT_FALSE(transport_->paused);
+  auto fetched = ask<wire::FetchResponse>(fetchRequest("t", 0, 0), 12);
+  EXPECT_GT(fetched.throttleTimeMs, 0);
+  EXPECT_TRUE(fetched.topics.empty());
+  dispatcher_.advance(1'001'000);
+  ask<wire::DescribeQuorumResponse>(quorum);
+  EXPECT_TRUE(transport_->paused);
+}
+
+TEST_F(QuotasTest, PartitionsAreMadeAndDeletedAsFastAsAllowed) {
+  ASSERT_EQ(alter({{"user", {}}}, {{"controller_mutation_rate", 1, false}}), 0);
+  auto create = [&](BytesView name, int32_t partitions, int16_t version) {
+    wire::CreateTopicsRequest request;
+    auto& topic = request.topics.emplace_back();
+    topic.name = name;
+    topic.numPartitions = partitions;
+    topic.replicationFactor = 1;
+    auto response = ask<wire::CreateTopicsResponse>(request, version);
+    dispatcher_.advance(31'000);
+    return std::pair(response.topics.at(0).errorCode, response.throttleTimeMs);
+  };
+  EXPECT_EQ(create("a", 13, 7), std::pair(int16_t{0}, 0)) << "the last one may pass it";
+  auto [refused, wait] = create("b", 1, 7);
+  EXPECT_EQ(refused, 89);
+  EXPECT_GT(wait, 1000);
+  EXPECT_LE(wait, 2000);
+  EXPECT_TRUE(transport_->paused);
+  EXPECT_FALSE(broker_.byName.contains("b"));
+  dispatcher_.advance(2'000'000);
+  EXPECT_EQ(create("a", 1, 7), std::pair(int16_t{36}, 0)) << "one that is there costs nothing";
+  EXPECT_EQ(create("b", 3, 7).first, 0);
+  auto [taken, held] = create("c", 1, 5);
+  EXPECT_EQ(taken, 0) << "older clients don't know the error";
+  EXPECT_GT(held, 2000) << "and are held";
+  dispatcher_.advance(91'000'000);
+  ASSERT_EQ(alter({{"user", {}}}, {{"controller_mutation_rate", 0.1, false}}), 0);
+  EXPECT_EQ(create("d", 9, 7).first, 0);
+  wire::CreatePartitionsRequest grow;
+  grow.topics.push_back({"c", 2, std::nullopt});
+  EXPECT_EQ(ask<wire::CreatePartitionsResponse>(grow).results.at(0).errorCode, 89);
+  dispatcher_.advance(31'000'000);
+  wire::DeleteTopicsRequest remove;
+  remove.topics.push_back({"d", {}});
+  auto deleted = ask<wire::DeleteTopicsResponse>(remove);
+  EXPECT_EQ(deleted.topics.at(0).errorCode, 89);
+  EXPECT_GT(deleted.throttleTimeMs, 1000);
+  EXPECT_TRUE(broker_.byName.contains("d"));
+}
+
+TEST_F(QuotasTest, AnAddressThatConnectsTooFastIsLeftWaitingAndClosed) {
+  ASSERT_EQ(alter({{"ip", {}}}, {{"connection_creation_rate", 1, false}}), 0);
+  KafkaOptions options;
+  options.quotas = &quotas_;
+  auto factory = makeSessionFactory(broker_, std::move(options));
+  auto served = [&](const std::string& peer) {
+    FakeTransport transport(dispatcher_);
+    transport.peerIs(peer);
+    auto session = factory(transport);
+    std::string frame = frameOf(wire::ApiVersionsRequest{}, 0, 1);
+    session->onBytes(SharedBytes::copyOf(frame));
+    run();
+    bool answered = !transport.sent.empty();
+    EXPECT_FALSE(transport.closed);
+    if (!answered) {
+      dispatcher_.advance(1'001'000);
+      EXPECT_TRUE(transport.closed);
+    }
+    session->onClosed("over");
+    return answered;
+  };
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(served("10.0.0.1:4000")) << i;
+  EXPECT_TRUE(served("10.0.0.2:4000")) << "each address by itself";
+  EXPECT_FALSE(served("10.0.0.1:4001"));
+  EXPECT_TRUE(served("unix:/a"));
+  ASSERT_EQ(alter({{"ip", "10.0.0.1"}}, {{"connection_creation_rate", 5, false}}), 0);
+  EXPECT_TRUE(served("[::ffff:10.0.0.1]:4002"));
 }
 
 TEST_F(QuotasTest, WhoIsHeldIsNotServedWhatItAskedBefore) {

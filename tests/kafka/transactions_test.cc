@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "core/base/crc32c.h"
+#include "tests/kafka/fake_access.h"
 #include "tests/kafka/harness.h"
 
 namespace polylog::kafka::test {
@@ -10,28 +11,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-/// Lets everybody do everything, but for writing to one topic.
-class FakeAccess final : public AccessControl {
- public:
-  bool anyUsers() const override { return true; }
-  Result<std::vector<UserInfo>> users(const PrincipalRef&) override { return {}; }
-  void setPassword(const PrincipalRef&, std::string, std::string, PasswordChange,
-                   Done<Result<>>) override {}
-  void alterCredentials(const PrincipalRef&, std::vector<CredentialChange>,
-                        Done<Result<std::vector<Result<>>>>) override {}
-  void deleteUser(const PrincipalRef&, std::string, Done<Result<>>) override {}
-  Result<std::vector<AccessRule>> rules(const PrincipalRef&) override { return {}; }
-  void addRules(const PrincipalRef&, std::vector<AccessRule>,
-                Done<Result<std::vector<Result<>>>>) override {}
-  void removeRules(const PrincipalRef&, std::vector<AccessRule>, Done<Result<>>) override {}
-  bool permits(const PrincipalRef&, Operation operation, ResourceKind kind,
-               BytesView name) const override {
-    return operation != Operation::kWrite || kind != ResourceKind::kTopic || name != readOnly;
-  }
-
-  std::string readOnly;
-};
 
 class TransactionsTest : public KafkaTest {
  protected:
@@ -264,6 +243,20 @@ TEST_F(TransactionsTest, AdministratorsLookAndAbort) {
   EXPECT_THAT(list({}, 5000).transactions, IsEmpty());
   EXPECT_THAT(list({"Odd"}, -1).unknownStateFilters, SizeIs(1));
 
+  auto matching = [&](std::optional<BytesView> pattern) {
+    wire::ListTransactionsRequest request;
+    request.transactionalIdPattern = pattern;
+    return ask<wire::ListTransactionsResponse>(request);
+  };
+  std::string first(list({}, -1).transactions.at(0).transactionalId);
+  EXPECT_THAT(matching({}).transactions, SizeIs(2));
+  EXPECT_THAT(matching("").transactions, SizeIs(2));
+  EXPECT_THAT(matching(first).transactions, SizeIs(1));
+  EXPECT_THAT(matching(".*").transactions, SizeIs(2));
+  EXPECT_THAT(matching(first.substr(1)).transactions, IsEmpty()) << "it is the whole that matches";
+  EXPECT_EQ(matching("(").errorCode, 128) << "INVALID_REGULAR_EXPRESSION";
+  EXPECT_EQ(matching(std::string(5000, 'a')).errorCode, 128);
+
   wire::WriteTxnMarkersRequest markers;
   markers.markers.push_back({43, 2, false, {{"t", {1}}}, 0});
   auto aborted = ask<wire::WriteTxnMarkersResponse>(markers);
@@ -337,7 +330,9 @@ TEST_F(TransactionsTest, WhatIsProducedJoinsFromVersion12On) {
 
 TEST_F(TransactionsTest, ATopicThatMayNotBeWrittenDoesNotJoin) {
   FakeAccess access;
-  access.readOnly = "u";
+  access.denies = [](Operation operation, ResourceKind kind, BytesView name) {
+    return operation == Operation::kWrite && kind == ResourceKind::kTopic && name == "u";
+  };
   KafkaOptions options;
   options.access = &access;
   connect(std::move(options));

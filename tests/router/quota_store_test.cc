@@ -115,12 +115,28 @@ TEST_F(QuotaStoreTest, AFullStoreTakesChangesAndNothingNew) {
 TEST(QuotaState, WhatCanNotBeReadIsSaid) {
   EXPECT_FALSE(decodeQuota("", encodeQuota(1)));
   EXPECT_FALSE(
-      decodeQuota(quotaKey({"u", std::nullopt}, static_cast<QuotaKind>(2)), encodeQuota(1)));
+      decodeQuota(quotaKey({"u", std::nullopt}, static_cast<QuotaKind>(5)), encodeQuota(1)));
   EXPECT_FALSE(decodeQuota(quotaKey({"u", ""}, QuotaKind::kFetch), "x"));
   auto back = decodeQuota(quotaKey({"u", ""}, QuotaKind::kFetch), encodeQuota(2.5));
   ASSERT_TRUE(back);
   EXPECT_EQ(back->entity, (QuotaEntity{"u", ""}));
   EXPECT_EQ(back->value, 2.5);
+  const QuotaEntity address{std::nullopt, std::nullopt, "10.0.0.1"};
+  back = decodeQuota(quotaKey(address, QuotaKind::kConnection), encodeQuota(3));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->entity, address);
+  EXPECT_FALSE(decodeQuota(quotaKey(address, QuotaKind::kFetch) + "x", encodeQuota(3)));
+}
+
+TEST_F(QuotaStoreTest, QuotasOfConnectionsAreForAddressesAlone) {
+  const QuotaEntity address{std::nullopt, std::nullopt, "10.0.0.1"};
+  EXPECT_TRUE(alter({{address, QuotaKind::kConnection, 3}}));
+  EXPECT_FALSE(alter({{address, QuotaKind::kFetch, 3}}));
+  EXPECT_FALSE(alter({{kUser, QuotaKind::kConnection, 3}}));
+  EXPECT_FALSE(alter({{{"u", std::nullopt, ""}, QuotaKind::kConnection, 3}}));
+  auto set = router_->quotas().current();
+  EXPECT_EQ(set->findAddress("10.0.0.1")->limit, 3);
+  EXPECT_FALSE(set->findAddress("10.0.0.2"));
 }
 
 }  // namespace

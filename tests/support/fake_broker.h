@@ -176,6 +176,7 @@ class FakeBroker final : public Broker {
   bool autoCreateTopics() const override { return true; }
   const std::string& clusterId() const override { return clusterId_; }
   LeaderEpoch leaderEpoch() const override { return LeaderEpoch(1); }
+  int64_t journalEnd() const override { return 0; }
   void listSessions(const PrincipalRef&, Done<std::vector<SessionInfo>>) override {}
   void joinGroup(const PrincipalRef&, GroupJoin, Done<GroupJoined>) override {}
   void syncGroup(const PrincipalRef&, GroupSync, Done<GroupSynced>) override {}

@@ -50,6 +50,13 @@ void handleAlterConfigs(const CallRef& call, wire::AlterConfigsRequest&& request
       }
       return {};
     };
+    change.metricsEdit = [values](ClientMetricsSettings& settings) -> Result<> {
+      settings.clear();
+      for (const auto& [key, value] : values) {
+        if (Result<> set = setClientMetrics(settings, key, BytesView(value)); !set) return set;
+      }
+      return {};
+    };
     change.edit = [values = std::move(values)](TopicConfig& config,
                                                const TopicConfigLimits& limits) {
       return replaceAll(values, config, limits);

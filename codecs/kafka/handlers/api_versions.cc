@@ -28,8 +28,9 @@ void addFeatures(wire::ApiVersionsResponse& response, int16_t version) {
 
 }  // namespace
 
-void handleApiVersions(const CallRef& call, wire::ApiVersionsRequest&&) {
+void handleApiVersions(const CallRef& call, wire::ApiVersionsRequest&& request) {
   wire::ApiVersionsResponse response;
+  call->softwareIs(request.clientSoftwareName, request.clientSoftwareVersion);
   for (const Api& api : apis())
     response.apiKeys.push_back({api.key, api.minVersion, api.maxVersion});
   addFeatures(response, call->version());

@@ -1,5 +1,5 @@
-// DescribeClientQuotas and AlterClientQuotas (KIP-546): how fast users and client ids may produce
-// and fetch.
+// DescribeClientQuotas and AlterClientQuotas (KIP-546): how much users, client ids and addresses
+// may ask of the broker.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -13,6 +13,7 @@
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/wire/alter_client_quotas.h"
 #include "codecs/kafka/wire/describe_client_quotas.h"
+#include "core/net/ip_prefix.h"
 
 namespace polylog::kafka {
 namespace {
@@ -21,15 +22,25 @@ constexpr BytesView kUser = "user";
 constexpr BytesView kClientId = "client-id";
 constexpr BytesView kIp = "ip";
 
-constexpr std::pair<BytesView, QuotaKind> kKeys[] = {{"producer_byte_rate", QuotaKind::kProduce},
-                                                     {"consumer_byte_rate", QuotaKind::kFetch}};
+struct Key {
+  BytesView name;
+  QuotaKind kind;
+  bool whole;   ///< a whole number
+  double most;  ///< the largest that Kafka takes
+};
+constexpr double kAnyNumber = 9e18;
+constexpr Key kKeys[] = {{"producer_byte_rate", QuotaKind::kProduce, true, kAnyNumber},
+                         {"consumer_byte_rate", QuotaKind::kFetch, true, kAnyNumber},
+                         {"request_percentage", QuotaKind::kRequest, false, kAnyNumber},
+                         {"controller_mutation_rate", QuotaKind::kMutation, false, kAnyNumber},
+                         {"connection_creation_rate", QuotaKind::kConnection, true, INT32_MAX}};
 
 enum Match : int8_t { kExact = 0, kDefault = 1, kSpecified = 2 };
 
 struct Filter {
   const wire::DescribeClientQuotasRequest::Component* user = nullptr;
   const wire::DescribeClientQuotasRequest::Component* clientId = nullptr;
-  bool ip = false;
+  const wire::DescribeClientQuotasRequest::Component* ip = nullptr;
   bool strict = false;
 };
 
@@ -41,26 +52,26 @@ Result<Filter> filterOf(const wire::DescribeClientQuotasRequest& request) {
   Filter filter;
   filter.strict = request.strict;
   for (const auto& component : request.components) {
-    bool known = component.entityType == kUser || component.entityType == kClientId;
     if (component.matchType < kExact || component.matchType > kSpecified ||
         (component.matchType == kExact) != component.match.has_value()) {
       return std::unexpected(invalid("a component of the filter has no match of its type"));
     }
-    if (component.entityType == kIp) {
-      filter.ip = true;
-    } else if (!known) {
+    const wire::DescribeClientQuotasRequest::Component** place =
+        component.entityType == kUser       ? &filter.user
+        : component.entityType == kClientId ? &filter.clientId
+        : component.entityType == kIp       ? &filter.ip
+                                            : nullptr;
+    if (place == nullptr) {
       return fail(ErrorKind::kUnsupported,
                   "quotas for '" + std::string(component.entityType) + "' are not known");
-    } else {
-      auto& place = component.entityType == kUser ? filter.user : filter.clientId;
-      if (place != nullptr) {
-        return std::unexpected(
-            invalid("the filter names '" + std::string(component.entityType) + "' twice"));
-      }
-      place = &component;
     }
+    if (*place != nullptr) {
+      return std::unexpected(
+          invalid("the filter names '" + std::string(component.entityType) + "' twice"));
+    }
+    *place = &component;
   }
-  if (filter.ip && (filter.user != nullptr || filter.clientId != nullptr)) {
+  if (filter.ip != nullptr && (filter.user != nullptr || filter.clientId != nullptr)) {
     return std::unexpected(invalid("quotas for an ip are for nothing beside it"));
   }
   return filter;
@@ -85,27 +96,42 @@ void addPart(std::vector<Part>& entity, BytesView type, const std::optional<std:
   if (!part->empty()) added.name = BytesView(*part);
 }
 
+/// An address as it is written in one way only. Nothing if it is none.
+std::optional<std::string> address(const std::string& text) {
+  std::optional<IpPrefix> parsed = IpPrefix::parse(text);
+  if (!parsed || text.contains('/')) return std::nullopt;
+  return parsed->text();
+}
+
 /// An entity as the request names it.
 template <class Part>
 Result<QuotaEntity> entityOf(const std::vector<Part>& parts) {
   QuotaEntity entity;
   for (const Part& part : parts) {
-    if (part.type == kIp) {
-      return std::unexpected(
-          invalid("there are no quotas for an ip: how fast a listener takes "
-                  "connections is limits.listener_connection_rate"));
-    }
-    if (part.type != kUser && part.type != kClientId) {
+    std::optional<std::string>* place = part.type == kUser       ? &entity.user
+                                        : part.type == kClientId ? &entity.clientId
+                                        : part.type == kIp       ? &entity.ip
+                                                                 : nullptr;
+    if (place == nullptr) {
       return std::unexpected(invalid("quotas for '" + std::string(part.type) + "' are not known"));
     }
-    auto& place = part.type == kUser ? entity.user : entity.clientId;
-    if (place) return std::unexpected(invalid("'" + std::string(part.type) + "' is named twice"));
+    if (*place) return std::unexpected(invalid("'" + std::string(part.type) + "' is named twice"));
     if (part.name && part.name->empty()) {
       return std::unexpected(invalid("the name of a " + std::string(part.type) + " is empty"));
     }
-    place = std::string(part.name.value_or(BytesView()));
+    *place = std::string(part.name.value_or(BytesView()));
   }
-  if (parts.empty()) return std::unexpected(invalid("a quota is for a user, a client id or both"));
+  if (parts.empty()) {
+    return std::unexpected(invalid("a quota is for a user, a client id or both, or for an ip"));
+  }
+  if (!entity.ip) return entity;
+  if (entity.user || entity.clientId) {
+    return std::unexpected(invalid("quotas for an ip are for nothing beside it"));
+  }
+  if (entity.ip->empty()) return entity;
+  std::optional<std::string> ip = address(*entity.ip);
+  if (!ip) return std::unexpected(invalid("'" + *entity.ip + "' is no IP address"));
+  entity.ip = std::move(ip);
   return entity;
 }
 
@@ -114,23 +140,27 @@ Result<std::vector<QuotaChange>> changesOf(const wire::AlterClientQuotasRequest:
   if (!entity) return std::unexpected(entity.error());
   std::vector<QuotaChange> changes;
   for (const auto& op : entry.ops) {
-    const auto* key = std::ranges::find(kKeys, op.key, [](const auto& one) { return one.first; });
-    if (key == std::end(kKeys)) {
-      return std::unexpected(invalid("'" + std::string(op.key) +
-                                     "' is not a quota that is kept here: producer_byte_rate and "
-                                     "consumer_byte_rate are"));
+    const auto* key = std::ranges::find(kKeys, op.key, &Key::name);
+    if (key == std::end(kKeys) || (key->kind == QuotaKind::kConnection) != entity->ip.has_value()) {
+      return std::unexpected(
+          invalid("'" + std::string(op.key) + "' is no quota of " +
+                  (entity->ip ? "an ip, which has connection_creation_rate"
+                              : "users and client ids, which have producer_byte_rate, "
+                                "consumer_byte_rate, request_percentage and "
+                                "controller_mutation_rate")));
     }
-    if (std::ranges::find(changes, key->second, &QuotaChange::kind) != changes.end()) {
+    if (std::ranges::find(changes, key->kind, &QuotaChange::kind) != changes.end()) {
       return std::unexpected(invalid("'" + std::string(op.key) + "' is named twice"));
     }
-    if (!op.remove && (!std::isfinite(op.value) || op.value < 1 || op.value > 9e18 ||
-                       op.value != std::floor(op.value))) {
-      return std::unexpected(
-          invalid("'" + std::string(op.key) + "' is a whole number of octets a second, above 0"));
+    bool sound = std::isfinite(op.value) && op.value > 0 && op.value <= key->most &&
+                 (!key->whole || op.value == std::floor(op.value));
+    if (!op.remove && !sound) {
+      return std::unexpected(invalid("'" + std::string(op.key) + "' is a " +
+                                     (key->whole ? "whole " : "") + "number above 0"));
     }
     auto& change = changes.emplace_back();
     change.entity = *entity;
-    change.kind = key->second;
+    change.kind = key->kind;
     if (!op.remove) change.value = op.value;
   }
   return changes;
@@ -154,20 +184,22 @@ void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasR
   }
   auto& entries = response.entries.emplace();
   QuotaControl* quotas = call->options().quotas;
-  if (quotas == nullptr || filter->ip) return call->answer(response);
+  if (quotas == nullptr) return call->answer(response);
   auto set = quotas->quotas(call->principal());
   if (!set) return refuse(code(set.error(), Area::kCluster), set.error().text);
   for (const auto& [entity, values] : (*set)->quotas) {
     if (!admits(filter->user, filter->strict, entity.user) ||
-        !admits(filter->clientId, filter->strict, entity.clientId)) {
+        !admits(filter->clientId, filter->strict, entity.clientId) ||
+        !admits(filter->ip, filter->strict, entity.ip)) {
       continue;
     }
     auto& entry = entries.emplace_back();
     addPart(entry.entity, kUser, entity.user);
     addPart(entry.entity, kClientId, entity.clientId);
-    for (const auto& [key, kind] : kKeys) {
-      if (auto at = values.find(kind); at != values.end()) {
-        entry.values.push_back({key, at->second});
+    addPart(entry.entity, kIp, entity.ip);
+    for (const Key& key : kKeys) {
+      if (auto at = values.find(key.kind); at != values.end()) {
+        entry.values.push_back({key.name, at->second});
       }
     }
   }

@@ -7,6 +7,7 @@
 
 #include "codecs/kafka/call.h"
 #include "codecs/kafka/errors.h"
+#include "core/model/access.h"
 #include "core/model/topic.h"
 #include "mapping/address.h"
 
@@ -53,15 +54,39 @@ struct Pending {
   size_t waiting = 1;
 };
 
-// Kafka's bits for what can be done with a resource: what clients are told of as their authorized
-// operations, whatever the access rules say.
-inline constexpr int32_t kTopicOperations = 3576;    ///< read to alter configurations
-inline constexpr int32_t kGroupOperations = 3400;    ///< read, delete, describe, configurations
-inline constexpr int32_t kClusterOperations = 8096;  ///< create to idempotent write
+/// Whether the client may do that with a resource, whose name is canonical.
+bool permits(const Call& call, Operation operation, ResourceKind kind, BytesView name);
+
+/// What of all that can be done with a topic, a group or the cluster the client may do, a bit each
+/// by Kafka's numbers (KIP-430). Nothing of a cluster that it may not describe.
+int32_t authorizedOperations(const Call& call, ResourceKind kind, BytesView name);
 
 /// An error code in an answer about a member: to a member, a group that isn't there is one that
 /// it isn't in.
 int16_t memberCode(const Error& error);
+
+/// Makes and deletes partitions as fast as the client's quota allows (KIP-599).
+class MutationQuota {
+ public:
+  /// From request version `strictFrom` on clients know THROTTLING_QUOTA_EXCEEDED: what passes the
+  /// quota is refused. Others are held afterwards.
+  MutationQuota(CallRef call, int16_t strictFrom);
+  /// False: refuse with that.
+  bool take(size_t partitions);
+  /// Has the client held, and the answer say so.
+  template <class Response>
+  void tell(Response& response) const {
+    if (held_ == 0) return;
+    response.throttleTimeMs = held_;
+    call_->throttle(held_);
+  }
+
+ private:
+  CallRef call_;
+  bool strict_;
+  int32_t held_ = 0;
+};
+inline constexpr const char* kQuotaExceeded = "The throttling quota has been exceeded.";
 
 /// "/127.0.0.1" of "127.0.0.1:50123", as Kafka shows clients' hosts.
 std::string clientHost(const std::string& peer);

@@ -22,6 +22,12 @@ Refusal unchangeable(const Call& call, const ConfigChange& change) {
     case ResourceType::kGroup:
       if (!change.name.empty()) return {};
       return {Code::kInvalidRequest, "a group is needed: there is no configuration of all groups"};
+    case ResourceType::kClientMetrics:
+      if (call.options().clientMetrics == nullptr) {
+        return {Code::kInvalidRequest, "clients can't be asked for metrics here"};
+      }
+      if (!change.name.empty()) return {};
+      return {Code::kInvalidRequest, "a subscription's name is needed"};
     case ResourceType::kBroker:
       if (!namesThisBroker(call, change.name)) {
         return {Code::kInvalidRequest, "there is no broker " + owned(change.name)};
@@ -75,6 +81,37 @@ void changeGroup(const std::shared_ptr<Pending<Response>>& pending, Answer<Respo
 }
 
 template <class Response>
+void changeMetrics(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
+                   ConfigChange&& change, bool validateOnly) {
+  Call& call = *pending->call;
+  ClientMetricsControl& control = *call.options().clientMetrics;
+  auto settle = [pending, &answer](const Result<>& result) {
+    if (result) return;
+    int16_t errorCode = result.error().kind == ErrorKind::kInvalid ? code(Code::kInvalidRequest)
+                        : result.error().kind == ErrorKind::kInvalidPattern
+                            ? code(Code::kInvalidConfig)
+                            : code(result.error(), Area::kCluster);
+    refuse(*pending, answer, errorCode, result.error().text);
+  };
+  if (validateOnly) {
+    if (!permits(call, Operation::kAlterConfigs, ResourceKind::kCluster, kClusterName)) {
+      return settle(fail(ErrorKind::kUnauthorized, "not permitted to alter the cluster's"));
+    }
+    auto all = control.current();
+    auto known = all->subscriptions.find(change.name);
+    ClientMetricsSettings tried;
+    if (known != all->subscriptions.end()) tried = known->second;
+    return settle(change.metricsEdit(tried));
+  }
+  ++pending->waiting;
+  control.alterSubscription(call.principal(), owned(change.name), std::move(change.metricsEdit),
+                            [pending, settle](const Result<>& result) {
+                              settle(result);
+                              pending->release();
+                            });
+}
+
+template <class Response>
 void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
                ConfigChange&& change, bool validateOnly) {
   Call& call = *pending->call;
@@ -87,6 +124,9 @@ void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Respons
   }
   if (static_cast<ResourceType>(change.type) == ResourceType::kGroup) {
     return changeGroup(pending, answer, std::move(change), validateOnly);
+  }
+  if (static_cast<ResourceType>(change.type) == ResourceType::kClientMetrics) {
+    return changeMetrics(pending, answer, std::move(change), validateOnly);
   }
   TopicRef topic = findTopic(call, change.name);
   if (topic == nullptr) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "codecs/kafka/client_metrics_config.h"
 #include "codecs/kafka/group_config.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/topic_config.h"
@@ -30,6 +31,8 @@ using ConfigEdit = std::function<Result<>(TopicConfig& config, const TopicConfig
 
 using GroupConfigEdit = std::function<Result<>(GroupConfig& config, const GroupDefaults& defaults)>;
 
+using ClientMetricsEdit = std::function<Result<>(ClientMetricsSettings& settings)>;
+
 /// One resource of (Incremental)AlterConfigs: what is asked for, checked as far as it can be
 /// without the resource.
 struct ConfigChange {
@@ -38,6 +41,7 @@ struct ConfigChange {
   Refusal refusal;  ///< kNone: the edits are set
   ConfigEdit edit;  ///< of a topic
   GroupConfigEdit groupEdit;
+  ClientMetricsEdit metricsEdit;
 };
 
 /// Makes the changes, or only says whether they could be made, and answers when they are durable.

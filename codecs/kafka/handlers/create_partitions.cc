@@ -13,6 +13,9 @@
 namespace polylog::kafka {
 namespace {
 
+/// Whose clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+constexpr int16_t kFirstStrict = 3;
+
 using Asked = wire::CreatePartitionsRequest::Topic;
 using Answer = wire::CreatePartitionsResponse::Result;
 using Growth = Pending<wire::CreatePartitionsResponse>;
@@ -52,6 +55,7 @@ Refusal check(const Call& call, const Asked& asked, const TopicRef& topic) {
 
 void handleCreatePartitions(const CallRef& call, wire::CreatePartitionsRequest&& request) {
   auto growth = std::make_shared<Growth>(call);
+  MutationQuota quota(call, kFirstStrict);
   auto& answers = growth->response.results;
   answers.resize(request.topics.size());
   std::map<BytesView, int> named;
@@ -70,6 +74,10 @@ void handleCreatePartitions(const CallRef& call, wire::CreatePartitionsRequest&&
       continue;
     }
     if (request.validateOnly) continue;
+    if (!quota.take(static_cast<size_t>(asked.total) - topic->partitions.size())) {
+      refuse(*growth, answer, code(Code::kThrottlingQuotaExceeded), kQuotaExceeded);
+      continue;
+    }
     ++growth->waiting;
     call->broker().growTopic(
         call->principal(), topic->name, asked.total,
@@ -84,6 +92,7 @@ void handleCreatePartitions(const CallRef& call, wire::CreatePartitionsRequest&&
           growth->release();
         });
   }
+  quota.tell(growth->response);
   growth->release();
 }
 

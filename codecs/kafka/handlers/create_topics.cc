@@ -18,6 +18,9 @@
 namespace polylog::kafka {
 namespace {
 
+/// Whose clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+constexpr int16_t kFirstStrict = 6;
+
 using Asked = wire::CreateTopicsRequest::Topic;
 using Answer = wire::CreateTopicsResponse::Topic;
 
@@ -33,7 +36,7 @@ struct Creation {
   void created(Answer& answer, const Result<TopicRef>& result);
   /// What creating it would tell.
   void wouldBe(Answer& answer, const TopicSpec& spec);
-  void describe(Answer& answer, size_t partitions, const TopicConfig& config);
+  void describe(Answer& answer, BytesView name, size_t partitions, const TopicConfig& config);
 
   CallRef call;
   wire::CreateTopicsResponse response;
@@ -46,7 +49,7 @@ void Creation::created(Answer& answer, const Result<TopicRef>& result) {
     refuse(answer, code(result.error(), Area::kTopic), result.error().text);
   } else {
     answer.id = (*result)->id;
-    describe(answer, (*result)->partitions.size(), (*result)->config);
+    describe(answer, (*result)->name, (*result)->partitions.size(), (*result)->config);
   }
   release();
 }
@@ -54,13 +57,19 @@ void Creation::created(Answer& answer, const Result<TopicRef>& result) {
 void Creation::wouldBe(Answer& answer, const TopicSpec& spec) {
   int32_t partitions =
       spec.partitions < 0 ? call->options().facts.defaultPartitions : spec.partitions;
-  describe(answer, static_cast<size_t>(partitions),
+  describe(answer, spec.name, static_cast<size_t>(partitions),
            spec.config ? *spec.config : call->broker().topicDefaults(Protocol::kKafka));
 }
 
-void Creation::describe(Answer& answer, size_t partitions, const TopicConfig& config) {
+void Creation::describe(Answer& answer, BytesView name, size_t partitions,
+                        const TopicConfig& config) {
   answer.numPartitions = static_cast<int32_t>(partitions);
   answer.replicationFactor = 1;
+  if (!permits(*call, Operation::kDescribeConfigs, ResourceKind::kTopic, name)) {
+    answer.topicConfigErrorCode = code(Code::kTopicAuthorizationFailed);
+    answer.numPartitions = answer.replicationFactor = -1;
+    return;
+  }
   auto& configs = answer.configs.emplace();
   for (ConfigEntry& entry : describeTopicConfig(config, limitsFor(*call, Protocol::kKafka))) {
     auto& out = configs.emplace_back();
@@ -133,6 +142,7 @@ Refusal fillSpec(const Call& call, const Asked& asked, TopicSpec& spec) {
 
 void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request) {
   auto creation = std::make_shared<Creation>(call);
+  MutationQuota quota(call, kFirstStrict);
   auto& answers = creation->response.topics;
   answers.resize(request.topics.size());
   std::map<BytesView, int> named;
@@ -159,11 +169,19 @@ void handleCreateTopics(const CallRef& call, wire::CreateTopicsRequest&& request
       }
       continue;
     }
+    size_t partitions = static_cast<size_t>(
+        spec.partitions < 0 ? call->options().facts.defaultPartitions : spec.partitions);
+    if (call->broker().findTopic(call->principal(), spec.name) == nullptr &&
+        !quota.take(partitions)) {
+      creation->refuse(answer, code(Code::kThrottlingQuotaExceeded), kQuotaExceeded);
+      continue;
+    }
     ++creation->waiting;
     call->broker().createTopic(
         call->principal(), std::move(spec),
         [creation, &answer](const Result<TopicRef>& result) { creation->created(answer, result); });
   }
+  quota.tell(creation->response);
   creation->release();
 }
 

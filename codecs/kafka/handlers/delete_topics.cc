@@ -16,6 +16,9 @@ namespace {
 
 using Answer = wire::DeleteTopicsResponse::Topic;
 
+/// Whose clients know THROTTLING_QUOTA_EXCEEDED (KIP-599).
+constexpr int16_t kFirstStrict = 5;
+
 struct Deletion {
   explicit Deletion(CallRef c) : call(std::move(c)) {}
   void release() {
@@ -52,9 +55,12 @@ TopicRef find(Deletion& deletion, Answer& answer) {
   return found;
 }
 
-void remove(const DeletionRef& deletion, Answer& answer) {
+void remove(const DeletionRef& deletion, Answer& answer, MutationQuota& quota) {
   TopicRef topic = find(*deletion, answer);
   if (topic == nullptr) return;
+  if (!quota.take(topic->partitions.size())) {
+    return deletion->refuse(answer, code(Code::kThrottlingQuotaExceeded), kQuotaExceeded);
+  }
   ++deletion->waiting;
   Call& call = *deletion->call;
   call.broker().deleteTopic(
@@ -69,6 +75,7 @@ void remove(const DeletionRef& deletion, Answer& answer) {
 
 void handleDeleteTopics(const CallRef& call, wire::DeleteTopicsRequest&& request) {
   auto deletion = std::make_shared<Deletion>(call);
+  MutationQuota quota(call, kFirstStrict);
   auto& answers = deletion->response.topics;
   answers.resize(request.topics.size() + request.names.size());
   size_t at = 0;
@@ -82,9 +89,10 @@ void handleDeleteTopics(const CallRef& call, wire::DeleteTopicsRequest&& request
       deletion->refuse(answer, code(Code::kInvalidRequest),
                        "give a topic's name or its id, not both");
     } else {
-      remove(deletion, answer);
+      remove(deletion, answer, quota);
     }
   }
+  quota.tell(deletion->response);
   deletion->release();
 }
 

@@ -26,7 +26,10 @@ void handleDescribeCluster(const CallRef& call, wire::DescribeClusterRequest&& r
   response.clusterId = call->broker().clusterId();
   response.controllerId = call->options().nodeId;
   response.brokers.push_back({call->options().nodeId, told.host, told.port, std::nullopt, false});
-  if (request.includeAuthorizedOperations) response.authorizedOperations = kClusterOperations;
+  if (request.includeAuthorizedOperations) {
+    response.authorizedOperations =
+        authorizedOperations(*call, ResourceKind::kCluster, kClusterName);
+  }
   call->answer(response);
 }
 

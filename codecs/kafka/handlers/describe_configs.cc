@@ -38,12 +38,32 @@ Refusal Inquiry::describe(const Request::Resource& asked, Answer& answer) {
       if (topic == nullptr) {
         return {Code::kUnknownTopicOrPartition, "there is no topic " + owned(asked.name)};
       }
+      if (!permits(*call, Operation::kDescribeConfigs, ResourceKind::kTopic, topic->name)) {
+        return {Code::kTopicAuthorizationFailed,
+                "not permitted to see the configuration of topic " + owned(asked.name)};
+      }
       fill(asked, describeTopicConfig(topic->config, limitsFor(*call, topic->origin)), answer);
+      return {};
+    }
+    case ResourceType::kClientMetrics: {
+      ClientMetricsControl* control = call->options().clientMetrics;
+      if (asked.name.empty() || control == nullptr) {
+        return {Code::kInvalidRequest, "a subscription's name is needed"};
+      }
+      auto all = control->subscriptions(call->principal());
+      if (!all) return {Code::kClusterAuthorizationFailed, all.error().text};
+      auto known = (*all)->subscriptions.find(asked.name);
+      bool there = known != (*all)->subscriptions.end();
+      fill(asked, describeClientMetrics(there ? known->second : ClientMetricsSettings{}), answer);
       return {};
     }
     case ResourceType::kBroker:
       if (!namesThisBroker(*call, asked.name)) {
         return {Code::kInvalidRequest, "there is no broker " + owned(asked.name)};
+      }
+      if (!permits(*call, Operation::kDescribeConfigs, ResourceKind::kCluster, kClusterName)) {
+        return {Code::kClusterAuthorizationFailed,
+                "not permitted to see the broker's configuration"};
       }
       // Without an id those are meant that are set for all brokers while they run: there are none.
       if (!asked.name.empty()) fill(asked, describeBroker(*call), answer);

@@ -53,7 +53,9 @@ void Inquiry::describe(BytesView name, const Result<GroupDescription>& descripti
     out.errorMessage = "The group is not a classic group.";
     return;
   }
-  if (operations) out.authorizedOperations = kGroupOperations;
+  if (operations) {
+    out.authorizedOperations = authorizedOperations(*call, ResourceKind::kGroup, name);
+  }
   out.groupState = description->state;
   out.protocolType = description->protocolType;
   bool stable = description->state == "Stable";

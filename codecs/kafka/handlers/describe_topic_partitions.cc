@@ -94,7 +94,7 @@ void handleDescribeTopicPartitions(const CallRef& call,
       continue;
     }
     out.id = topic->id;
-    out.authorizedOperations = kTopicOperations;
+    out.authorizedOperations = authorizedOperations(*call, ResourceKind::kTopic, topic->name);
     size_t end = addPartitions(*call, *topic, from, room, out);
     room -= end - from;
     if (end < topic->partitions.size()) {

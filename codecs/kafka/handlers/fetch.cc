@@ -86,6 +86,7 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
   bool complete() const;
   bool committed() const { return request_.isolationLevel == kReadCommitted; }
   wire::FetchResponse describe() const;
+  bool mayGive(size_t records, int32_t& holdMs);
 
   CallRef call_;
   wire::FetchRequest request_;
@@ -281,6 +282,7 @@ void FetchRun::onWake() {
     call_->transport().dispatcher().defer(
         [handle = std::move(waiting_)]() mutable { handle.reset(); });
   }
+  Call::Busy busy(*call_);
   run();
 }
 
@@ -314,15 +316,31 @@ wire::FetchResponse FetchRun::describe() const {
   return response;
 }
 
+/// Who passes a quota is held, and told, and gets nothing now: as from Kafka. What was found stays
+/// new to the session.
+bool FetchRun::mayGive(size_t records, int32_t& holdMs) {
+  const int32_t forTime = call_->countTime();
+  QuotaMeter::FetchVerdict verdict =
+      call_->quotaMeter().countFetch(*call_->principal(), records, forTime == 0, nowMs());
+  holdMs = std::max(forTime, verdict.holdMs);
+  call_->throttle(holdMs);
+  return verdict.given;
+}
+
 void FetchRun::respond() {
   if (!call_->open()) return;
-  if (!settleSession()) return refuse(Code::kInvalidFetchSessionEpoch);
-  wire::FetchResponse response = describe();
   size_t records = 0;
   for (const Part& part : parts_) records += part.bytes();
-  response.throttleTimeMs =
-      call_->quotaMeter().count(QuotaKind::kFetch, *call_->principal(), records, nowMs());
-  call_->throttle(response.throttleTimeMs);
+  int32_t holdMs = 0;
+  if (!mayGive(records, holdMs)) {
+    wire::FetchResponse nothing;
+    nothing.sessionId = sessionId_;
+    nothing.throttleTimeMs = holdMs;
+    return call_->answer(nothing);
+  }
+  if (!settleSession()) return refuse(Code::kInvalidFetchSessionEpoch);
+  wire::FetchResponse response = describe();
+  response.throttleTimeMs = holdMs;
   wire::Encoder out = call_->begin();
   response.encode(out, call_->version());
   out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize + records));

@@ -57,6 +57,9 @@ struct SaslAuthenticateRequest;
 struct DescribeAclsRequest;
 struct CreateAclsRequest;
 struct DeleteAclsRequest;
+struct DescribeQuorumRequest;
+struct GetTelemetrySubscriptionsRequest;
+struct PushTelemetryRequest;
 struct DescribeUserScramCredentialsRequest;
 struct AlterUserScramCredentialsRequest;
 }  // namespace wire
@@ -111,6 +114,10 @@ void handleDescribeTransactions(const CallRef& call, wire::DescribeTransactionsR
 void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request);
 void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasRequest&& request);
 void handleAlterClientQuotas(const CallRef& call, wire::AlterClientQuotasRequest&& request);
+void handleDescribeQuorum(const CallRef& call, wire::DescribeQuorumRequest&& request);
+void handleGetTelemetrySubscriptions(const CallRef& call,
+                                     wire::GetTelemetrySubscriptionsRequest&& request);
+void handlePushTelemetry(const CallRef& call, wire::PushTelemetryRequest&& request);
 void handleUpdateFeatures(const CallRef& call, wire::UpdateFeaturesRequest&& request);
 void handleConsumerGroupHeartbeat(const CallRef& call,
                                   wire::ConsumerGroupHeartbeatRequest&& request);

@@ -37,6 +37,12 @@ Result<> take(const Step& step, GroupConfig& config, const GroupDefaults& defaul
   return fail(ErrorKind::kInvalid, step.key + " is not a list");
 }
 
+Result<> take(const Step& step, ClientMetricsSettings& settings) {
+  if (step.operation == kDelete) return resetClientMetrics(settings, step.key);
+  if (step.operation == kSet) return setClientMetrics(settings, step.key, BytesView(step.value));
+  return extendClientMetrics(settings, step.key, step.value, step.operation == kSubtract);
+}
+
 }  // namespace
 
 void handleIncrementalAlterConfigs(const CallRef& call,
@@ -63,6 +69,12 @@ void handleIncrementalAlterConfigs(const CallRef& call,
     change.groupEdit = [steps](GroupConfig& config, const GroupDefaults& defaults) -> Result<> {
       for (const Step& step : steps) {
         if (Result<> taken = take(step, config, defaults); !taken) return taken;
+      }
+      return {};
+    };
+    change.metricsEdit = [steps](ClientMetricsSettings& settings) -> Result<> {
+      for (const Step& step : steps) {
+        if (Result<> taken = take(step, settings); !taken) return taken;
       }
       return {};
     };

@@ -1,5 +1,5 @@
-// ListConfigResources: what DescribeConfigs can be asked for. Client metrics, all that version 0
-// asks for, are not there. Of groups those are told for which something is set.
+// ListConfigResources: what DescribeConfigs can be asked for. Version 0 asks for client metrics. Of
+// those and of groups the ones are told for which something is set.
 #include "codecs/kafka/wire/list_config_resources.h"
 
 #include <algorithm>
@@ -28,7 +28,11 @@ bool known(int8_t type) {
 void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesRequest&& request) {
   auto pending = std::make_shared<Pending<wire::ListConfigResourcesResponse>>(call);
   auto& response = pending->response;
-  if (call->version() == 0) return call->answer(response);
+  if (!permits(*call, Operation::kDescribeConfigs, ResourceKind::kCluster, kClusterName)) {
+    response.errorCode = code(Code::kClusterAuthorizationFailed);
+    return call->answer(response);
+  }
+  if (call->version() == 0) request.types = {typeOf(ResourceType::kClientMetrics)};
   if (!std::ranges::all_of(request.types, known)) {
     response.errorCode = code(Code::kUnsupportedVersion);
     return call->answer(response);
@@ -48,6 +52,12 @@ void handleListConfigResources(const CallRef& call, wire::ListConfigResourcesReq
   if (asked(ResourceType::kBroker)) {
     response.resources.push_back(
         {texts.keep(std::to_string(call->options().nodeId)), typeOf(ResourceType::kBroker)});
+  }
+  ClientMetricsControl* metrics = call->options().clientMetrics;
+  if (asked(ResourceType::kClientMetrics) && metrics != nullptr) {
+    for (const auto& [name, settings] : metrics->current()->subscriptions) {
+      response.resources.push_back({texts.keep(name), typeOf(ResourceType::kClientMetrics)});
+    }
   }
   if (!asked(ResourceType::kGroup)) return pending->release();
   call->broker().configuredGroups(

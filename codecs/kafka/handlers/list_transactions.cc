@@ -3,9 +3,13 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <utility>
 
+#include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/handlers/transactions.h"
+#include "mapping/kafka_consumer.h"
 
 namespace polylog::kafka {
 namespace {
@@ -24,6 +28,15 @@ bool admits(const Range& filters, const Value& value) {
 
 void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&& request) {
   wire::ListTransactionsResponse response;
+  std::shared_ptr<const mapping::NamePattern> pattern;
+  if (!request.transactionalIdPattern.value_or(BytesView()).empty()) {
+    auto compiled = mapping::compileNamePattern(owned(*request.transactionalIdPattern));
+    if (!compiled) {
+      response.errorCode = code(compiled.error(), Area::kTransaction);
+      return call->answer(response);
+    }
+    pattern = std::move(*compiled);
+  }
   for (BytesView state : request.stateFilters) {
     if (std::ranges::find(kStates, state) == kStates.end()) {
       response.unknownStateFilters.push_back(state);
@@ -34,7 +47,8 @@ void handleListTransactions(const CallRef& call, wire::ListTransactionsRequest&&
     BytesView state = stateName(one.status);
     bool longEnough = request.durationFilterMs < 0 || one.runningMs > request.durationFilterMs;
     if (!longEnough || !admits(request.stateFilters, state) ||
-        !admits(request.producerIdFilters, one.producer.id)) {
+        !admits(request.producerIdFilters, one.producer.id) ||
+        (pattern != nullptr && !pattern->matches(one.id))) {
       continue;
     }
     response.transactions.push_back({one.id, one.producer.id, state});

@@ -17,6 +17,8 @@ namespace {
 
 constexpr int16_t kFirstWithChoiceOfCreation = 4;
 constexpr int16_t kFirstWithNullForAll = 1;
+/// A topic that comes by itself does so whatever is left of the quota, but counts.
+constexpr int16_t kNeverStrict = INT16_MAX;
 
 struct Wanted {
   std::optional<BytesView> name;  ///< as the client wrote it
@@ -27,7 +29,7 @@ struct Wanted {
 
 /// One request under way: topics may have to be created before it can be answered.
 struct Inquiry {
-  explicit Inquiry(CallRef c) : call(std::move(c)) {}
+  explicit Inquiry(CallRef c) : call(std::move(c)), quota(call, kNeverStrict) {}
 
   void release() {
     if (--waiting == 0 && call->open()) answer();
@@ -36,6 +38,7 @@ struct Inquiry {
   void describe(const Wanted& wanted, wire::MetadataResponse& response);
 
   CallRef call;
+  MutationQuota quota;
   std::vector<Wanted> topics;
   bool topicOperations = false;
   bool clusterOperations = false;
@@ -51,7 +54,9 @@ void Inquiry::describe(const Wanted& wanted, wire::MetadataResponse& response) {
   out.errorCode = wanted.errorCode;
   if (wanted.topic == nullptr) return;
   const Topic& topic = *wanted.topic;
-  if (topicOperations) out.authorizedOperations = kTopicOperations;
+  if (topicOperations) {
+    out.authorizedOperations = authorizedOperations(*call, ResourceKind::kTopic, topic.name);
+  }
   int32_t node = call->options().nodeId;
   int32_t epoch = call->broker().leaderEpoch().value();
   out.id = topic.id;
@@ -76,9 +81,13 @@ void Inquiry::answer() {
   response.brokers.push_back({call->options().nodeId, told.host, told.port, std::nullopt});
   response.clusterId = call->broker().clusterId();
   response.controllerId = call->options().nodeId;
-  if (clusterOperations) response.clusterAuthorizedOperations = kClusterOperations;
+  if (clusterOperations) {
+    response.clusterAuthorizedOperations =
+        authorizedOperations(*call, ResourceKind::kCluster, kClusterName);
+  }
   response.topics.reserve(topics.size());
   for (const Wanted& wanted : topics) describe(wanted, response);
+  quota.tell(response);
   call->answer(response);
 }
 
@@ -97,6 +106,7 @@ void wantAll(Inquiry& inquiry) {
 void create(const InquiryRef& inquiry, size_t at, std::string name) {
   ++inquiry->waiting;
   Call& call = *inquiry->call;
+  inquiry->quota.take(static_cast<size_t>(call.options().facts.defaultPartitions));
   TopicSpec spec;
   spec.name = name;
   call.broker().createTopic(
@@ -134,9 +144,7 @@ void want(const InquiryRef& inquiry, size_t at, bool mayCreate) {
   wanted.topic = call.broker().findTopic(call.principal(), *name);
   if (wanted.topic != nullptr) return;
   // Whether there is one is not for those to know who may not see it.
-  const AccessControl* access = call.options().access;
-  if (access != nullptr &&
-      !access->permits(call.principal(), Operation::kDescribe, ResourceKind::kTopic, *name)) {
+  if (!permits(call, Operation::kDescribe, ResourceKind::kTopic, *name)) {
     wanted.errorCode = code(Code::kTopicAuthorizationFailed);
     return;
   }
