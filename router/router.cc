@@ -27,6 +27,7 @@
 #include "router/replay_table.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
+#include "router/share_access.h"
 #include "router/share_table.h"
 #include "router/slow_subscribers.h"
 #include "router/space_waits.h"
@@ -60,7 +61,7 @@ class RouterImpl final : public Router {
  public:
   RouterImpl(storage::LogStore& store, std::span<Dispatcher* const> workers, Clock& clock,
              Random& random, RouterOptions options)
-      : core_(store, workers, clock, random, std::move(options)), logs_(core_), quotas_(core_) {
+      : core_(store, workers, clock, random, std::move(options)), logs_(core_), quotas_(core_), shares_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
@@ -102,6 +103,7 @@ class RouterImpl final : public Router {
   AccessControl& access() override { return *core_.access; }
   Clients& clients() override { return *core_.clients; }
   QuotaControl& quotas() override { return quotas_; }
+  ShareGroups& shareGroups() override { return shares_; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -481,6 +483,7 @@ class RouterImpl final : public Router {
   DurableLiveness liveness_{core_.store};
   LogAccess logs_;
   QuotaStore quotas_;
+  ShareAccess shares_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said

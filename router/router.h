@@ -42,6 +42,7 @@
 #include "core/model/broker.h"
 #include "core/model/client.h"
 #include "core/model/quotas.h"
+#include "core/model/share_group.h"
 #include "router/flapping.h"
 #include "storage/log_store.h"
 
@@ -181,6 +182,7 @@ class Router : public Broker {
   virtual AccessControl& access() = 0;
   virtual Clients& clients() = 0;
   virtual QuotaControl& quotas() = 0;
+  virtual ShareGroups& shareGroups() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

@@ -93,6 +93,7 @@ enum class StateTable : uint8_t {
   kAccessRule = 25,
   kQuota = 26,
   kReplay = 28,
+  kSharePartition = 29,  ///< what a share group has done with a partition
 };
 
 /// A put, or a delete when `value` is nullopt.
