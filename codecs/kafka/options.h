@@ -10,6 +10,7 @@
 #include "core/model/authentication.h"
 #include "core/model/client.h"
 #include "core/model/quotas.h"
+#include "core/model/share_group.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
@@ -39,6 +40,8 @@ struct KafkaOptions {
   size_t maxFetchBytes = 16 * 1024 * 1024;
   /// Kafka's max.incremental.fetch.session.cache.slots; 0 = no fetch sessions.
   size_t maxFetchSessions = 1000;
+  /// Kafka's group.share.max.share.sessions.
+  size_t maxShareSessions = 2000;
   /// Kafka's group.min.session.timeout.ms and group.max.session.timeout.ms.
   int32_t minSessionTimeoutMs = 6000;
   int32_t maxSessionTimeoutMs = 1'800'000;
@@ -58,6 +61,8 @@ struct KafkaOptions {
   Clients* clients = nullptr;
   /// Null: there are no quotas.
   QuotaControl* quotas = nullptr;
+  /// Null: nobody takes part in share groups.
+  ShareGroups* shareGroups = nullptr;
 };
 
 }  // namespace polylog::kafka
