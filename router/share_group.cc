@@ -20,9 +20,7 @@ std::unexpected<Error> unknownMember(const std::string& group, const std::string
 ShareGroup::ShareGroup(ShareGroupHost& host, const GroupLimits& limits, std::string name)
     : host_(host), limits_(limits), name_(std::move(name)), changedMs_(host.wallMillis()) {}
 
-ShareGroup::~ShareGroup() {
-  unwatchAll();
-}
+ShareGroup::~ShareGroup() = default;
 
 // ---------------------------------------------------------------- a restart
 

@@ -136,6 +136,7 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
     uint64_t round = 0;  ///< of rounds_
   };
   struct Taking;
+  struct Looking;
 
   // ---- members (share_group.cc)
   Result<Member*> admit(const ShareHeartbeat& beat);
@@ -155,6 +156,9 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
   Result<int64_t> firstOffset(PartitionId id) const;
   Result<> readPart(Taking& taking, SharePartition& partition, PartitionId id,
                     ShareAcquired::Part& part);
+  Result<int64_t> takeBatches(Taking& taking, SharePartition& partition,
+                              std::vector<storage::ReadBatch> batches, const Looking& looking,
+                              ShareAcquired::Part& part);
   bool keeps(Taking& taking);
   void answer(Taking taking, AcquireReply reply);
   void watch(const Taking& taking);

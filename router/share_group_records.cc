@@ -13,6 +13,7 @@ namespace {
 
 /// Damaged offsets that one look at a partition passes over.
 constexpr int kMaxDamaged = 1000;
+constexpr int64_t kEnough = -1;
 
 std::unexpected<Error> noPartition(int32_t partition) {
   return fail(ErrorKind::kNotFound,
@@ -49,6 +50,14 @@ struct ShareGroup::Taking {
   std::vector<RanOut> ranOut;
 
   size_t bytesGot() const { return asked.maxBytes - bytes; }
+};
+
+/// One read of a partition.
+struct ShareGroup::Looking {
+  bool committed = false;
+  int64_t at = 0;
+  int64_t limit = 0;  ///< nothing from here on is to be given out
+  std::vector<AbortedTransaction> aborted;
 };
 
 // ---------------------------------------------------------------- acquiring
@@ -170,21 +179,25 @@ Result<int64_t> ShareGroup::firstOffset(PartitionId id) const {
 Result<> ShareGroup::readPart(Taking& taking, SharePartition& partition, PartitionId id,
                               ShareAcquired::Part& part) {
   storage::LogStore& store = host_.store();
-  auto ends = store.ends(id);
-  if (!ends) return std::unexpected(ends.error());
-  partition.raiseStart(ends->logStart.value());
-  bool committed = taking.terms.committedOnly;
-  int64_t limit = (committed ? ends->lastStable : ends->highWatermark).value();
-  int64_t room = taking.terms.recordLocks - partition.held();
   int damaged = 0;
   for (int64_t at = partition.start(); taking.records > 0 && taking.bytes > 0;) {
-    at = partition.nextAvailable(at);
-    if (at >= partition.end() && room <= 0) return {};  // until something is settled
-    if (at >= limit) {
+    auto ends = store.ends(id);
+    if (!ends) return std::unexpected(ends.error());
+    partition.raiseStart(ends->logStart.value());
+    Looking looking;
+    looking.committed = taking.terms.committedOnly;
+    looking.limit = (looking.committed ? ends->lastStable : ends->highWatermark).value();
+    at = looking.at = partition.nextAvailable(at);
+    bool full = partition.held() >= taking.terms.recordLocks;
+    if (at >= partition.end() && full) return {};  // until something is settled
+    if (at >= looking.limit) {
       taking.ranOut.push_back({part.place, id, Offset(at)});
       return {};
     }
     auto read = store.read(id, Offset(at), taking.bytes);
+    bool behind = !read && read.error().kind == ErrorKind::kOutOfRange;
+    auto now = store.ends(id);
+    if (behind && now && now->logStart.value() > at) continue;  // retention was faster
     if (!read && read.error().kind == ErrorKind::kCorrupt && ++damaged <= kMaxDamaged) {
       logWarning(fmt::format("group '{}' passes over damaged offset {} of partition {}", name_, at,
                              id.value()));
@@ -196,37 +209,53 @@ Result<> ShareGroup::readPart(Taking& taking, SharePartition& partition, Partiti
     Offset end = read->back().baseOffset + read->back().count;
     auto stability = store.stability(id, Offset(at), end);
     if (!stability) return std::unexpected(stability.error());
-    for (storage::ReadBatch& batch : *read) {
-      int64_t first = batch.baseOffset.value();
-      int64_t last = first + batch.count - 1;
-      if (first >= limit) break;
-      if (first > at) partition.skip(at, first - 1);  // compacted away
-      auto header = parseRecordBatchHeader(batch.batch.view());
-      if (!header) return std::unexpected(header.error());
-      first = std::max(first, at);
-      at = last + 1;
-      bool hidden = committed ? hiddenFromCommitted(*header, batch.baseOffset, stability->aborted)
-                              : header->control();
-      if (hidden) {
-        partition.skip(first, last);
-        continue;
-      }
-      // Whole batches, unless the member wants no more than so many.
-      SharePartition::Terms terms{taking.member, taking.deadline, last - first + 1, room};
-      if (taking.asked.exactly) terms.most = std::min(terms.most, taking.records);
-      int64_t taken = partition.acquire(first, last, terms, part.ranges);
-      room = terms.mostNew;
-      taking.records -= taken;
-      if (taken > 0) {
-        taking.bytes -= std::min(taking.bytes, batch.batch.size());
-        part.fetched.batches.push_back(
-            {std::move(batch.batch), batch.baseOffset, batch.firstRecord, batch.count});
-      }
-      if (partition.end() <= last) return {};  // full, or the member has enough
-      if (taking.records <= 0 || taking.bytes == 0) return {};
-    }
+    looking.aborted = std::move(stability->aborted);
+    auto next = takeBatches(taking, partition, std::move(*read), looking, part);
+    if (!next) return std::unexpected(next.error());
+    if (*next == kEnough) return {};
+    at = *next;
   }
   return {};
+}
+
+/// Of batches that were read from looking.at on. Where to go on; kEnough if the member has enough.
+Result<int64_t> ShareGroup::takeBatches(Taking& taking, SharePartition& partition,
+                                        std::vector<storage::ReadBatch> batches,
+                                        const Looking& looking, ShareAcquired::Part& part) {
+  int64_t at = looking.at;
+  int64_t room = taking.terms.recordLocks - partition.held();
+  for (storage::ReadBatch& batch : batches) {
+    int64_t first = batch.baseOffset.value();
+    int64_t last = first + batch.count - 1;
+    int64_t begins = std::min(first, looking.limit);
+    if (begins > at) partition.skip(at, begins - 1);  // compacted away
+    if (first >= looking.limit) return looking.limit;
+    auto header = parseRecordBatchHeader(batch.batch.view());
+    if (!header) return std::unexpected(header.error());
+    first = std::max(first, at);
+    at = last + 1;
+    bool hidden = looking.committed
+                      ? hiddenFromCommitted(*header, batch.baseOffset, looking.aborted)
+                      : header->control();
+    if (hidden) {
+      partition.skip(first, last);
+      continue;
+    }
+    // Whole batches, unless the member wants no more than so many.
+    SharePartition::Terms terms{taking.member, taking.deadline, last - first + 1, room};
+    if (taking.asked.exactly) terms.most = std::min(terms.most, taking.records);
+    int64_t taken = partition.acquire(first, last, terms, part.ranges);
+    room = terms.mostNew;
+    taking.records -= taken;
+    if (taken > 0) {
+      taking.bytes -= std::min(taking.bytes, batch.batch.size());
+      part.fetched.batches.push_back(
+          {std::move(batch.batch), batch.baseOffset, batch.firstRecord, batch.count});
+    }
+    if (partition.end() <= last) return kEnough;  // or the partition is full
+    if (taking.records <= 0 || taking.bytes == 0) return kEnough;
+  }
+  return at;
 }
 
 /// Where a partition begins has to be known before anybody hears of its records.

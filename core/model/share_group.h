@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,7 +13,6 @@
 
 #include "core/base/done.h"
 #include "core/base/error.h"
-#include "core/event/dispatcher.h"
 #include "core/model/broker.h"
 #include "core/model/principal.h"
 #include "core/model/topic.h"
@@ -125,7 +125,8 @@ class ShareGroups {
                                                     ShareAcquire asked,
                                                     Done<Result<ShareAcquired>> done) = 0;
   /// What the member has got and said nothing of goes back. `done` may be null.
-  virtual void releaseShares(std::string group, std::string memberId, Task done) = 0;
+  virtual void releaseShares(std::string group, std::string memberId,
+                             std::move_only_function<void()> done) = 0;
 
   /// Nothing: of all partitions that have been read.
   virtual void shareOffsets(const PrincipalRef& principal, std::string group,
