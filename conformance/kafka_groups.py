@@ -437,7 +437,7 @@ def configurations():
         result = answer.array(lambda: answer.struct(answer.i16, answer.text, answer.i8, answer.text,
                                                     lambda: answer.array(config)))[0]
         equal(result[0], 0, "DescribeConfigs")
-        return {c[0]: (c[1], c[3]) for c in result[4]}
+        return {c[0]: (c[1], c[3]) for c in result[4] if c[0].startswith("consumer.")}
 
     with Broker() as broker:
         create(broker, t=1)

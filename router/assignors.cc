@@ -173,6 +173,29 @@ AssignorResult assignRange(std::span<const AssignorMember> members, const Assign
   return result;
 }
 
+AssignorResult assignShared(std::span<const AssignorMember> members, const AssignorTopics& topics) {
+  // Topics with the same readers are divided as if they were one.
+  std::map<std::vector<size_t>, std::vector<Place>> byReaders;
+  for (const auto& [topic, count] : topics) {
+    std::vector<size_t> readers;
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (members[i].topics.contains(topic)) readers.push_back(i);
+    }
+    if (readers.empty()) continue;
+    auto& places = byReaders[std::move(readers)];
+    for (int32_t partition = 0; partition < count; ++partition) places.emplace_back(topic, partition);
+  }
+  AssignorResult result(members.size());
+  for (const auto& [readers, places] : byReaders) {
+    size_t pairs = places.empty() ? 0 : std::max(readers.size(), places.size());
+    for (size_t i = 0; i < pairs; ++i) {
+      const Place& place = places[i % places.size()];
+      result[readers[i % readers.size()]][place.first].insert(place.second);
+    }
+  }
+  return result;
+}
+
 Assignor findAssignor(const std::string& name) {
   if (name == kAssignorNames[0]) return assignUniform;
   if (name == kAssignorNames[1]) return assignRange;

@@ -1,6 +1,6 @@
-// Who reads which partition: the server-side assignors of Kafka's KIP-848, `uniform` and `range`.
-// Pure functions; each partition that anybody subscribes to goes to exactly one subscriber of its
-// topic.
+// Who reads which partition: the server-side assignors of Kafka's KIP-848, `uniform` and `range`,
+// whose partitions each go to exactly one subscriber of their topic; and that of share groups
+// (KIP-932). Pure functions.
 #pragma once
 
 #include <map>
@@ -33,6 +33,10 @@ AssignorResult assignUniform(std::span<const AssignorMember> members, const Assi
 /// Of each topic a contiguous range, in the order of members (static ones first), so that topics
 /// with as many partitions and the same subscribers are divided alike.
 AssignorResult assignRange(std::span<const AssignorMember> members, const AssignorTopics& topics);
+
+/// Of share groups: a partition may have several readers. Every partition has one at least, every
+/// member something to read, and both as evenly as can be.
+AssignorResult assignShared(std::span<const AssignorMember> members, const AssignorTopics& topics);
 
 /// The first is the one that groups have whose members name none.
 inline constexpr const char* kAssignorNames[] = {"uniform", "range"};

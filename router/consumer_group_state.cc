@@ -10,6 +10,7 @@ namespace polylog::router {
 namespace {
 
 constexpr uint8_t kGroupVersion = 2;  // 1 = a classic group
+constexpr uint8_t kShareGroupVersion = 3;
 constexpr uint8_t kVersion = 1;
 constexpr size_t kIdSize = std::tuple_size_v<TopicId>;
 
@@ -69,13 +70,15 @@ Assignment getAssignment(ByteReader& in) {
 
 }  // namespace
 
-bool isConsumerGroup(BytesView value) {
-  return !value.empty() && static_cast<uint8_t>(value.front()) == kGroupVersion;
+GroupKind groupKindOf(BytesView value) {
+  uint8_t version = value.empty() ? 0 : static_cast<uint8_t>(value.front());
+  if (version == kGroupVersion) return GroupKind::kConsumer;
+  return version == kShareGroupVersion ? GroupKind::kShare : GroupKind::kClassic;
 }
 
-std::string encodeConsumerGroup(const ConsumerGroupState& state) {
+std::string encodeConsumerGroup(const ConsumerGroupState& state, GroupKind kind) {
   ByteWriter out;
-  out.u8(kGroupVersion);
+  out.u8(kind == GroupKind::kShare ? kShareGroupVersion : kGroupVersion);
   out.i32(state.epoch);
   out.i32(state.assignmentEpoch);
   out.i64(state.changedMs);
@@ -94,7 +97,8 @@ std::string encodeConsumerGroup(const ConsumerGroupState& state) {
 
 Result<ConsumerGroupState> decodeConsumerGroup(BytesView name, BytesView value) {
   ByteReader in(value);
-  if (in.u8() != kGroupVersion) in.fail();
+  uint8_t version = in.u8();
+  if (version != kGroupVersion && version != kShareGroupVersion) in.fail();
   ConsumerGroupState state;
   state.epoch = in.i32();
   state.assignmentEpoch = in.i32();
@@ -198,8 +202,34 @@ std::string encodeGroupConfig(const GroupConfig& config) {
   out.u8(kVersion);
   out.i32(config.sessionTimeoutMs.value_or(-1));
   out.i32(config.heartbeatIntervalMs.value_or(-1));
+  out.i32(config.shareSessionTimeoutMs.value_or(-1));
+  out.i32(config.shareHeartbeatIntervalMs.value_or(-1));
+  out.i32(config.shareLockMs.value_or(-1));
+  out.u8(config.shareCommittedOnly ? (*config.shareCommittedOnly ? 2 : 1) : 0);
+  out.u8(config.shareReset ? 1 : 0);
+  if (config.shareReset) {
+    out.i64(config.shareReset->agoMs);
+    putText(out, config.shareReset->text);
+  }
   return out.take();
 }
+
+namespace {
+void getShareConfig(ByteReader& in, GroupConfig& config) {
+  auto number = [&](std::optional<int32_t>& to) {
+    int32_t value = in.i32();
+    if (value >= 0) to = value;
+  };
+  number(config.shareSessionTimeoutMs);
+  number(config.shareHeartbeatIntervalMs);
+  number(config.shareLockMs);
+  if (uint8_t committed = in.u8(); committed > 0) config.shareCommittedOnly = committed == 2;
+  if (in.u8() == 0) return;
+  ShareReset& reset = config.shareReset.emplace();
+  reset.agoMs = in.i64();
+  reset.text = getText(in);
+}
+}  // namespace
 
 Result<GroupConfig> decodeGroupConfig(BytesView name, BytesView value) {
   ByteReader in(value);
@@ -209,6 +239,7 @@ Result<GroupConfig> decodeGroupConfig(BytesView name, BytesView value) {
   int32_t interval = in.i32();
   if (session >= 0) config.sessionTimeoutMs = session;
   if (interval >= 0) config.heartbeatIntervalMs = interval;
+  if (in.remaining() > 0) getShareConfig(in, config);  // else of before there were share groups
   if (!in.complete()) return unreadable("group configuration", name);
   return config;
 }

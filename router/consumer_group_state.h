@@ -1,8 +1,8 @@
-// How groups whose partitions the broker assigns stand in the state tables: one value of kGroup for
-// the group, one of kGroupMember for each member, so that a change of one member costs as much as
-// one member. Pure functions.
+// How groups whose partitions the broker assigns, share groups among them, stand in the state tables:
+// one value of kGroup for the group, one of kGroupMember for each member, so that a change of one
+// member costs as much as one member. Pure functions.
 //
-//   kGroup        group name                             (first octet 2; classic groups' have 1)
+//   kGroup        group name          (first octet 2, a share group's 3; classic groups' have 1)
 //   kGroupMember  u16 length and group name, member id
 //   kGroupConfig  group name
 #pragma once
@@ -63,9 +63,11 @@ struct ConsumerGroupState {
   std::map<std::string, std::set<std::string>> patterns = {};  ///< and the topics they stand for
 };
 
-/// Whether a value of kGroup is such a group's.
-bool isConsumerGroup(BytesView value);
-std::string encodeConsumerGroup(const ConsumerGroupState& state);
+/// Of which kind a group is, by its value of kGroup.
+GroupKind groupKindOf(BytesView value);
+/// `kind`: kConsumer or kShare.
+std::string encodeConsumerGroup(const ConsumerGroupState& state,
+                                GroupKind kind = GroupKind::kConsumer);
 Result<ConsumerGroupState> decodeConsumerGroup(BytesView name, BytesView value);
 
 std::string groupMemberKey(BytesView group, BytesView member);

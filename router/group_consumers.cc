@@ -83,7 +83,8 @@ Result<std::shared_ptr<ConsumerGroup>> GroupCoordinator::consumersFor(
   if (entry != nullptr && entry->group->kind() == GroupKind::kConsumer) {
     return std::static_pointer_cast<ConsumerGroup>(entry->group);
   }
-  if (beat.epoch != ConsumerHeartbeat::kJoins) {
+  bool share = entry != nullptr && entry->group->kind() == GroupKind::kShare;
+  if (beat.epoch != ConsumerHeartbeat::kJoins || share) {
     if (entry == nullptr) return noGroup(beat.group);
     return fail(ErrorKind::kNotFound, "group '" + beat.group + "' is not a consumer group");
   }
@@ -147,7 +148,7 @@ void GroupCoordinator::downgrade(Owned& owned, const std::string& group) {
 
 /// For members of the classic protocol: an empty group is of whichever kind its next member wants.
 void GroupCoordinator::makeClassicIfEmpty(Owned& owned, Entry& entry) {
-  if (entry.group->kind() == GroupKind::kClassic || entry.group->hasMembers()) return;
+  if (entry.group->kind() != GroupKind::kConsumer || entry.group->hasMembers()) return;
   std::string name = entry.group->name();
   entry.group->die(unknownGroup(name));
   entry.group = std::make_shared<Group>(owned.host, limits_, name);

@@ -69,6 +69,7 @@ Result<> GroupCoordinator::load() {
   if (!result) return result;
   std::vector<storage::StateChange> orphans;
   if (result = loadMembers(orphans); !result) return result;
+  if (result = loadShares(orphans); !result) return result;
   if (result = loadConfigs(); !result) return result;
   core_.store.scanState(StateTable::kGroupOffset, "", [&](BytesView key, BytesView value) {
     auto state = decodeGroupOffset(key, value);
@@ -99,9 +100,14 @@ Result<> GroupCoordinator::load() {
 /// A group as kGroup has it.
 Result<std::shared_ptr<Membership>> GroupCoordinator::restored(BytesView name, BytesView value) {
   Owned& owned = ownerOf(name);
-  if (isConsumerGroup(value)) {
+  if (GroupKind kind = groupKindOf(value); kind != GroupKind::kClassic) {
     auto state = decodeConsumerGroup(name, value);
     if (!state) return std::unexpected(state.error());
+    if (kind == GroupKind::kShare) {
+      auto shares = std::make_shared<ShareGroup>(owned.host, limits_, std::string(name));
+      shares->restore(std::move(*state));
+      return shares;
+    }
     auto group = std::make_shared<ConsumerGroup>(owned.host, limits_, std::string(name));
     group->restore(std::move(*state));
     return group;
@@ -125,12 +131,16 @@ Result<> GroupCoordinator::loadMembers(std::vector<storage::StateChange>& orphan
       return false;
     }
     Entry* entry = find(ownerOf(name->first), name->first);
-    if (entry == nullptr || entry->group->kind() != GroupKind::kConsumer) {
+    if (entry == nullptr || entry->group->kind() == GroupKind::kClassic) {
       // The group was on its way to be one of the other kind, or gone, at the end.
       orphans.push_back({StateTable::kGroupMember, std::string(key), std::nullopt});
       return true;
     }
-    static_cast<ConsumerGroup&>(*entry->group).restoreMember(std::move(*state));
+    if (entry->group->kind() == GroupKind::kShare) {
+      static_cast<ShareGroup&>(*entry->group).restoreMember(std::move(*state));
+    } else {
+      static_cast<ConsumerGroup&>(*entry->group).restoreMember(std::move(*state));
+    }
     return true;
   });
   return result;
@@ -295,7 +305,7 @@ void GroupCoordinator::list(Done<std::vector<GroupDescription>> done) {
       for (auto& [name, entry] : groups) {
         // With the offsets: listings and metrics tell each group's lag.
         mine.push_back(entry.group->describe());
-        mine.back().offsets = offsetsOf(entry);
+        if (mine.back().kind != GroupKind::kShare) mine.back().offsets = offsetsOf(entry);
       }
       std::lock_guard lock(gather->mutex);
       std::move(mine.begin(), mine.end(), std::back_inserter(gather->all));
@@ -314,7 +324,7 @@ void GroupCoordinator::describe(std::string group, Done<Result<GroupDescription>
     Entry* entry = find(owned, group);
     if (entry == nullptr) return done(noGroup(group));
     GroupDescription description = entry->group->describe();
-    description.offsets = offsetsOf(*entry);
+    if (description.kind != GroupKind::kShare) description.offsets = offsetsOf(*entry);
     done(std::move(description));
   });
 }
@@ -376,8 +386,13 @@ void GroupCoordinator::deleteEventually(Owned& owned, std::vector<storage::State
     if (change.table == storage::StateTable::kGroupMember) {
       auto name = parseGroupMemberKey(change.key);
       Entry* entry = name ? find(owned, name->first) : nullptr;
-      return entry != nullptr && entry->group->kind() == GroupKind::kConsumer &&
+      return entry != nullptr && entry->group->kind() != GroupKind::kClassic &&
              entry->group->hasMember(name->second);
+    }
+    if (change.table == storage::StateTable::kSharePartition) {
+      auto place = parseSharePartitionKey(change.key);
+      auto shares = place ? findShares(owned, place->first) : std::unexpected(place.error());
+      return shares && (*shares)->hasPartition(place->second);
     }
     ByteReader key(change.key);
     Entry* entry = find(owned, std::string(key.bytes16()));
@@ -396,6 +411,9 @@ void GroupCoordinator::dropOld(Owned& owned) {
   std::vector<std::string> old;
   for (auto& [name, entry] : owned.groups) {
     if (!entry.group->isEmpty()) continue;
+    // What it has done stays until somebody deletes it, as in Kafka.
+    bool share = entry.group->kind() == GroupKind::kShare;
+    if (share && static_cast<ShareGroup&>(*entry.group).hasPartitions()) continue;
     bool busy = std::any_of(entry.offsets.begin(), entry.offsets.end(),
                             [](const auto& place) { return place.second.onTheirWay > 0; }) ||
                 !entry.undecided.empty();

@@ -1,9 +1,11 @@
-// Consumer groups: each on one worker, by its name's hash. Calls come from any worker and are brought
+// Consumer and share groups: each on one worker, by its name's hash. Calls come from any worker and are brought
 // to the owner; answers go back to the caller's worker, never from inside its call. Offsets are
 // kept in memory and journaled (kGroupOffset), memberships too (kGroup, kGroupMember): those of the
-// classic protocol when they become stable or empty, the others with every change.
+// classic protocol when they become stable or empty, the others with every change. So is what share
+// groups have done (kSharePartition).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "core/model/broker.h"
+#include "core/model/share_group.h"
 #include "router/core.h"
 #include "router/group.h"
 #include "router/transaction_state.h"
@@ -22,6 +25,7 @@
 namespace polylog::router {
 
 class ConsumerGroup;
+class ShareGroup;
 
 class GroupCoordinator {
  public:
@@ -37,6 +41,21 @@ class GroupCoordinator {
   void leave(GroupLeave leave, Done<Result<std::vector<Result<>>>> done);
   void consumerHeartbeat(const PrincipalRef& who, ConsumerHeartbeat beat,
                          Done<Result<ConsumerHeartbeatAnswer>> done);
+  // ---- share groups, as ShareGroups has them
+  void shareHeartbeat(ShareHeartbeat beat, Done<Result<ConsumerHeartbeatAnswer>> done);
+  void settleShares(const PrincipalRef& who, std::string group, std::string memberId,
+                    std::vector<ShareSettlement> settlements, Done<Result<ShareSettled>> done);
+  std::unique_ptr<WaitHandle> acquireShares(const PrincipalRef& who, ShareAcquire asked,
+                                            Done<Result<ShareAcquired>> done);
+  void releaseShares(std::string group, std::string memberId, Task done);
+  void shareOffsets(std::string group,
+                    std::optional<std::vector<std::pair<std::string, int32_t>>> partitions,
+                    Done<Result<std::vector<ShareOffset>>> done);
+  void alterShareOffsets(std::string group, std::vector<ShareOffset> offsets,
+                         Done<Result<std::vector<Result<>>>> done);
+  void deleteShareOffsets(std::string group, std::vector<std::string> topics,
+                          Done<Result<std::vector<Result<>>>> done);
+
   void config(std::string group, Done<Result<GroupConfig>> done);
   void alterConfig(std::string group, Broker::GroupConfigChange change, Done<Result<>> done);
   void configured(Done<std::vector<std::string>> done);
@@ -66,6 +85,8 @@ class GroupCoordinator {
   struct Owned;
   struct Entry;
   struct CommitCall;
+  struct Claim;
+  class Claiming;
   class Host;
 
   Owned& ownerOf(BytesView group) const;
@@ -75,6 +96,7 @@ class GroupCoordinator {
   Entry* find(Owned& owned, const std::string& group) const;
   Result<std::shared_ptr<Membership>> restored(BytesView name, BytesView value);
   Result<> loadMembers(std::vector<storage::StateChange>& orphans);
+  Result<> loadShares(std::vector<storage::StateChange>& orphans);
   Result<> loadConfigs();
   void makeEntry(Owned& owned, Entry& entry, std::shared_ptr<Membership> group);
   Result<Entry*> findOrMake(Owned& owned, const std::string& group);
@@ -82,6 +104,8 @@ class GroupCoordinator {
   void forgetIfNew(Owned& owned, const std::string& group);
 
   Result<std::shared_ptr<ConsumerGroup>> consumersFor(Owned& owned, const ConsumerHeartbeat& beat);
+  Result<std::shared_ptr<ShareGroup>> sharesFor(Owned& owned, const ShareHeartbeat& beat);
+  Result<std::shared_ptr<ShareGroup>> findShares(Owned& owned, const std::string& group) const;
   Result<> upgrade(Entry& entry, ConsumerGroup& fresh);
   void downgrade(Owned& owned, const std::string& group);
   void makeClassicIfEmpty(Owned& owned, Entry& entry);
@@ -111,6 +135,7 @@ class GroupCoordinator {
   Core& core_;
   GroupLimits limits_;
   std::vector<std::unique_ptr<Owned>> owned_;
+  std::atomic<uint64_t> claims_{0};
 };
 
 }  // namespace polylog::router

@@ -140,6 +140,8 @@ void GroupCoordinator::fetchOffsets(
                  partitions = std::move(partitions),
                  done = backHere(std::move(done))](Owned& owned) mutable {
     Entry* entry = find(owned, group);
+    bool share = entry != nullptr && entry->group->kind() == GroupKind::kShare;
+    if (share && !reader) reader.emplace();
     if (entry != nullptr && reader) {
       if (Result<> ok = entry->group->checkReader(*reader); !ok) {
         return done(std::unexpected(ok.error()));
@@ -184,7 +186,8 @@ void GroupCoordinator::deleteOffsetsHere(Owned& owned, GroupOffsetDeletion delet
                                          Done<Result<std::vector<Result<>>>> done) {
   const std::string& group = deletion.group;
   Entry* entry = find(owned, group);
-  if (entry == nullptr) return done(noGroup(group));
+  bool share = entry != nullptr && entry->group->kind() == GroupKind::kShare;
+  if (entry == nullptr || share) return done(noGroup(group));
   Result<std::set<std::string>> inUse;
   if (entry->group->hasMembers()) inUse = deletion.topicsInUse(entry->group->describe());
   if (!inUse) return done(std::unexpected(inUse.error()));
@@ -268,6 +271,10 @@ void GroupCoordinator::dropTopic(Owned& owned, const std::string& topic) {
   TopicRef now = core_.catalogue->find(topic);
   std::vector<storage::StateChange> state;
   for (auto& [name, entry] : owned.groups) {
+    if (entry.group->kind() == GroupKind::kShare) {
+      static_cast<ShareGroup&>(*entry.group).dropTopics();
+      continue;
+    }
     auto at = entry.offsets.lower_bound({topic, INT32_MIN});
     while (at != entry.offsets.end() && at->first.first == topic) {
       if (now && at->second.topic == now->id) {

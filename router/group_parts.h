@@ -1,5 +1,5 @@
 // What GroupCoordinator's files share: group_coordinator.cc (memberships, listing, deleting),
-// group_consumers.cc, group_offsets.cc and group_transactions.cc. For those alone.
+// group_consumers.cc, group_shares.cc, group_offsets.cc and group_transactions.cc. For those alone.
 #pragma once
 
 #include <map>
@@ -14,6 +14,7 @@
 #include "core/model/topic.h"
 #include "router/consumer_group.h"
 #include "router/group_coordinator.h"
+#include "router/share_group.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -50,7 +51,7 @@ struct GroupCoordinator::Entry {
   }
 };
 
-class GroupCoordinator::Host final : public ConsumerGroupHost {
+class GroupCoordinator::Host final : public ShareGroupHost {
  public:
   Host(Core& core, Owned& owned, Worker& worker) : core_(core), owned_(owned), worker_(worker) {}
   std::unique_ptr<Timer> makeTimer(Task onFire) override {
@@ -70,6 +71,13 @@ class GroupCoordinator::Host final : public ConsumerGroupHost {
   ConsumerTimeouts timeoutsOf(const std::string& group) const override;
   const ConsumerFormat& format() const override;
   void onlyClassicLeft(const std::string& group) override;
+  ShareTerms shareTermsOf(const std::string& group) const override;
+  bool mayTakePart(const PrincipalRef& who, const std::string& group) const override;
+  bool mayRead(const PrincipalRef& who, const std::string& topic) const override;
+  int64_t monotonicMicros() const override { return core_.clock.monotonicMicros(); }
+  storage::LogStore& store() const override { return core_.store; }
+  storage::CompletionSink& sink() const override { return worker_.sink; }
+  void handedOut(const PrincipalRef& who, int64_t records, int64_t bytes) override;
 
  private:
   Core& core_;

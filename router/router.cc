@@ -29,6 +29,7 @@
 #include "router/replay_table.h"
 #include "router/retained_store.h"
 #include "router/session_registry.h"
+#include "router/share_access.h"
 #include "router/share_table.h"
 #include "router/slow_subscribers.h"
 #include "router/space_waits.h"
@@ -69,7 +70,8 @@ class RouterImpl final : public Router {
         logs_(core_),
         quotas_(core_),
         bridges_(core_),
-        clientMetrics_(core_) {
+        clientMetrics_(core_),
+        shares_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
     core_.access = std::move(access);
@@ -113,6 +115,7 @@ class RouterImpl final : public Router {
   QuotaControl& quotas() override { return quotas_; }
   BridgeStore& bridges() override { return bridges_; }
   ClientMetricsControl& clientMetrics() override { return clientMetrics_; }
+  ShareGroups& shareGroups() override { return shares_; }
 
   // ---- publishing and logs
   void publish(const PrincipalRef& principal, SubscriberSession* session,
@@ -499,6 +502,7 @@ class RouterImpl final : public Router {
   QuotaStore quotas_;
   BridgeTable bridges_;
   ClientMetricsStore clientMetrics_;
+  ShareAccess shares_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said

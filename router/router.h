@@ -44,6 +44,7 @@
 #include "core/model/client.h"
 #include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
+#include "core/model/share_group.h"
 #include "router/flapping.h"
 #include "storage/log_store.h"
 
@@ -186,6 +187,7 @@ class Router : public Broker {
   virtual QuotaControl& quotas() = 0;
   virtual BridgeStore& bridges() = 0;
   virtual ClientMetricsControl& clientMetrics() = 0;
+  virtual ShareGroups& shareGroups() = 0;
 };
 
 /// Loads the router's state from the store. `workers` (at least one) need not run yet; they, the

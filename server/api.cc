@@ -80,6 +80,7 @@ void describeOffset(Json& json, Broker& broker, const PrincipalRef& principal,
 
 /// Who assigns: the members themselves, or the broker (Kafka's group types).
 const char* typeOf(const GroupDescription& group) {
+  if (group.kind == GroupKind::kShare) return "share";
   return group.kind == GroupKind::kConsumer ? "consumer" : "classic";
 }
 

@@ -422,6 +422,25 @@ std::vector<Key> protocolKeys() {
              600'000,
              "Kafka's group.consumer.heartbeat.interval.ms: how often such members are to be heard "
              "of."),
+      number("kafka.group.share.session_timeout_ms", &Config::kafkaShareSessionMs, 6'000, 1'800'000,
+             "Kafka's group.share.session.timeout.ms: when a member of a share group that isn't "
+             "heard of is given up, where its group has nothing of its own."),
+      number("kafka.group.share.heartbeat_interval_ms", &Config::kafkaShareHeartbeatMs, 1'000,
+             600'000,
+             "Kafka's group.share.heartbeat.interval.ms: how often such members are to be heard of."),
+      number("kafka.group.share.record_lock_duration_ms", &Config::kafkaShareLockMs, 1'000,
+             3'600'000,
+             "Kafka's group.share.record.lock.duration.ms: for how long a record is a share group's "
+             "member's, unless its group has a time of its own."),
+      number("kafka.group.share.delivery_count_limit", &Config::kafkaShareDeliveries, 2, 25,
+             "Kafka's group.share.delivery.count.limit: how often a record is delivered before a "
+             "share group gives it up."),
+      number("kafka.group.share.max_record_locks", &Config::kafkaShareRecordLocks, 100, 20'000,
+             "Kafka's group.share.partition.max.record.locks: records of a partition that members "
+             "of a share group have, or had and have not dealt with."),
+      number("kafka.max_share_sessions", &Config::kafkaMaxShareSessions, 0, 100'000,
+             "Kafka's group.share.max.share.sessions: members of share groups that fetch over a "
+             "listener at a time."),
       number("kafka.offsets_retention_minutes", &Config::kafkaOffsetsRetentionMinutes, 1,
              kMaxInt64 / 60'000,
              "How long the committed offsets of a group without members are kept."),

@@ -96,6 +96,12 @@ struct Config {
   int64_t kafkaInitialRebalanceMs = 200;
   int64_t kafkaConsumerSessionMs = 45'000;
   int64_t kafkaConsumerHeartbeatMs = 5'000;
+  int64_t kafkaMaxShareSessions = 2'000;
+  int64_t kafkaShareSessionMs = 45'000;
+  int64_t kafkaShareHeartbeatMs = 5'000;
+  int64_t kafkaShareLockMs = 30'000;
+  int64_t kafkaShareDeliveries = 5;
+  int64_t kafkaShareRecordLocks = 2'000;
   int64_t kafkaOffsetsRetentionMinutes = 7 * 24 * 60;
   int64_t kafkaTransactionMaxTimeoutMs = 900'000;
   int64_t kafkaTransactionIdExpirationMs = 604'800'000;

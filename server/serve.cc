@@ -102,6 +102,12 @@ router::RouterOptions routerOptions(const Config& config) {
   options.initialRebalanceMillis = config.kafkaInitialRebalanceMs;
   options.groupDefaults.sessionTimeoutMs = static_cast<int32_t>(config.kafkaConsumerSessionMs);
   options.groupDefaults.heartbeatIntervalMs = static_cast<int32_t>(config.kafkaConsumerHeartbeatMs);
+  options.groupDefaults.shareSessionTimeoutMs = static_cast<int32_t>(config.kafkaShareSessionMs);
+  options.groupDefaults.shareHeartbeatIntervalMs =
+      static_cast<int32_t>(config.kafkaShareHeartbeatMs);
+  options.groupDefaults.shareLockMs = static_cast<int32_t>(config.kafkaShareLockMs);
+  options.groupDefaults.shareDeliveries = static_cast<int32_t>(config.kafkaShareDeliveries);
+  options.groupDefaults.shareRecordLocks = static_cast<int32_t>(config.kafkaShareRecordLocks);
   options.consumerFormat = mapping::consumerFormat();
   options.offsetsRetentionMillis = config.kafkaOffsetsRetentionMinutes * 60'000;
   options.transactionalIdExpiryMillis = config.kafkaTransactionIdExpirationMs;
@@ -181,6 +187,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.advertised = config.kafkaAdvertised;
   options.facts = kafkaFacts(config);
   options.maxFetchSessions = static_cast<size_t>(config.kafkaMaxFetchSessions);
+  options.maxShareSessions = static_cast<size_t>(config.kafkaMaxShareSessions);
   options.maxTransactionTimeoutMs = static_cast<int32_t>(config.kafkaTransactionMaxTimeoutMs);
   options.authenticator = &broker.authenticator();
   options.allowAnonymous = anonymous;
@@ -190,6 +197,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.quotas = &broker.quotas();
   options.clientMetrics = &broker.clientMetrics();
   options.telemetry = std::move(telemetry);
+  options.shareGroups = &broker.shareGroups();
   return kafka::makeSessionFactory(broker, options);
 }
 

@@ -93,8 +93,9 @@ enum class StateTable : uint8_t {
   kAccessRule = 25,
   kQuota = 26,
   kReplay = 28,
-  kBridge = 31,  ///< what bridges to other brokers keep
-  kClientMetrics = 32,  ///< subscriptions of clients' metrics
+  kSharePartition = 29,  ///< what a share group has done with a partition
+  kBridge = 31,          ///< what bridges to other brokers keep
+  kClientMetrics = 32,   ///< subscriptions of clients' metrics
 };
 
 /// A put, or a delete when `value` is nullopt.
@@ -204,7 +205,7 @@ struct ProducerInfo {
   ProducerId id;
   int16_t epoch = 0;
   int32_t lastSequence = -1;
-  int64_t lastMs = 0;  ///< when its last batch was appended
+  int64_t lastMs = 0;                                     ///< when its last batch was appended
   std::optional<Offset> transactionStart = std::nullopt;  ///< of its open transaction
 };
 

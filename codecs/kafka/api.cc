@@ -128,6 +128,17 @@ constexpr Api kApis[] = {
         "topics, groups, client metrics and the broker"),
     served<wire::DescribeTopicPartitionsRequest, handleDescribeTopicPartitions>(
         "2,000 partitions a page at most"),
+    served<wire::ShareGroupHeartbeatRequest, handleShareGroupHeartbeat>(
+        "every partition to one member at least, every member something to read"),
+    served<wire::ShareGroupDescribeRequest, handleShareGroupDescribe>(),
+    served<wire::ShareFetchRequest, handleShareFetch>(
+        "long poll; 2 has acquire modes (KIP-1206) and renewing (KIP-1222)"),
+    served<wire::ShareAcknowledgeRequest, handleShareAcknowledge>(
+        "answered when it is on the disk"),
+    served<wire::DescribeShareGroupOffsetsRequest, handleDescribeShareGroupOffsets>(
+        "1 has the lag (KIP-1226)"),
+    served<wire::AlterShareGroupOffsetsRequest, handleAlterShareGroupOffsets>(),
+    served<wire::DeleteShareGroupOffsetsRequest, handleDeleteShareGroupOffsets>(),
 };
 
 static_assert(std::ranges::is_sorted(kApis, {}, &Api::key));

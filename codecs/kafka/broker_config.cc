@@ -105,11 +105,49 @@ void addConsumerGroups(const Call& call, Listing& out) {
          "The most members of a group of the consumer protocol.");
 }
 
+void addShareGroups(const Call& call, Listing& out) {
+  GroupDefaults defaults = call.broker().groupDefaults();
+  auto number = [&](BytesView key, int32_t value, BytesView fallback, BytesView documentation) {
+    out.add(key, ConfigType::kInt, std::to_string(value), fallback, documentation);
+  };
+  number("group.share.heartbeat.interval.ms", defaults.shareHeartbeatIntervalMs, "5000",
+         "How often members of share groups are to be heard of "
+         "(kafka.group.share.heartbeat_interval_ms).");
+  number("group.share.min.heartbeat.interval.ms", defaults.minShareHeartbeatIntervalMs, "1000",
+         "The least that a group may have for it.");
+  number("group.share.max.heartbeat.interval.ms", defaults.maxShareHeartbeatIntervalMs, "600000",
+         "The most that a group may have for it.");
+  number("group.share.session.timeout.ms", defaults.shareSessionTimeoutMs, "45000",
+         "When a member of a share group that isn't heard of is given up "
+         "(kafka.group.share.session_timeout_ms).");
+  number("group.share.min.session.timeout.ms", defaults.minShareSessionTimeoutMs, "6000",
+         "The least that a group may have for it.");
+  number("group.share.max.session.timeout.ms", defaults.maxShareSessionTimeoutMs, "1800000",
+         "The most that a group may have for it.");
+  number("group.share.record.lock.duration.ms", defaults.shareLockMs, "30000",
+         "How long a record is a share group's member's "
+         "(kafka.group.share.record_lock_duration_ms).");
+  number("group.share.min.record.lock.duration.ms", defaults.minShareLockMs, "1000",
+         "The least that a group may have for it.");
+  number("group.share.max.record.lock.duration.ms", defaults.maxShareLockMs, "3600000",
+         "The most that a group may have for it.");
+  number("group.share.delivery.count.limit", defaults.shareDeliveries, "5",
+         "How often a record is delivered before a share group gives it up "
+         "(kafka.group.share.delivery_count_limit).");
+  number("group.share.partition.max.record.locks", defaults.shareRecordLocks, "2000",
+         "Records of a partition that a share group's members have, or had and have not dealt with "
+         "(kafka.group.share.max_record_locks).");
+  number("group.share.max.share.sessions", static_cast<int32_t>(call.options().maxShareSessions),
+         "2000", "Members of share groups that fetch at a time (kafka.max_share_sessions).");
+  number("group.share.max.size", defaults.maxMembers, "10000", "The most members of a share group.");
+}
+
 void addGroups(const Call& call, Listing& out) {
   const KafkaOptions& options = call.options();
-  out.add("group.coordinator.rebalance.protocols", ConfigType::kList, "classic,consumer",
-          "classic,consumer", "The group protocols that are served.");
+  out.add("group.coordinator.rebalance.protocols", ConfigType::kList, "classic,consumer,share",
+          "classic,consumer,share", "The group protocols that are served.");
   addConsumerGroups(call, out);
+  addShareGroups(call, out);
   out.add("group.initial.rebalance.delay.ms", ConfigType::kInt,
           std::to_string(options.facts.initialRebalanceDelayMs), "200",
           "How long an empty group's first member waits for others "

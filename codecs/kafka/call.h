@@ -26,6 +26,7 @@ class FetchSessions;
 class QuotaMeter;
 class Sasl;
 class Session;
+class ShareSessions;
 class Call;
 using CallRef = std::shared_ptr<Call>;
 
@@ -37,6 +38,7 @@ struct Services {
   Broker& broker;
   const KafkaOptions options;
   const std::unique_ptr<FetchSessions> fetchSessions;
+  const std::unique_ptr<ShareSessions> shareSessions;
   const std::unique_ptr<QuotaMeter> quotaMeter;
 };
 
@@ -66,6 +68,7 @@ class Call : public std::enable_shared_from_this<Call> {
   Broker& broker() const { return services_->broker; }
   const KafkaOptions& options() const { return services_->options; }
   FetchSessions& fetchSessions() const { return *services_->fetchSessions; }
+  ShareSessions& shareSessions() const { return *services_->shareSessions; }
   QuotaMeter& quotaMeter() const { return *services_->quotaMeter; }
   const PrincipalRef& principal() const { return principal_; }
   const Api& api() const { return api_; }
@@ -84,6 +87,8 @@ class Call : public std::enable_shared_from_this<Call> {
   HostPort advertised() const;
   /// Only while open().
   Sasl& sasl() const;
+  /// A number that no other connection of the listener has. Only while open().
+  uint64_t connection() const;
 
   /// Encodes the response in the request's version.
   template <class Response>

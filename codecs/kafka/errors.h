@@ -73,6 +73,10 @@ enum class Code : int16_t {
   kUnsupportedEndpointType = 115,
   kTransactionalIdNotFound = 105,
   kTransactionAbortable = 120,
+  kInvalidRecordState = 121,
+  kShareSessionNotFound = 122,
+  kInvalidShareSessionEpoch = 123,
+  kShareSessionLimitReached = 133,
 };
 
 inline constexpr int16_t code(Code c) {

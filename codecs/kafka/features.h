@@ -18,6 +18,8 @@ struct Feature {
 inline constexpr std::array kFeatures = {
     /// Producers give their transactions a new epoch each, and no partitions beforehand (KIP-890).
     Feature{"transaction.version", 0, 2, 2},
+    /// There are share groups (KIP-932).
+    Feature{"share.version", 0, 1, 1},
 };
 
 }  // namespace polylog::kafka

@@ -12,6 +12,7 @@
 #include "core/model/client.h"
 #include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
+#include "core/model/share_group.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
@@ -43,6 +44,8 @@ struct KafkaOptions {
   size_t maxFetchBytes = 16 * 1024 * 1024;
   /// Kafka's max.incremental.fetch.session.cache.slots; 0 = no fetch sessions.
   size_t maxFetchSessions = 1000;
+  /// Kafka's group.share.max.share.sessions.
+  size_t maxShareSessions = 2000;
   /// Kafka's group.min.session.timeout.ms and group.max.session.timeout.ms.
   int32_t minSessionTimeoutMs = 6000;
   int32_t maxSessionTimeoutMs = 1'800'000;
@@ -66,6 +69,8 @@ struct KafkaOptions {
   ClientMetricsControl* clientMetrics = nullptr;
   /// Of all listeners together. Null: nobody is asked for metrics, nor may push any.
   std::shared_ptr<ClientTelemetry> telemetry{};
+  /// Null: nobody takes part in share groups.
+  ShareGroups* shareGroups = nullptr;
 };
 
 }  // namespace polylog::kafka

@@ -10,6 +10,7 @@
 #include "codecs/kafka/handlers/handlers.h"
 #include "codecs/kafka/limits.h"
 #include "codecs/kafka/quota_meter.h"
+#include "codecs/kafka/share_sessions.h"
 #include "core/base/metrics.h"
 #include "core/net/ip_prefix.h"
 
@@ -36,6 +37,8 @@ Services::Services(Broker& b, KafkaOptions o)
           FetchSessions::Limits{options.maxFetchSessions, kMaxSessionPartitions,
                                 kFetchSessionEvictionMs},
           systemRandom())),
+      shareSessions(std::make_unique<ShareSessions>(
+          ShareSessions::Limits{options.maxShareSessions, kMaxSessionPartitions})),
       quotaMeter(std::make_unique<QuotaMeter>(options.quotas)) {}
 Services::~Services() = default;
 
@@ -47,6 +50,10 @@ Transport& Call::transport() const {
 
 Sasl& Call::sasl() const {
   return session_->sasl_;
+}
+
+uint64_t Call::connection() const {
+  return session_->connection_;
 }
 
 HostPort Call::advertised() const {
@@ -139,7 +146,10 @@ void Call::startTimer(int64_t micros) {
 // ---- Session
 
 Session::Session(Transport& transport, std::shared_ptr<const Services> services)
-    : transport_(transport), services_(std::move(services)), sasl_(*services_, transport) {
+    : transport_(transport),
+      services_(std::move(services)),
+      connection_(services_->shareSessions->newConnection()),
+      sasl_(*services_, transport) {
   sasl_.onLogin = [this] {
     principal_ = nullptr;
     client_ = nullptr;
@@ -431,6 +441,14 @@ void Session::hurry() {
   if (work != nullptr && first->started_ && !first->ended_) work->hurry();
 }
 
+/// What members have got over this connection and said nothing of is for others.
+void Session::dropShareSessions() {
+  for (ShareMember& member : services_->shareSessions->closed(connection_)) {
+    services_->options.shareGroups->releaseShares(std::move(member.group),
+                                                  std::move(member.member), nullptr);
+  }
+}
+
 void Session::onClosed(std::string_view) {
   closing_ = true;
   detachCalls();
@@ -445,6 +463,7 @@ void Session::close(std::string_view why) {
 
 void Session::detachCalls() {
   client_ = nullptr;
+  dropShareSessions();
   // What a call's work holds may refer back to the call: let it go here.
   for (CallRef& call : calls_) {
     call->session_ = nullptr;

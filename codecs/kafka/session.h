@@ -56,9 +56,11 @@ class Session final : public ProtocolSession {
   void hurry();
   void close(std::string_view why);
   void detachCalls();
+  void dropShareSessions();
 
   Transport& transport_;
   std::shared_ptr<const Services> services_;
+  const uint64_t connection_;  ///< no other of the listener's has that number
   Sasl sasl_;
   PrincipalRef principal_;
   std::unique_ptr<ConnectedClient> client_;

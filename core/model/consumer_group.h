@@ -66,11 +66,27 @@ struct ConsumerDescription {
   std::vector<NamedPartitions> target = {};
 };
 
+/// Where a share group begins with a partition that it has not read yet.
+struct ShareReset {
+  static constexpr int64_t kLatest = -1;
+  static constexpr int64_t kEarliest = -2;
+
+  int64_t agoMs = kLatest;  ///< or with what is as old as that
+  std::string text;         ///< as its protocol says it
+  bool operator==(const ShareReset&) const = default;
+};
+
 /// What is set for one group; nothing: as for all.
 struct GroupConfig {
   std::optional<int32_t> sessionTimeoutMs = {};
   std::optional<int32_t> heartbeatIntervalMs = {};
-  bool empty() const { return !sessionTimeoutMs && !heartbeatIntervalMs; }
+  // Of a share group.
+  std::optional<int32_t> shareSessionTimeoutMs = {};
+  std::optional<int32_t> shareHeartbeatIntervalMs = {};
+  std::optional<int32_t> shareLockMs = {};
+  std::optional<ShareReset> shareReset = {};
+  std::optional<bool> shareCommittedOnly = {};  ///< members get committed records alone
+  bool empty() const { return *this == GroupConfig{}; }
   bool operator==(const GroupConfig&) const = default;
 };
 
@@ -83,6 +99,19 @@ struct GroupDefaults {
   int32_t minHeartbeatIntervalMs = 1'000;
   int32_t maxHeartbeatIntervalMs = 600'000;
   int32_t maxMembers = 10'000;
+
+  int32_t shareSessionTimeoutMs = 45'000;
+  int32_t minShareSessionTimeoutMs = 6'000;
+  int32_t maxShareSessionTimeoutMs = 1'800'000;
+  int32_t shareHeartbeatIntervalMs = 5'000;
+  int32_t minShareHeartbeatIntervalMs = 1'000;
+  int32_t maxShareHeartbeatIntervalMs = 600'000;
+  int32_t shareLockMs = 30'000;
+  int32_t minShareLockMs = 1'000;
+  int32_t maxShareLockMs = 3'600'000;
+  int32_t shareDeliveries = 5;        ///< how often a record is tried
+  int32_t shareRecordLocks = 2'000;   ///< records of a partition that are neither new nor done with
+  int32_t maxSharePartitions = 100'000;  ///< of one group
 };
 
 /// The topics that a member's regular expression stands for.

@@ -116,6 +116,7 @@ struct GroupMemberDescription {
 enum class GroupKind : uint8_t {
   kClassic,   ///< its members agree on their assignments among themselves
   kConsumer,  ///< the broker assigns
+  kShare,     ///< the broker assigns, and a partition may have several readers
 };
 
 struct GroupDescription {
@@ -128,7 +129,7 @@ struct GroupDescription {
   std::vector<GroupMemberDescription> members;
   std::vector<GroupOffset> offsets;
   GroupKind kind = GroupKind::kClassic;
-  // Of a consumer group.
+  // Of a consumer or share group.
   int32_t epoch = 0;
   int32_t assignmentEpoch = 0;
   std::string assignor = {};

@@ -256,7 +256,7 @@ TEST_F(ConsumerGroupsTest, GroupsHaveConfigurations) {
   describe.includeSynonyms = true;
   auto described = ask<wire::DescribeConfigsResponse>(describe, 4);
   const auto& configs = described.results.at(0).configs;
-  ASSERT_EQ(configs.size(), 2U);
+  ASSERT_EQ(configs.size(), 7U) << "those of share groups, too";
   EXPECT_EQ(configs[0].name, "consumer.heartbeat.interval.ms");
   EXPECT_EQ(configs[0].value, "5000");
   EXPECT_EQ(configs[0].source, 5);

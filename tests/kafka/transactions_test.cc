@@ -283,13 +283,13 @@ TEST_F(TransactionsTest, FeaturesSayThatTransactionsAreOfVersion2) {
   auto old = ask<wire::ApiVersionsResponse>(request, 2);
   EXPECT_THAT(old.finalizedFeatures, IsEmpty());
   auto third = ask<wire::ApiVersionsResponse>(request, 3);
-  ASSERT_THAT(third.finalizedFeatures, SizeIs(1));
+  ASSERT_THAT(third.finalizedFeatures, SizeIs(2));
   EXPECT_EQ(third.finalizedFeatures[0].name, "transaction.version");
   EXPECT_EQ(third.finalizedFeatures[0].maxVersionLevel, 2);
   EXPECT_GE(third.finalizedFeaturesEpoch, 0);
   EXPECT_THAT(third.supportedFeatures, IsEmpty()) << "version 3 can't say that it begins with 0";
   auto fourth = ask<wire::ApiVersionsResponse>(request, 4);
-  ASSERT_THAT(fourth.supportedFeatures, SizeIs(1));
+  ASSERT_THAT(fourth.supportedFeatures, SizeIs(2));
   EXPECT_EQ(fourth.supportedFeatures[0].minVersion, 0);
   EXPECT_EQ(fourth.supportedFeatures[0].maxVersion, 2);
 }

@@ -343,22 +343,11 @@ void FetchRun::respond() {
   response.throttleTimeMs = holdMs;
   wire::Encoder out = call_->begin();
   response.encode(out, call_->version());
-  out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize + records));
-
-  // The batches go between the pieces of the encoded message.
-  std::vector<size_t> cuts = std::move(out.cuts);
-  std::string message = out.take();
-  LeaderEpoch epoch = call_->broker().leaderEpoch();
-  Reply reply;
-  size_t at = 0;
-  auto cut = cuts.begin();
+  std::vector<const PartRead*> reads;
   for (const Part& part : parts_) {
-    if (part.bytes() == 0) continue;
-    reply.append(BytesView(message).substr(at, *cut - at));
-    at = *cut++;
-    for (const FetchedBatch& batch : part.read.batches) appendBatch(batch, epoch, reply);
+    if (part.bytes() > 0) reads.push_back(&part.read);
   }
-  reply.append(BytesView(message).substr(at));
+  Reply reply = withBatches(std::move(out), reads, call_->broker().leaderEpoch());
   waiting_.reset();
   call_->answer(std::move(reply));
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "codecs/kafka/decoder.h"
 #include "codecs/kafka/errors.h"
 #include "codecs/kafka/limits.h"
 #include "core/model/record_batch.h"
@@ -74,6 +75,25 @@ Offset PartRead::take(Fetched&& fetched, Offset next, bool committedOnly) {
     batches.push_back(std::move(batch));
   }
   return next;
+}
+
+Reply withBatches(wire::Encoder out, const std::vector<const PartRead*>& parts, LeaderEpoch epoch) {
+  size_t records = 0;
+  for (const PartRead* part : parts) records += part->bytes;
+  out.patchU32(0, static_cast<uint32_t>(out.size() - kFrameLengthSize + records));
+  std::vector<size_t> cuts = std::move(out.cuts);
+  std::string message = out.take();
+  Reply reply;
+  size_t at = 0;
+  auto cut = cuts.begin();
+  for (const PartRead* part : parts) {
+    if (part->bytes == 0) continue;
+    reply.append(BytesView(message).substr(at, *cut - at));
+    at = *cut++;
+    for (const FetchedBatch& batch : part->batches) appendBatch(batch, epoch, reply);
+  }
+  reply.append(BytesView(message).substr(at));
+  return reply;
 }
 
 void appendBatch(const FetchedBatch& batch, LeaderEpoch epoch, Reply& reply) {

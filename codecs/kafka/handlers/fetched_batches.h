@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "codecs/kafka/reply.h"
+#include "codecs/kafka/wire/primitives.h"
 #include "core/model/broker.h"
 
 namespace polylog::kafka {
@@ -26,6 +27,9 @@ struct PartRead {
   /// compression.type is `producer` does too, and old clients exist that can read zstd.
   Offset take(Fetched&& fetched, Offset next, bool committedOnly);
 };
+
+/// The response in `out`, with the batches of `parts` where it says that records follow.
+Reply withBatches(wire::Encoder out, const std::vector<const PartRead*>& parts, LeaderEpoch epoch);
 
 /// Appends the batch with its base offset and `epoch` patched in.
 void appendBatch(const FetchedBatch& batch, LeaderEpoch epoch, Reply& reply);

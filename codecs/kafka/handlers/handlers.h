@@ -60,6 +60,13 @@ struct DeleteAclsRequest;
 struct DescribeQuorumRequest;
 struct GetTelemetrySubscriptionsRequest;
 struct PushTelemetryRequest;
+struct ShareGroupHeartbeatRequest;
+struct ShareGroupDescribeRequest;
+struct ShareFetchRequest;
+struct ShareAcknowledgeRequest;
+struct DescribeShareGroupOffsetsRequest;
+struct AlterShareGroupOffsetsRequest;
+struct DeleteShareGroupOffsetsRequest;
 struct DescribeUserScramCredentialsRequest;
 struct AlterUserScramCredentialsRequest;
 }  // namespace wire
@@ -122,6 +129,16 @@ void handleUpdateFeatures(const CallRef& call, wire::UpdateFeaturesRequest&& req
 void handleConsumerGroupHeartbeat(const CallRef& call,
                                   wire::ConsumerGroupHeartbeatRequest&& request);
 void handleConsumerGroupDescribe(const CallRef& call, wire::ConsumerGroupDescribeRequest&& request);
+void handleShareGroupHeartbeat(const CallRef& call, wire::ShareGroupHeartbeatRequest&& request);
+void handleShareGroupDescribe(const CallRef& call, wire::ShareGroupDescribeRequest&& request);
+void handleShareFetch(const CallRef& call, wire::ShareFetchRequest&& request);
+void handleShareAcknowledge(const CallRef& call, wire::ShareAcknowledgeRequest&& request);
+void handleDescribeShareGroupOffsets(const CallRef& call,
+                                     wire::DescribeShareGroupOffsetsRequest&& request);
+void handleAlterShareGroupOffsets(const CallRef& call,
+                                  wire::AlterShareGroupOffsetsRequest&& request);
+void handleDeleteShareGroupOffsets(const CallRef& call,
+                                   wire::DeleteShareGroupOffsetsRequest&& request);
 void handleSaslHandshake(const CallRef& call, wire::SaslHandshakeRequest&& request);
 void handleSaslAuthenticate(const CallRef& call, wire::SaslAuthenticateRequest&& request);
 void handleDescribeAcls(const CallRef& call, wire::DescribeAclsRequest&& request);

@@ -14,6 +14,7 @@ namespace polylog::kafka {
 namespace {
 
 BytesView typeOf(const GroupDescription& group) {
+  if (group.kind == GroupKind::kShare) return "share";
   return group.kind == GroupKind::kConsumer ? "consumer" : "classic";
 }
 
