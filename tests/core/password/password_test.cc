@@ -12,14 +12,11 @@ namespace {
 
 using testing::HasSubstr;
 
-// By mosquitto_passwd 2.0.11 and by passlib 1.7 (of the password "secret").
-const std::string kSixty4(88 - 2, 'A');
-
-Hash cheap(BytesView password) {
-  // As make(), at a cost that suits a test.
-  Hash hash = *parse("$scrypt$ln=4,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + std::string(43, 'A'));
-  return hash.kind == Hash::Kind::kScrypt && !password.empty() ? hash : Hash{};
-}
+/// Base64 of 64 and of 32 octets, without padding.
+const std::string kSixtyFour(86, 'A');
+const std::string kThirtyTwo(43, 'A');
+/// A line's hash, of nobody's password.
+const std::string kSome = "$scrypt$ln=4,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + kThirtyTwo;
 
 TEST(PasswordHash, MakesWhatItMatches) {
   test::SeededRandom random(1);
@@ -43,18 +40,17 @@ TEST(PasswordHash, ScryptAsInRfc7914) {
 }
 
 TEST(PasswordHash, WhatCanNotBeIsRefused) {
-  const std::string digest = std::string(43, 'A');
   for (const std::string& text :
        {std::string(), std::string("plain"), std::string("$"),
-        "$scrypt$ln=20,r=8,p=1$AAAA$" + digest, "$scrypt$ln=15,r=0,p=1$AAAA$" + digest,
-        "$scrypt$ln=15,r=8$AAAA$" + digest, "$scrypt$ln=15,r=8,p=1$$" + digest,
+        "$scrypt$ln=20,r=8,p=1$AAAA$" + kThirtyTwo, "$scrypt$ln=15,r=0,p=1$AAAA$" + kThirtyTwo,
+        "$scrypt$ln=15,r=8$AAAA$" + kThirtyTwo, "$scrypt$ln=15,r=8,p=1$$" + kThirtyTwo,
         std::string("$scrypt$ln=15,r=8,p=1$AAAA$AAAA"),
-        "$scrypt$ln=15,r=8,p=1$AAAA$" + digest + "$",
-        "$7$0$AAAA$" + kSixty4 + "==", std::string("$7$101$AAAA$AAAA"), std::string("$6$AAAA$AAAA"),
-        std::string("$5$AAAA$AAAA"), "$argon2id$v=19$m=65536,t=3,p=4$AAAA$" + digest}) {
+        "$scrypt$ln=15,r=8,p=1$AAAA$" + kThirtyTwo + "$", "$7$0$AAAA$" + kSixtyFour + "==",
+        std::string("$7$101$AAAA$AAAA"), std::string("$6$AAAA$AAAA"), std::string("$5$AAAA$AAAA"),
+        "$argon2id$v=19$m=65536,t=3,p=4$AAAA$" + kThirtyTwo}) {
     EXPECT_FALSE(parse(text).has_value()) << text;
   }
-  EXPECT_TRUE(parse("$7$101$AAAA$" + kSixty4 + "==").has_value());
+  EXPECT_TRUE(parse("$7$101$AAAA$" + kSixtyFour + "==").has_value());
 }
 
 class PasswordFileTest : public testing::Test {
@@ -72,8 +68,7 @@ class PasswordFileTest : public testing::Test {
 };
 
 TEST_F(PasswordFileTest, UsersAndTheirHashes) {
-  const std::string line = toText(cheap("x"));
-  write("# made by hand\nann:" + line + "\r\n\nbob:$6$AAAA$" + kSixty4 + "==\n");
+  write("# made by hand\nann:" + kSome + "\r\n\nbob:$6$AAAA$" + kSixtyFour + "==\n");
   auto opened = PasswordFile::open(path_);
   ASSERT_TRUE(opened.has_value()) << opened.error().text;
   EXPECT_EQ((*opened)->size(), 2U);
@@ -82,11 +77,11 @@ TEST_F(PasswordFileTest, UsersAndTheirHashes) {
   EXPECT_NE((*opened)->find("bob"), nullptr);
   EXPECT_EQ((*opened)->find("eve"), nullptr);
   // The same line is the same entry, another one another.
-  write("ann:" + line + "\n");
+  write("ann:" + kSome + "\n");
   ASSERT_TRUE((*opened)->reload().has_value());
   EXPECT_EQ((*opened)->find("ann"), ann);
   EXPECT_EQ((*opened)->find("bob"), nullptr);
-  write("ann:$6$AAAA$" + kSixty4 + "==\n");
+  write("ann:$6$AAAA$" + kSixtyFour + "==\n");
   ASSERT_TRUE((*opened)->reload().has_value());
   EXPECT_NE((*opened)->find("ann"), ann);
   // One that can't be used leaves them as they were.
@@ -96,10 +91,10 @@ TEST_F(PasswordFileTest, UsersAndTheirHashes) {
 }
 
 TEST_F(PasswordFileTest, WhatIsWrongIsNamedWithItsLine) {
-  write("ann:" + toText(cheap("x")) + "\nbob:plain\n");
+  write("ann:" + kSome + "\nbob:plain\n");
   EXPECT_THAT(why(), HasSubstr("line 2: hashes are"));
   EXPECT_THAT(why(), HasSubstr("`auth.password_file: " + path_));
-  write("ann:" + toText(cheap("x")) + "\nann:" + toText(cheap("x")) + "\n");
+  write("ann:" + kSome + "\nann:" + kSome + "\n");
   EXPECT_THAT(why(), HasSubstr("line 2: user ann has a line already"));
   write(":x\n");
   EXPECT_THAT(why(), HasSubstr("line 1"));
