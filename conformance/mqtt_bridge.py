@@ -156,6 +156,29 @@ def no_loop(version):
                 silence(side, 18)
 
 
+@each_version("one bridge between two Polylogs, both ways: once on each side; retained, QoS 2 over kill -9 of the remote")
+def between_polylogs(version):
+    with Broker() as remote, Broker(bridge(remote, "shared/# both 2", version=version)) as broker:
+        up(broker)
+        here, there = Sub(broker, "shared/#"), Sub(remote, "shared/#", client_id="other")
+        ours, theirs = PahoClient(broker, "ours"), PahoClient(remote, "theirs")
+        ours.publish("shared/a", b"o", 2, retain=True)
+        theirs.publish("shared/b", b"t", 2)
+        for side in (here, there):
+            equal(sorted(payloads(side.expect(2))), [b"o", b"t"], "messages")
+            silence(side, 2)
+        wait_until(lambda: retained_of(remote, "shared/a", 1), 20, "retained over the bridge")
+        there.close(), theirs.close()
+        for number in range(400):
+            ours.client.publish("shared/x", b"%d" % number, 2)
+            if number == 200:
+                remote.kill()
+        remote.start()
+        drained(broker)
+        equal([int(value) for name, value in records_of(remote, "shared") if name == b"x"], list(range(400)),
+              "exactly once, in order")
+
+
 @suite.case("two Polylogs with a bridge to each other settle")
 def two_bridges():
     ports = free_port(), free_port()
