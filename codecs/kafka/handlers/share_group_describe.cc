@@ -73,7 +73,9 @@ void Inquiry::fill(const Result<GroupDescription>& found, Response::Group& out) 
   out.groupEpoch = found->epoch;
   out.assignmentEpoch = found->assignmentEpoch;
   out.assignorName = texts.keep(found->assignor);
-  if (operations) out.authorizedOperations = kGroupOperations;
+  if (operations) {
+    out.authorizedOperations = authorizedOperations(*call, ResourceKind::kGroup, found->group);
+  }
   for (const GroupMemberDescription& member : found->members) {
     fill(member, out.members.emplace_back());
   }
