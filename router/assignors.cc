@@ -183,7 +183,8 @@ AssignorResult assignShared(std::span<const AssignorMember> members, const Assig
     }
     if (readers.empty()) continue;
     auto& places = byReaders[std::move(readers)];
-    for (int32_t partition = 0; partition < count; ++partition) places.emplace_back(topic, partition);
+    for (int32_t partition = 0; partition < count; ++partition)
+      places.emplace_back(topic, partition);
   }
   AssignorResult result(members.size());
   for (const auto& [readers, places] : byReaders) {

@@ -212,7 +212,7 @@ Result<> ShareGroup::readPart(Taking& taking, SharePartition& partition, Partiti
     looking.aborted = std::move(stability->aborted);
     auto next = takeBatches(taking, partition, std::move(*read), looking, part);
     if (!next) return std::unexpected(next.error());
-    if (*next == kEnough) return {};
+    if (*next <= at) return {};  // kEnough, or a batch that isn't there
     at = *next;
   }
   return {};

@@ -384,7 +384,8 @@ std::vector<Key> protocolKeys() {
              "faster. 0 = any."),
       {"mqtt.rewrite", "list of texts", "none",
        "Names that clients publish or subscribe to become others: `ACTION FILTER [EXPRESSION] -> "
-       "DESTINATION`, the action being publish, subscribe or all (docs/mqtt-extensions.md#topic-rewrites).",
+       "DESTINATION`, the action being publish, subscribe or all "
+       "(docs/mqtt-extensions.md#topic-rewrites).",
        true, assignRewrites},
       {"mqtt.auto_subscribe", "list of texts", "none",
        "What every client is subscribed to when it connects: `FILTER [qos=0] [nl=0] [rap=0] "
@@ -425,13 +426,13 @@ std::vector<Key> protocolKeys() {
       number("kafka.group.share.session_timeout_ms", &Config::kafkaShareSessionMs, 6'000, 1'800'000,
              "Kafka's group.share.session.timeout.ms: when a member of a share group that isn't "
              "heard of is given up, where its group has nothing of its own."),
-      number("kafka.group.share.heartbeat_interval_ms", &Config::kafkaShareHeartbeatMs, 1'000,
-             600'000,
-             "Kafka's group.share.heartbeat.interval.ms: how often such members are to be heard of."),
-      number("kafka.group.share.record_lock_duration_ms", &Config::kafkaShareLockMs, 1'000,
-             3'600'000,
-             "Kafka's group.share.record.lock.duration.ms: for how long a record is a share group's "
-             "member's, unless its group has a time of its own."),
+      number(
+          "kafka.group.share.heartbeat_interval_ms", &Config::kafkaShareHeartbeatMs, 1'000, 600'000,
+          "Kafka's group.share.heartbeat.interval.ms: how often such members are to be heard of."),
+      number(
+          "kafka.group.share.record_lock_duration_ms", &Config::kafkaShareLockMs, 1'000, 3'600'000,
+          "Kafka's group.share.record.lock.duration.ms: for how long a record is a share group's "
+          "member's, unless its group has a time of its own."),
       number("kafka.group.share.delivery_count_limit", &Config::kafkaShareDeliveries, 2, 25,
              "Kafka's group.share.delivery.count.limit: how often a record is delivered before a "
              "share group gives it up."),

@@ -139,7 +139,8 @@ void addShareGroups(const Call& call, Listing& out) {
          "(kafka.group.share.max_record_locks).");
   number("group.share.max.share.sessions", static_cast<int32_t>(call.options().maxShareSessions),
          "2000", "Members of share groups that fetch at a time (kafka.max_share_sessions).");
-  number("group.share.max.size", defaults.maxMembers, "10000", "The most members of a share group.");
+  number("group.share.max.size", defaults.maxMembers, "10000",
+         "The most members of a share group.");
 }
 
 void addGroups(const Call& call, Listing& out) {

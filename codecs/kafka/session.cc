@@ -444,8 +444,8 @@ void Session::hurry() {
 /// What members have got over this connection and said nothing of is for others.
 void Session::dropShareSessions() {
   for (ShareMember& member : services_->shareSessions->closed(connection_)) {
-    services_->options.shareGroups->releaseShares(std::move(member.group),
-                                                  std::move(member.member), nullptr);
+    services_->options.shareGroups->releaseShares(std::move(member.group), std::move(member.member),
+                                                  nullptr);
   }
 }
 

@@ -109,8 +109,8 @@ struct GroupDefaults {
   int32_t shareLockMs = 30'000;
   int32_t minShareLockMs = 1'000;
   int32_t maxShareLockMs = 3'600'000;
-  int32_t shareDeliveries = 5;        ///< how often a record is tried
-  int32_t shareRecordLocks = 2'000;   ///< records of a partition that are neither new nor done with
+  int32_t shareDeliveries = 5;       ///< how often a record is tried
+  int32_t shareRecordLocks = 2'000;  ///< records of a partition that are neither new nor done with
   int32_t maxSharePartitions = 100'000;  ///< of one group
 };
 

@@ -476,8 +476,9 @@ TEST_F(ShareGroupsTest, GroupsHaveConfigurationsOfTheirOwn) {
   EXPECT_EQ(broker_.groupConfigs.at("g").shareReset->agoMs, ShareReset::kEarliest);
   EXPECT_EQ(set("share.auto.offset.reset", "by_duration:P1DT1H0.5S"), 0);
   EXPECT_EQ(broker_.groupConfigs.at("g").shareReset->agoMs, 25 * 3'600'000 + 500);
-  for (BytesView bad : {"hello", "by_duration:", "by_duration:1h", "by_duration:P", "by_duration:PT",
-                        "by_duration:-PT1H", "by_duration:PT1H1D", "by_duration:PTinfS"}) {
+  for (BytesView bad :
+       {"hello", "by_duration:", "by_duration:1h", "by_duration:P", "by_duration:PT",
+        "by_duration:-PT1H", "by_duration:PT1H1D", "by_duration:PTinfS"}) {
     EXPECT_EQ(set("share.auto.offset.reset", bad), kBad) << bad;
   }
   EXPECT_EQ(set("share.isolation.level", "read_committed"), 0);

@@ -24,7 +24,8 @@ SharePartition::Member member(const std::string& id) {
 class SharePartitionTest : public testing::Test {
  protected:
   std::vector<ShareRange> take(const std::string& who, int64_t first, int64_t last,
-                               int64_t most = 1000, int64_t mostNew = 1000, int64_t deadline = 100) {
+                               int64_t most = 1000, int64_t mostNew = 1000,
+                               int64_t deadline = 100) {
     std::vector<ShareRange> got;
     SharePartition::Terms terms{member(who), deadline, most, mostNew};
     int64_t count = partition_.acquire(first, last, terms, got);
@@ -84,8 +85,8 @@ TEST_F(SharePartitionTest, EachOffsetHasAVerdictOfItsOwn) {
   EXPECT_EQ(partition_.start(), 11);
   EXPECT_EQ(partition_.nextAvailable(0), 11);
   EXPECT_EQ(partition_.nextAvailable(12), 14);
-  EXPECT_THAT(take("b", 10, 20, 3), ElementsAre(ShareRange{11, 11, 2}, ShareRange{14, 14, 2},
-                                                ShareRange{16, 16, 1}));
+  EXPECT_THAT(take("b", 10, 20, 3),
+              ElementsAre(ShareRange{11, 11, 2}, ShareRange{14, 14, 2}, ShareRange{16, 16, 1}));
 }
 
 TEST_F(SharePartitionTest, TimeGivesBackAndRenewingGivesTime) {
@@ -156,9 +157,8 @@ TEST_F(SharePartitionTest, ARestartForgetsWhoHasWhatAndNothingElse) {
   restart();
   EXPECT_EQ(partition_.start(), 10);
   // 15 was delivered twice, the second time to nobody who said anything.
-  EXPECT_THAT(take("c", 10, 20),
-              ElementsAre(ShareRange{10, 11, 1}, ShareRange{14, 14, 1}, ShareRange{15, 15, 2},
-                          ShareRange{16, 20, 1}));
+  EXPECT_THAT(take("c", 10, 20), ElementsAre(ShareRange{10, 11, 1}, ShareRange{14, 14, 1},
+                                             ShareRange{15, 15, 2}, ShareRange{16, 20, 1}));
   EXPECT_EQ(say("c", 10, 20, {kAccept}).error().kind, ErrorKind::kLocked) << "12 is done with";
   EXPECT_TRUE(say("c", 10, 11, {kAccept}));
   EXPECT_TRUE(say("c", 14, 20, {kAccept}));
