@@ -207,7 +207,6 @@ void TransactionCoordinator::addPartitions(
   auto transaction = open(who, lock);
   if (!transaction) return answer(std::unexpected(transaction.error()));
   if ((*transaction)->changing) {
-    if (who.version < 2) return answer(concurrent(who.id));
     return (*transaction)
         ->await(core_.here(), [this, who, partitions, done = std::move(done)]() mutable {
           addPartitions(who, partitions, std::move(done));
@@ -242,7 +241,6 @@ void TransactionCoordinator::addOffsets(const TransactionProducer& who, PendingO
   auto transaction = open(who, lock);
   if (!transaction) return answer(std::unexpected(transaction.error()));
   if ((*transaction)->changing) {
-    if (who.version < 2) return answer(concurrent(who.id));
     return (*transaction)
         ->await(core_.here(),
                 [this, who, offsets = std::move(offsets), done = std::move(done)]() mutable {

@@ -6,7 +6,8 @@
 // Any worker. Each transaction has a lock, held over append(): what is produced and what ends the
 // transaction are in the journal in the order in which they were let through. One change of a
 // transaction is on its way to the disk at a time; until it is there, what was before it counts,
-// and whoever wants another is told to try again, or waits (version 2).
+// and its producer's next changes wait in their order. Whoever takes the id up meanwhile, or aborts for
+// the operator, is told to try again.
 #pragma once
 
 #include <cstdint>

@@ -89,7 +89,12 @@ void TransactionCoordinator::endWith(const TransactionProducer& who, bool commit
   TransactionStatus ended = commit ? TransactionStatus::kCommitted : TransactionStatus::kAborted;
   if (auto before = endedBefore(who, ended, state)) return answer(std::move(*before));
   if (auto ok = check(*transaction, who); !ok) return answer(std::unexpected(ok.error()));
-  if (transaction->changing) return answer(concurrent(who.id));
+  if (transaction->changing) {
+    return transaction->await(core_.here(),
+                              [this, who, commit, fresh, done = std::move(done)]() mutable {
+                                endWith(who, commit, fresh, std::move(done));
+                              });
+  }
   bool raises = who.version >= 2;
   bool ongoing = state.status == TransactionStatus::kOngoing;
   // A producer of version 2 need not know whether anything has joined before it aborts.
