@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -503,6 +504,7 @@ def typed(broker, name, *passwords):
     try:
         for prompt, password in zip((b"Password: ", b"again: "), passwords):
             while not said.endswith(prompt):
+                assert select.select([terminal], [], [], 20)[0], f"it has said {said} and nothing more"
                 said += os.read(terminal, 4096)
             os.write(terminal, password.encode() + b"\n")
         while True:

@@ -120,7 +120,8 @@ class HttpAdminServer final : public AdminServer {
   void handle(evhttp_request* request);
   void admit(const std::string& peer, const char* authorization, Call call);
   void answer(Call call);
-  void challenge(Reply reply);
+  /// `refused`: the client gave a user and password.
+  void challenge(Reply reply, bool refused);
 
   EventDispatcher& worker_;
   std::function<bool()> ready_;
@@ -208,8 +209,9 @@ void HttpAdminServer::answer(Call call) {
   api_.handle(std::move(call));
 }
 
-void HttpAdminServer::challenge(Reply reply) {
+void HttpAdminServer::challenge(Reply reply, bool refused) {
   reply.challenge();
+  if (refused) return reply.error({ErrorKind::kUnauthorized, "wrong user or password"});
   reply.error({ErrorKind::kUnauthorized,
                "log in as a user with rights on the cluster (POLYLOG_USER and POLYLOG_PASSWORD for "
                "the command line; docs/security.md)"});
@@ -223,13 +225,14 @@ void HttpAdminServer::admit(const std::string& peer, const char* authorization, 
   // Whoever is on this machine makes the first user.
   if (here && (metrics || !security_.access->anyUsers())) return answer(std::move(call));
   auto credentials = basicCredentials(authorization == nullptr ? "" : authorization);
-  if (!credentials && !security_.allowAnonymous) return challenge(std::move(call.reply));
+  if (!credentials && !security_.allowAnonymous) return challenge(std::move(call.reply), false);
   const LoginPoint point{Protocol::kInternal, peer, security_.allowAnonymous};
   security_.authenticator->admit(
       point, credentials.value_or(Credentials{}),
-      [this, open = open_, peer, call = std::move(call)](Result<LoginRef> login) mutable {
+      [this, open = open_, peer, given = credentials.has_value(),
+       call = std::move(call)](Result<LoginRef> login) mutable {
         if (!*open) return;
-        if (!login) return challenge(std::move(call.reply));
+        if (!login) return challenge(std::move(call.reply), given);
         call.user = (*login)->user();
         auto principal = std::make_shared<Principal>(
             Principal{(*login)->user(), "admin", peer, Protocol::kInternal});
@@ -237,7 +240,7 @@ void HttpAdminServer::admit(const std::string& peer, const char* authorization, 
         if (security_.access->permits(principal, needed, ResourceKind::kCluster, kClusterName)) {
           return answer(std::move(call));
         }
-        if ((*login)->user().empty()) return challenge(std::move(call.reply));
+        if ((*login)->user().empty()) return challenge(std::move(call.reply), false);
         call.reply.error(
             {ErrorKind::kUnauthorized,
              fmt::format("user `{}` has no rights on the cluster ({})", (*login)->user(),

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <optional>
@@ -50,8 +52,8 @@ std::optional<std::string> firstLine(std::istream& in) {
 }
 
 std::optional<std::string> typed(const char* prompt) {
+  Unseen unseen;  // first: it throws away what has been typed before
   std::fputs(prompt, stderr);
-  Unseen unseen;
   return firstLine(std::cin);
 }
 
@@ -59,6 +61,7 @@ Result<std::string> readPassword(const std::string& file) {
   std::optional<std::string> line;
   if (!file.empty()) {
     std::ifstream in(file);
+    if (!in) return fail(ErrorKind::kIo, "can't read " + file + ": " + std::strerror(errno));
     line = firstLine(in);
   } else if (isatty(STDIN_FILENO) != 0) {
     line = typed("Password: ");
@@ -155,7 +158,8 @@ void addRuleVerb(CLI::App* acl, const CommonRef& common, const char* verb, const
   command->add_option("PERMISSION", arguments->permission, "allow or deny")
       ->required()
       ->check(CLI::IsMember({"allow", "deny"}));
-  command->add_option("USER", arguments->user, "A user, * for everybody, ANONYMOUS for nobody")
+  command
+      ->add_option("USER", arguments->user, "A user, * for everybody, ANONYMOUS for who gives none")
       ->required();
   command->add_option("OPERATION", arguments->operation, "What it may do or not")
       ->required()
@@ -169,7 +173,16 @@ void addRuleVerb(CLI::App* acl, const CommonRef& common, const char* verb, const
       ->check(CLI::IsMember(patternNames()));
   command->add_option("--host", arguments->host, "From which IP address; * = any")
       ->capture_default_str();
-  command->callback([=] { change(common, method, "/api/acls" + arguments->query()); });
+  command->callback([=] {
+    const bool literal = arguments->pattern == "literal" && arguments->resource == "topic";
+    if (literal && arguments->name.find_first_of("+#") != std::string::npos) {
+      std::fputs(
+          "the name is taken as it stands; with --pattern filter, + and # mean what they do in "
+          "MQTT\n",
+          stderr);
+    }
+    change(common, method, "/api/acls" + arguments->query());
+  });
 }
 
 void addAcl(CLI::App& app, const CommonRef& common) {

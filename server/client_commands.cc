@@ -111,7 +111,7 @@ CLI::App* addNoun(CLI::App& app, const CommonRef& common, const char* noun,
   if (pages) {
     list->add_option("--after", page->after, "Those behind this one (`next` of the page before)");
     list->add_option("--limit", page->limit, "So many at most; none = all")
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(1, 1'000'000));
   }
   list->callback([=] { show(common, base + page->query(), base.c_str() + 5, listColumns); });
   CLI::App* describe =

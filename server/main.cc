@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <string_view>
 #include <utility>
@@ -55,8 +56,14 @@ int runServe(const ServeArguments& arguments) {
 int runCheck(const std::string& file) {
   server::Config config;
   std::vector<Error> errors = server::loadConfigFile(file, config);
+  const size_t unread = errors.size();
   for (Error& error : server::checkConfig(config)) {
-    errors.push_back({error.kind, fmt::format("{}: {}", file, error.text)});
+    // What couldn't be read is missing, too: once is enough.
+    const std::string key = error.text.substr(0, error.text.find('`', 1) + 1);
+    const bool told =
+        std::any_of(errors.begin(), errors.begin() + static_cast<ptrdiff_t>(unread),
+                    [&](const Error& one) { return !key.empty() && one.text.contains(key); });
+    if (!told) errors.push_back({error.kind, fmt::format("{}: {}", file, error.text)});
   }
   if (errors.empty()) std::printf("%s: ok\n", file.c_str());
   return report(errors);

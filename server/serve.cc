@@ -92,7 +92,9 @@ router::RouterOptions routerOptions(const Config& config) {
   options.defaultsMqtt.flush = options.defaultsKafka.flush = config.flush;
   options.maxTopicsByDevices = static_cast<size_t>(config.maxTopicsByDevices);
   options.maxMessageBytes = config.maxMessageBytes;
-  options.maxDecodedBytes = static_cast<size_t>(config.maxMessageBytes) * 4;
+  // max_message_bytes is of what is compressed, and that may be many times as much.
+  options.maxDecodedBytes =
+      std::max<size_t>(options.maxDecodedBytes, static_cast<size_t>(config.maxMessageBytes) * 4);
   options.inboxRecords = config.mqttInboxRecords;
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
   options.sparkplug = config.mqttSparkplug;
