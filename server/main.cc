@@ -59,10 +59,10 @@ int runCheck(const std::string& file) {
   const size_t unread = errors.size();
   for (Error& error : server::checkConfig(config)) {
     // What couldn't be read is missing, too: once is enough.
-    const std::string key = error.text.substr(0, error.text.find('`', 1) + 1);
+    const std::string key = error.text.substr(0, error.text.find('`', 1));
     const bool told =
         std::any_of(errors.begin(), errors.begin() + static_cast<ptrdiff_t>(unread),
-                    [&](const Error& one) { return !key.empty() && one.text.contains(key); });
+                    [&](const Error& one) { return key.size() > 1 && one.text.contains(key); });
     if (!told) errors.push_back({error.kind, fmt::format("{}: {}", file, error.text)});
   }
   if (errors.empty()) std::printf("%s: ok\n", file.c_str());
