@@ -100,9 +100,12 @@ class ShareGroupTest : public GroupTest {
   std::shared_ptr<Asked> ask(ShareAcquire asked, size_t worker = 2) {
     auto told = std::make_shared<Asked>();
     on(worker, [&] {
-      told->handle = shares().acquireShares(who_, std::move(asked), [told](auto answer) {
-        EXPECT_FALSE(told->answer.has_value());
-        told->answer = std::move(answer);
+      std::weak_ptr<Asked> weak = told;  // which has the handle, which has this
+      told->handle = shares().acquireShares(who_, std::move(asked), [weak](auto answer) {
+        auto asker = weak.lock();
+        if (!asker) return;
+        EXPECT_FALSE(asker->answer.has_value());
+        asker->answer = std::move(answer);
       });
     });
     settle();
