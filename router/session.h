@@ -141,6 +141,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   bool inboxHas(int64_t id) const { return inbox_ && inbox_->has(id); }
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done);
   void setWill(std::optional<Will> will);
+  void loginRenewed(std::move_only_function<void(Result<>)> done);
   void setExpiry(uint32_t seconds);
   void detach();
 
@@ -301,6 +302,7 @@ class Attachment final : public SubscriberSession {
   int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
   void setWill(std::optional<Will> will) override;
+  void loginRenewed(std::move_only_function<void(Result<>)> done) override;
   void setExpiry(uint32_t seconds) override;
   void detach() override;
 

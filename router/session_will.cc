@@ -3,6 +3,7 @@
 // broker loses connections, and their wills are published after it, when they fall due.
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -61,6 +62,27 @@ void Session::restoreWill(Will will, OwnVerdict own) {
   aside.will = std::make_unique<Will>(std::move(will));
   aside.willJournaled = true;
   scheduleDeadline();
+}
+
+/// A crash between the two logins' words would have the will go by the earlier one.
+void Session::loginRenewed(std::move_only_function<void(Result<>)> done) {
+  auto shared = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
+  auto later = [this, shared](Result<> result) {
+    home().later([shared, result] { (*shared)(result); });
+  };
+  if (!persistent() || !aside_->will) return later({});
+  storage::AppendRequest request;
+  journalWill(*aside_->will, aside_->willBy, request);
+  request.durability = storage::Durability::kSynced;
+  request.sink = &home().sink;
+  request.done = [&core = core_, shared](const Result<storage::Appended>& result) {
+    if (result) return (*shared)({});
+    ++core.writeFailures;
+    (*shared)(std::unexpected(result.error()));
+  };
+  if (auto appended = core_.store.append(std::move(request)); !appended) {
+    later(std::unexpected(appended.error()));
+  }
 }
 
 PrincipalRef Session::nameOnly(OwnVerdict own) const {
