@@ -71,8 +71,10 @@ class Session final : public std::enable_shared_from_this<Session> {
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
   /// After restore(): due as if the connection had been lost when it was last known of.
   void restoreWill(Will will, OwnVerdict own);
-  /// Whose the session is, while no client of its is there. `own`: what its login has said.
-  PrincipalRef nameOnly(OwnVerdict own = OwnVerdict::kNone) const;
+  /// Whose the session is, while no client of its is there. `rights`: its last login's own.
+  PrincipalRef nameOnly(LoginRightsRef rights) const;
+  /// The same of the client that is there now, for when it has gone. Null: the session goes, too.
+  PrincipalRef sleeper() const;
   void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }
   /// An entry of the table of replays, in the order of the keys.
   Result<> restoreReplay(const ReplayKey& key, BytesView value);

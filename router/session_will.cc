@@ -9,6 +9,7 @@
 
 #include "router/publisher.h"
 #include "router/session.h"
+#include "router/shared_lane.h"
 #include "router/will_codec.h"
 
 namespace polylog::router {
@@ -57,7 +58,7 @@ void Session::journalWill(const std::optional<Will>& will, const PrincipalRef& b
 
 void Session::restoreWill(Will will, OwnVerdict own) {
   Aside& aside = aside_.write();
-  aside.willBy = nameOnly(own);
+  aside.willBy = nameOnly(rightsRemembered(own));
   aside.willAt = disconnectedAt_ + int64_t{will.delaySeconds} * kMicros;
   aside.will = std::make_unique<Will>(std::move(will));
   aside.willJournaled = true;
@@ -66,6 +67,7 @@ void Session::restoreWill(Will will, OwnVerdict own) {
 
 /// A crash between the two logins' words would have the will go by the earlier one.
 void Session::loginRenewed(std::move_only_function<void(Result<>)> done) {
+  if (aside_->shared) aside_->shared->reconsider();
   auto shared = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
   auto later = [this, shared](Result<> result) {
     home().later([shared, result] { (*shared)(result); });
@@ -85,12 +87,17 @@ void Session::loginRenewed(std::move_only_function<void(Result<>)> done) {
   }
 }
 
-PrincipalRef Session::nameOnly(OwnVerdict own) const {
+PrincipalRef Session::sleeper() const {
+  if (!persistent()) return nullptr;
+  return nameOnly(live_ ? live_->principal->rights : nullptr);
+}
+
+PrincipalRef Session::nameOnly(LoginRightsRef rights) const {
   auto made = std::make_shared<Principal>();
   made->user = user_;
   made->clientId = clientId_;
   made->protocol = Protocol::kMqtt;
-  made->rights = rightsRemembered(own);
+  made->rights = std::move(rights);
   return made;
 }
 
