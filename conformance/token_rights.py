@@ -22,12 +22,12 @@ suite = Suite("token_rights")
 class TokenClient(RawClient):
     """A client of MQTT 5 whose token is in enhanced authentication (4.12)."""
 
-    def __init__(self, broker, client_id, token, method="OAUTH2-JWT"):
+    def __init__(self, broker, client_id, token, method="OAUTH2-JWT", props=b"", **more):
         self.method, self.token = method, token
         super().__init__(broker, client_id, level=5, connect=False)
-        octets = b"".join(one_property(name, value) for name, value in (
+        octets = props + b"".join(one_property(name, value) for name, value in (
             ("authentication_method", method), ("authentication_data", self.data(token))))
-        self.send(CONNECT, connect_body(client_id, 5, props=octets))
+        self.send(CONNECT, connect_body(client_id, 5, props=octets, **more))
         self.first = self.next()
 
     def data(self, token):
@@ -123,7 +123,7 @@ def mqtt_claims():
             equal(codes_of(broker, issuer.token("device-17", acl=claim)), 134, f"refused: {claim}")
 
 
-@suite.case("a token's claim holds for wills and delayed publishes, over kill -9 too")
+@suite.case("a token's claim holds for wills and delayed publishes, over kill -9 too; the newest token's")
 def claims_later():
     for default in ("allow", "deny"):
         with tokens(f"auth.default={default}") as (broker, issuer):
@@ -132,14 +132,23 @@ def claims_later():
             reader.seen = []
             reader.on_message = lambda client, data, message: client.seen.append(message.topic)
             reader.subscribe("#", 1)
+
+            def lasting(name):
+                return {"clean": False, "props": b"\x11\0\0\x02\x58",
+                        "will": {"topic": f"{name}/will", "payload": "gone", "delay": 0, "retain": False}}
+
             for name in ("may", "not"):
-                body = connect_body(
-                    name, 5, clean=False, username="u", password=issuer.token("device-17", acl=claim),
-                    will={"topic": f"{name}/will", "payload": "gone", "delay": 0, "retain": False},
-                    props=b"\x11\0\0\x02\x58")
+                body = connect_body(name, 5, username="u", password=issuer.token("device-17", acl=claim),
+                                    **lasting(name))
                 client = RawClient(broker, name, level=5, connect=False)
                 client.send(CONNECT, body)
                 equal(client.next().code, 0, "CONNACK")
+            held = []  # lost by the broker's end and not before
+            for name, first, second in (("narrowed", {"pub": ["narrowed/#"]}, claim),
+                                        ("widened", claim, {"pub": ["widened/#"]})):
+                held.append(TokenClient(broker, name, issuer.token("device-17", acl=first), **lasting(name)))
+                held[-1].renew(issuer.token("device-17", acl=second))
+                equal(held[-1].wait(AUTH).code, 0, "AUTH")
             client = TokenClient(broker, "d", issuer.token("device-17", acl=claim))
             equal(client.publish("$delayed/4/may/later"), 0, "PUBACK")
             equal(client.publish("$delayed/4/not/later"), 0x87, "PUBACK")
@@ -153,7 +162,8 @@ def claims_later():
             wait_until(lambda: "may/later" in seen, 20, f"what was delayed: {seen}")
             stored = polylog(broker, "topic", "list", "--json")
             topics = {one["name"]: one["records"] for one in json.loads(stored)["topics"]}
-            equal((topics.get("may"), topics.get("not", 0)), (2, 0), f"records, by default {default}")
+            equal({name: topics.get(name, 0) for name in ("may", "not", "narrowed", "widened")},
+                  {"may": 2, "not": 0, "narrowed": 0, "widened": 1}, f"records, by default {default}")
             reader.loop_stop()
 
 

@@ -5,6 +5,7 @@
 
 #include "router/access_rules.h"
 #include "router/login_service.h"
+#include "router/share_table.h"
 
 namespace polylog::router {
 namespace {
@@ -111,6 +112,7 @@ void AccessStore::refreshRules() {
     set = std::make_shared<const RuleSet>(rules_, std::move(settings));
   }
   core_.authorizer.use(std::move(set));
+  if (core_.shares) core_.shares->reconsider();
 }
 
 // ---------------------------------------------------------------- one change at a time

@@ -231,6 +231,16 @@ bool LoginService::proves(const Account& account, const std::string& password) c
   return true;
 }
 
+/// A refusal takes as long whether there is such a user or not, and wherever: whatever any
+/// password's check takes is done for each.
+void LoginService::spendTheRest(const Account& account, const Credentials& tried) const {
+  if (!account.user || account.user->state.credentials.empty()) {
+    (void)scram::matches(nobodysCredential(tried.user, kHashes[0]), tried.password);
+  }
+  const auto& elsewhere = core_.options.access.passwords;
+  if (elsewhere) elsewhere->spendTheRest(account.entry.get(), tried.password);
+}
+
 bool LoginService::judges() const {
   const auto& access = core_.options.access;
   return users_.anyUsers() || takesTokens() || access.hook != nullptr ||
@@ -272,13 +282,9 @@ void LoginService::admitByPassword(const LoginPoint& point, Credentials credenti
   auto attempt =
       std::make_shared<Attempt>(point, std::move(credentials), std::move(account), std::move(done));
   auto job = [this, attempt] {
-    const std::string& password = attempt->credentials.password;
-    if (attempt->account.known()) {
-      attempt->right = proves(attempt->account, password);
-    } else {
-      // As long as for a user that is there.
-      (void)scram::matches(nobodysCredential(attempt->credentials.user, kHashes[0]), password);
-    }
+    const Account& tried = attempt->account;
+    attempt->right = tried.known() && proves(tried, attempt->credentials.password);
+    if (!attempt->right) spendTheRest(tried, attempt->credentials);
   };
   auto after = [this, attempt] {
     const std::string& name = attempt->credentials.user;

@@ -75,6 +75,7 @@ class LoginService final : public Authenticator {
   };
   Account accountOf(const std::string& name) const;
   bool proves(const Account& account, const std::string& password) const;
+  void spendTheRest(const Account& account, const Credentials& tried) const;
   std::string tagOf(const std::string& password) const;
   void admitToken(const LoginPoint& point, Credentials credentials, Done<Result<LoginRef>> done);
   void admitByPassword(const LoginPoint& point, Credentials credentials, Account account,

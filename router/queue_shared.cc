@@ -91,7 +91,7 @@ bool Queue::someoneMayHave(const RoutedRecord& record) const {
                              [&](const ConsumerRef& one) { return mayHave(*one, record); });
 }
 
-/// Whether a member that is away may, by the rules for its user.
+/// Whether a member that is away may, by the rules for its user and by what its last login said.
 bool Queue::absentMayHave(const RoutedRecord& record) const {
   auto present = [&](const PrincipalRef& who) {
     return std::ranges::any_of(consumers_, [&](const ConsumerRef& one) {

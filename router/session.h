@@ -71,8 +71,10 @@ class Session final : public std::enable_shared_from_this<Session> {
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
   /// After restore(): due as if the connection had been lost when it was last known of.
   void restoreWill(Will will, OwnVerdict own);
-  /// Whose the session is, while no client of its is there. `own`: what its login has said.
-  PrincipalRef nameOnly(OwnVerdict own = OwnVerdict::kNone) const;
+  /// Whose the session is, while no client of its is there. `rights`: its last login's own.
+  PrincipalRef nameOnly(LoginRightsRef rights) const;
+  /// The same of the client that is there now, for when it has gone. Null: the session goes, too.
+  PrincipalRef sleeper() const;
   void restoreHeld(uint16_t id) { aside_.write().held.push_back(id); }
   /// An entry of the table of replays, in the order of the keys.
   Result<> restoreReplay(const ReplayKey& key, BytesView value);
@@ -141,6 +143,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   bool inboxHas(int64_t id) const { return inbox_ && inbox_->has(id); }
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done);
   void setWill(std::optional<Will> will);
+  void loginRenewed(std::move_only_function<void(Result<>)> done);
   void setExpiry(uint32_t seconds);
   void detach();
 
@@ -301,6 +304,7 @@ class Attachment final : public SubscriberSession {
   int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
   void setWill(std::optional<Will> will) override;
+  void loginRenewed(std::move_only_function<void(Result<>)> done) override;
   void setExpiry(uint32_t seconds) override;
   void detach() override;
 

@@ -3,11 +3,13 @@
 // broker loses connections, and their wills are published after it, when they fall due.
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "router/publisher.h"
 #include "router/session.h"
+#include "router/shared_lane.h"
 #include "router/will_codec.h"
 
 namespace polylog::router {
@@ -56,19 +58,46 @@ void Session::journalWill(const std::optional<Will>& will, const PrincipalRef& b
 
 void Session::restoreWill(Will will, OwnVerdict own) {
   Aside& aside = aside_.write();
-  aside.willBy = nameOnly(own);
+  aside.willBy = nameOnly(rightsRemembered(own));
   aside.willAt = disconnectedAt_ + int64_t{will.delaySeconds} * kMicros;
   aside.will = std::make_unique<Will>(std::move(will));
   aside.willJournaled = true;
   scheduleDeadline();
 }
 
-PrincipalRef Session::nameOnly(OwnVerdict own) const {
+/// A crash between the two logins' words would have the will go by the earlier one.
+void Session::loginRenewed(std::move_only_function<void(Result<>)> done) {
+  if (aside_->shared) aside_->shared->reconsider();
+  auto shared = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
+  auto later = [this, shared](Result<> result) {
+    home().later([shared, result] { (*shared)(result); });
+  };
+  if (!persistent() || !aside_->will) return later({});
+  storage::AppendRequest request;
+  journalWill(*aside_->will, aside_->willBy, request);
+  request.durability = storage::Durability::kSynced;
+  request.sink = &home().sink;
+  request.done = [&core = core_, shared](const Result<storage::Appended>& result) {
+    if (result) return (*shared)({});
+    ++core.writeFailures;
+    (*shared)(std::unexpected(result.error()));
+  };
+  if (auto appended = core_.store.append(std::move(request)); !appended) {
+    later(std::unexpected(appended.error()));
+  }
+}
+
+PrincipalRef Session::sleeper() const {
+  if (!persistent()) return nullptr;
+  return nameOnly(live_ ? live_->principal->rights : nullptr);
+}
+
+PrincipalRef Session::nameOnly(LoginRightsRef rights) const {
   auto made = std::make_shared<Principal>();
   made->user = user_;
   made->clientId = clientId_;
   made->protocol = Protocol::kMqtt;
-  made->rights = rightsRemembered(own);
+  made->rights = std::move(rights);
   return made;
 }
 

@@ -32,6 +32,11 @@ ShareMembership::~ShareMembership() {
   table_.leave(*this);
 }
 
+void ShareMembership::sleepAs(PrincipalRef sleeper) {
+  std::lock_guard lock(table_.mutex_);
+  sleeper_.swap(sleeper);
+}
+
 ShareTable::~ShareTable() = default;
 
 void ShareTable::load() {
@@ -72,9 +77,8 @@ Result<std::unique_ptr<ShareMembership>> ShareTable::join(Worker& worker, const 
     }
   }
   if (share.place == nullptr) bind(share, subscription.filter);
-  PrincipalRef sleeper = session.persistent() ? session.nameOnly() : nullptr;
   auto member =
-      std::make_unique<ShareMembership>(*this, name, share.end.queue, session, std::move(sleeper));
+      std::make_unique<ShareMembership>(*this, name, share.end.queue, session, session.sleeper());
   share.members.insert(member.get());
   return member;
 }
@@ -138,6 +142,13 @@ std::vector<PrincipalRef> ShareTable::lasting(const Queue& queue) const {
     if (member->sleeper_ != nullptr) all.push_back(member->sleeper_);
   }
   return all;
+}
+
+void ShareTable::reconsider() {
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, share] : shares_) {
+    if (share.end.queue) share.end.queue->reconsider();
+  }
 }
 
 std::vector<SharedGroupInfo> ShareTable::list() const {

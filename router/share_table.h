@@ -36,6 +36,8 @@ class ShareMembership {
   ShareMembership(const ShareMembership&) = delete;
   ShareMembership& operator=(const ShareMembership&) = delete;
   const std::shared_ptr<Queue>& queue() const { return queue_; }
+  /// Another login has come.
+  void sleepAs(PrincipalRef sleeper);
 
  private:
   friend class ShareTable;
@@ -43,7 +45,7 @@ class ShareMembership {
   const std::string name_;
   const std::shared_ptr<Queue> queue_;
   const Session& session_;  ///< outlives it
-  const PrincipalRef sleeper_;
+  PrincipalRef sleeper_;    ///< under the table's lock
 };
 
 class ShareTable {
@@ -61,8 +63,11 @@ class ShareTable {
   Result<std::unique_ptr<ShareMembership>> join(Worker& worker, const Session& session,
                                                 const Subscription& subscription);
   std::vector<SharedGroupInfo> list() const;
-  /// By name alone, the members of a queue's share whose sessions outlive their connections.
+  /// By name and by what their last logins said, the members of a queue's share whose sessions
+  /// outlive their connections.
   std::vector<PrincipalRef> lasting(const Queue& queue) const;
+  /// The rules have changed: what is kept for members that are away is looked at again.
+  void reconsider();
 
  private:
   friend class ShareMembership;

@@ -105,8 +105,16 @@ void SharedLane::attach(int64_t window) {
         continue;
       }
       share.membership = std::move(*joined);
+    } else {
+      share.membership->sleepAs(session_.sleeper());
     }
     begin(share);
+  }
+}
+
+void SharedLane::reconsider() {
+  for (auto& [name, share] : shares_) {
+    if (share.membership) share.membership->queue()->reconsider();
   }
 }
 

@@ -58,6 +58,8 @@ class SharedLane {
   /// A connection begins, which takes so many at a time; and ends.
   void attach(int64_t window);
   void detach();
+  /// The client may read other things than before.
+  void reconsider();
 
   size_t take(size_t max, int64_t idLimit, std::vector<Delivery>& out);
   void acknowledge(int64_t id);

@@ -534,6 +534,9 @@ void Attachment::releasePublish(uint16_t id, std::move_only_function<void(Result
 void Attachment::setWill(std::optional<Will> will) {
   if (session_) session_->setWill(std::move(will));
 }
+void Attachment::loginRenewed(std::move_only_function<void(Result<>)> done) {
+  if (session_) session_->loginRenewed(std::move(done));
+}
 void Attachment::setExpiry(uint32_t seconds) {
   if (session_) session_->setExpiry(seconds);
 }

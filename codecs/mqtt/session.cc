@@ -228,15 +228,28 @@ std::optional<Fault> Session::handleAuth(const AuthPacket& packet) {
 std::optional<Fault> Session::renewToken(const AuthPacket& packet) {
   auto credentials = authentication_.onToken(packet);
   if (!credentials) return credentials.error();
-  link_.options->authenticator->admit(
-      loginPoint(), *std::move(credentials), [this, guard = link_.guard()](Result<LoginRef> login) {
+  link_.options->authenticator->admit(loginPoint(), *std::move(credentials),
+                                      [this, guard = link_.guard()](Result<LoginRef> login) {
+                                        if (guard.expired() || state_ != State::kOpen) return;
+                                        auto step = authentication_.renewed(std::move(login));
+                                        if (!step) return end(step.error());
+                                        watchLogin();
+                                        tellRenewed(*std::move(step));
+                                      });
+  return std::nullopt;
+}
+
+/// Once the session goes by the newer token, over a crash too.
+void Session::tellRenewed(Authentication::Step step) {
+  link_.session->loginRenewed(
+      [this, guard = link_.guard(), step = std::move(step)](const Result<>& stored) {
         if (guard.expired() || state_ != State::kOpen) return;
-        if (auto fault = authenticated(authentication_.renewed(std::move(login)))) {
-          return end(*fault);
+        if (!stored) {
+          return end(Fault{ReasonCode::kUnspecifiedError, "the newer token could not be stored"});
         }
+        link_.answerPacket(authentication_.packet(step));
         link_.flush();
       });
-  return std::nullopt;
 }
 
 /// Re-authentication has gone a step further, or failed.

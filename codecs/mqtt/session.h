@@ -54,6 +54,7 @@ class Session final : public ProtocolSession {
   void logIn(Admission admission, Credentials credentials);
   void beginMethod(Admission admission);
   std::optional<Fault> renewToken(const AuthPacket& packet);
+  void tellRenewed(Authentication::Step step);
   std::optional<Fault> authenticated(std::expected<Authentication::Step, Fault> step);
   std::optional<Fault> handleAuth(const AuthPacket& packet);
   void watchLogin();

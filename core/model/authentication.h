@@ -117,6 +117,10 @@ class PasswordSource {
   /// Null: it has no such user. One that changes is another Entry.
   virtual std::shared_ptr<const Entry> find(const std::string& user) const = 0;
   virtual bool any() const = 0;
+  /// After a password that was wrong: the rest of the work that the costliest of the hashes is, so
+  /// that the time a refusal takes tells nobody whose hash was checked. `checked` was; null: none
+  /// of this source's. Slow by intent.
+  virtual void spendTheRest(const Entry* checked, BytesView password) const = 0;
 };
 
 /// Judges bearer tokens. Any thread, several at once; may take a millisecond and look at a file.

@@ -140,6 +140,9 @@ class SubscriberSession {
   /// Replaces the will of this connection, or clears it: then a crash does not bring it back, once
   /// the journal has heard of it.
   virtual void setWill(std::optional<Will> will) = 0;
+  /// A newer login has taken the earlier one's place (Login::succeed), and may say otherwise what
+  /// its principal may do. `done` when what is kept for after a crash goes by it.
+  virtual void loginRenewed(std::move_only_function<void(Result<>)> done) = 0;
   /// Changes the expiry (MQTT 5: DISCONNECT may).
   virtual void setExpiry(uint32_t seconds) = 0;
   /// The connection is gone. The will is published if there still is one (after its delay, unless

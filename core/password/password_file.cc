@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -64,7 +65,17 @@ Result<std::shared_ptr<PasswordFile>> PasswordFile::open(std::string path) {
 Result<> PasswordFile::reload() {
   auto users = read();
   if (!users) return std::unexpected(users.error());
+  std::vector<Hash> costliest;
+  for (const auto& [name, line] : *users) {
+    auto same = std::ranges::find(costliest, line->hash().kind, &Hash::kind);
+    if (same == costliest.end()) {
+      costliest.push_back(line->hash());
+    } else if (costsMore(line->hash(), *same)) {
+      *same = line->hash();
+    }
+  }
   std::lock_guard hold(lock_);
+  costliest_ = std::move(costliest);
   // Who has the same line as before is known again as before.
   for (auto& [name, line] : *users) {
     auto before = users_.find(name);
@@ -83,6 +94,18 @@ std::shared_ptr<const PasswordSource::Entry> PasswordFile::find(const std::strin
 bool PasswordFile::any() const {
   std::lock_guard hold(lock_);
   return !users_.empty();
+}
+
+void PasswordFile::spendTheRest(const Entry* checked, BytesView password) const {
+  std::vector<Hash> costliest;
+  {
+    std::lock_guard hold(lock_);
+    costliest = costliest_;
+  }
+  const Hash* done = checked == nullptr ? nullptr : &static_cast<const Line*>(checked)->hash();
+  for (const Hash& most : costliest) {
+    if (auto rest = restOf(most, done)) (void)password::matches(*rest, password);
+  }
 }
 
 size_t PasswordFile::size() const {

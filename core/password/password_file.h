@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/model/authentication.h"
@@ -20,6 +21,7 @@ class PasswordFile final : public PasswordSource {
 
   std::shared_ptr<const Entry> find(const std::string& user) const override;
   bool any() const override;
+  void spendTheRest(const Entry* checked, BytesView password) const override;
   /// Reads it again. A file that can't be used leaves the users as they were.
   Result<> reload();
   size_t size() const;
@@ -33,6 +35,7 @@ class PasswordFile final : public PasswordSource {
   const std::string path_;
   mutable std::mutex lock_;  ///< of what follows
   Users users_;
+  std::vector<Hash> costliest_;  ///< of each kind
 };
 
 }  // namespace polylog::password

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,7 +15,8 @@ namespace {
 
 constexpr size_t kSha512Bytes = 64;
 constexpr size_t kScryptBytes = 32;
-constexpr size_t kMaxOctets = 128;  ///< of a salt, of a digest
+constexpr uint32_t kMaxParallel = 16;  ///< scrypt's
+constexpr size_t kMaxOctets = 128;     ///< of a salt, of a digest
 
 std::unexpected<Error> wrong(std::string why) {
   return fail(ErrorKind::kInvalid, std::move(why));
@@ -109,6 +109,16 @@ std::string derive(const Hash& hash, BytesView password) {
   return done ? out : std::string();
 }
 
+/// Of one kind, in proportion to the time that a check takes.
+uint64_t workOf(const Hash& hash) {
+  switch (hash.kind) {
+    case Hash::Kind::kScrypt: return uint64_t{hash.r} * hash.p << hash.logN;
+    case Hash::Kind::kPbkdf2: return hash.iterations;
+    case Hash::Kind::kSha512: break;
+  }
+  return 0;
+}
+
 }  // namespace
 
 Result<Hash> parse(BytesView text) {
@@ -117,7 +127,7 @@ Result<Hash> parse(BytesView text) {
   if (parts.size() == 4 && parts[0] == "scrypt") {
     if (!readCosts(parts[1], hash)) return wrong("scrypt's costs are ln=N,r=N,p=N");
     const bool sound = hash.logN >= 1 && hash.logN <= 24 && hash.r >= 1 && hash.r <= 64 &&
-                       hash.p >= 1 && hash.p <= 16 &&
+                       hash.p >= 1 && hash.p <= kMaxParallel &&
                        (uint64_t{128} * hash.r << hash.logN) <= kMaxScryptBytes;
     if (!sound) {
       return wrong(
@@ -166,6 +176,28 @@ Hash make(BytesView password, Random& random) {
   hash.digest.resize(kScryptBytes);
   hash.digest = derive(hash, password);
   return hash;
+}
+
+bool costsMore(const Hash& one, const Hash& other) {
+  return workOf(one) > workOf(other);
+}
+
+std::optional<Hash> restOf(const Hash& most, const Hash* done) {
+  const bool begun = done != nullptr && done->kind == most.kind;
+  const uint64_t before = begun ? workOf(*done) : 0;
+  if (before >= workOf(most)) return std::nullopt;
+  const uint64_t left = workOf(most) - before;
+  Hash rest = most;
+  if (most.kind == Hash::Kind::kPbkdf2) rest.iterations = static_cast<uint32_t>(left);
+  if (most.kind != Hash::Kind::kScrypt || !begun) return rest;
+  // More lanes as large as that one's; of many small ones it is next to nothing of the whole.
+  const uint64_t lanes = left / (uint64_t{done->r} << done->logN);
+  if (lanes == 0) return std::nullopt;
+  if (lanes > kMaxParallel) return rest;
+  rest.logN = done->logN;
+  rest.r = done->r;
+  rest.p = static_cast<uint32_t>(lanes);
+  return rest;
 }
 
 bool matches(const Hash& hash, BytesView password) {

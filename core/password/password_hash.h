@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/base/bytes.h"
@@ -38,6 +39,11 @@ Result<Hash> parse(BytesView text);
 std::string toText(const Hash& hash);
 /// Slow.
 Hash make(BytesView password, Random& random);
+/// Whether a check of it is more work than one of the other, which is of the same kind.
+bool costsMore(const Hash& one, const Hash& other);
+/// A hash that takes what is left of a check of `most`, once `done` has been checked (null: none
+/// was). Nothing: so little that nobody can tell.
+std::optional<Hash> restOf(const Hash& most, const Hash* done);
 /// Whether it is the password; in constant time but for its length. Slow.
 bool matches(const Hash& hash, BytesView password);
 

@@ -252,6 +252,22 @@ TEST(Authentication, ANewerTokenTakesTheOlderOnesPlace) {
   EXPECT_EQ(client.next<DisconnectPacket>().code, ReasonCode::kNotAuthorized);
 }
 
+TEST(Authentication, ANewerTokenIsTakenOnceTheSessionGoesByIt) {
+  for (bool fails : {false, true}) {
+    Tokens world;
+    Client client(world);
+    ASSERT_EQ(client.connect(Tokens::connectBy(kJwt, "one")).code, 0);
+    if (fails) world.broker.sessionError = Error{ErrorKind::kNoSpace, "full"};
+    client.sendAndRun(Tokens::auth(ReasonCode::kReAuthenticate, kJwt, "two"));
+    EXPECT_EQ(world.broker.sessions.begin()->second->loginsRenewed, 1);
+    if (fails) {
+      EXPECT_EQ(client.next<DisconnectPacket>().code, ReasonCode::kUnspecifiedError);
+    } else {
+      EXPECT_EQ(client.next<AuthPacket>().code, ReasonCode::kSuccess);
+    }
+  }
+}
+
 TEST(Authentication, ATokenThatWontDoEndsTheConnection) {
   struct Wrong {
     ReasonCode code;

@@ -470,6 +470,10 @@ struct FakePasswords final : PasswordSource {
     return user == "device" ? line : nullptr;
   }
   bool any() const override { return line != nullptr; }
+  void spendTheRest(const Entry* checked, BytesView) const override {
+    spent.push_back(checked == nullptr ? "nobody's" : "the line's");
+  }
+  mutable std::vector<std::string> spent;
   std::shared_ptr<Line> line = std::make_shared<Line>("secret");
 };
 
@@ -492,6 +496,20 @@ TEST_F(AccessTest, APasswordFileHasUsersBesideTheStore) {
   ASSERT_TRUE(setPassword("device", "stored").has_value());
   EXPECT_FALSE(login("device", "other").has_value());
   EXPECT_TRUE(login("device", "stored").has_value());
+}
+
+TEST_F(AccessTest, ARefusalTakesAsMuchWorkWhoeverItIs) {
+  auto passwords = std::make_shared<FakePasswords>();
+  options_.access.passwords = passwords;
+  begin(2, options_);
+  ASSERT_TRUE(setPassword("ann", "stored").has_value());
+  EXPECT_TRUE(login("ann", "stored").has_value());
+  EXPECT_TRUE(login("device", "secret").has_value());
+  EXPECT_TRUE(passwords->spent.empty());
+  EXPECT_FALSE(login("device", "guess").has_value());
+  EXPECT_FALSE(login("ann", "guess").has_value());
+  EXPECT_FALSE(login("nobody", "guess").has_value());
+  EXPECT_EQ(passwords->spent, (std::vector<std::string>{"the line's", "nobody's", "nobody's"}));
 }
 
 TEST_F(AccessTest, BadTokensSlowDownTheirHostAlone) {

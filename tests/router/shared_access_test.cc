@@ -1,4 +1,5 @@
 // Shared subscriptions under rules: what one member may not read goes to one that may.
+#include "router/token_rights.h"
 #include "tests/router/router_fixture.h"
 
 namespace polylog::router {
@@ -9,20 +10,41 @@ using testing::IsEmpty;
 
 class SharedAccessTest : public RouterFixture {
  protected:
-  void denyReading(const std::string& user, const std::string& topic) {
+  void addRule(const AccessRule& rule) {
     auto trusted = std::make_shared<Principal>();
     trusted->trusted = true;
-    AccessRule rule{false,           user, "*", ResourceKind::kTopic, PatternKind::kLiteral, topic,
-                    Operation::kRead};
     on(0, [&] {
       router_->access().addRules(trusted, {rule}, [](auto results) { ASSERT_TRUE(results); });
     });
     settle();
   }
+  void denyReading(const std::string& user, const std::string& topic) {
+    addRule(
+        {false, user, "*", ResourceKind::kTopic, PatternKind::kLiteral, topic, Operation::kRead});
+  }
+  /// Nobody may anything but by rules; the tests' own nobody may all.
+  void beginDenying() {
+    RouterOptions options;
+    options.access.denyByDefault = true;
+    begin(1, options);
+    for (ResourceKind kind : {ResourceKind::kTopic, ResourceKind::kGroup}) {
+      addRule({true, "ANONYMOUS", "*", kind, PatternKind::kLiteral, "*", Operation::kAll});
+    }
+  }
+  /// A token's claim that its bearer may read what the filter matches, and nothing else.
+  static std::shared_ptr<TokenRights> claim(const std::string& filter) {
+    AccessRule rule{
+        true, "*", "*", ResourceKind::kTopic, PatternKind::kFilter, filter, Operation::kRead};
+    return std::make_shared<TokenRights>(std::vector<AccessRule>{rule});
+  }
+  void sleep(TestClient& client) {
+    on(0, [&] { std::exchange(client.session, nullptr)->detach(); });
+    settle();
+  }
   TestClient& opened(const std::string& user, bool clean, int64_t window, uint32_t expiry) {
     TestClient& client = newClient(user, 0);
-    auto who =
-        std::make_shared<const Principal>(Principal{user, user, "127.0.0.1:1", Protocol::kMqtt});
+    auto who = std::make_shared<Principal>(Principal{user, user, "127.0.0.1:1", Protocol::kMqtt});
+    who->rights = rights_[user];
     SubscriberOptions options{user, clean, expiry, window, std::nullopt};
     on(0, [&] {
       router_->openSession(
@@ -55,6 +77,7 @@ class SharedAccessTest : public RouterFixture {
     }
     return all;
   }
+  std::map<std::string, LoginRightsRef> rights_;  ///< that users' logins bring
   int64_t lag() {
     return on(0, [&] { return router_->sharedGroups(principal("admin")).at(0).lag; });
   }
@@ -140,10 +163,10 @@ TEST_F(SharedAccessTest, WhatIsKeptIsLookedAtAgainWhenRulesOrMembersChange) {
   settle();
   EXPECT_EQ(lag(), 1);
   denyReading("ann", "secret");
+  EXPECT_EQ(lag(), 0) << "nobody may read it any more, whether something else comes or not";
   publishOne("open/a", "x", kQos1);
   settle();
   EXPECT_THAT(got(eve), ElementsAre("x"));
-  EXPECT_EQ(lag(), 0) << "nobody may read it any more";
   denyReading("eve", "other");
   publishOne("other/a", "1", kQos1);
   settle();
@@ -151,6 +174,60 @@ TEST_F(SharedAccessTest, WhatIsKeptIsLookedAtAgainWhenRulesOrMembersChange) {
   // Its session's end is the end of its waiting.
   advance(601'000);
   EXPECT_EQ(lag(), 0);
+}
+
+TEST_F(SharedAccessTest, WhatASleepingMembersClaimLetsItReadIsKeptForIt) {
+  beginDenying();
+  rights_["eve"] = claim("open/#");
+  rights_["ann"] = claim("secret/#");
+  TestClient& eve = member("eve");
+  sleep(member("ann", kQos1, 1024, 600));
+  publishOne("secret/a", "0", kQos1);
+  publishOne("open/a", "x", kQos1);
+  settle();
+  EXPECT_THAT(got(eve), ElementsAre("x"));
+  EXPECT_EQ(lag(), 1);
+  TestClient& ann = back("ann");
+  EXPECT_THAT(got(ann), ElementsAre("0"));
+  // The last login is the one that counts.
+  sleep(ann);
+  rights_["ann"] = claim("other/#");
+  sleep(back("ann"));
+  publishOne("secret/a", "1", kQos1);
+  publishOne("other/a", "2", kQos1);
+  settle();
+  EXPECT_EQ(lag(), 1) << "nobody may read the first";
+  EXPECT_THAT(got(back("ann")), ElementsAre("2"));
+}
+
+TEST_F(SharedAccessTest, WhatItsClaimDoesNotLetItReadIsNotKeptForIt) {
+  begin();
+  rights_["ann"] = claim("mine/#");
+  TestClient& eve = member("eve");
+  sleep(member("ann", kQos1, 1024, 600));
+  denyReading("eve", "secret");
+  publishOne("secret/a", "0", kQos1);
+  settle();
+  EXPECT_THAT(got(eve), IsEmpty());
+  EXPECT_EQ(lag(), 0);
+}
+
+TEST_F(SharedAccessTest, WhatIsKeptIsLookedAtAgainWhenAMemberHasANewerToken) {
+  beginDenying();
+  auto rights = claim("open/#");
+  rights_["eve"] = rights;
+  rights_["ann"] = claim("secret/#");
+  TestClient& eve = member("eve");
+  sleep(member("ann", kQos1, 1024, 600));
+  publishOne("secret/a", "0", kQos1);
+  settle();
+  EXPECT_THAT(got(eve), IsEmpty());
+  rights->become(claim("#").get());
+  bool told = false;
+  on(0, [&] { eve.session->loginRenewed([&](const Result<>& ok) { told = ok.has_value(); }); });
+  settle();
+  EXPECT_TRUE(told);
+  EXPECT_THAT(got(eve), ElementsAre("0"));
 }
 
 TEST_F(SharedAccessTest, ItWaitsForTheOneThatMayReadItToHaveRoom) {

@@ -1,3 +1,4 @@
+#include "router/token_rights.h"
 #include "router/will_codec.h"
 #include "tests/router/router_fixture.h"
 
@@ -200,6 +201,44 @@ TEST_F(WillTest, TheSessionsEndComesFirstOverACrash) {
   crash();
   advance(6'000);
   EXPECT_THAT(stored("status"), ElementsAre("gone"));
+}
+
+TEST_F(WillTest, GoesByTheNewerTokenOverACrash) {
+  auto claim = [](bool allows) {
+    AccessRule rule{
+        allows,           "*", "*", ResourceKind::kTopic, PatternKind::kFilter, "status/#",
+        Operation::kWrite};
+    return std::make_shared<TokenRights>(std::vector<AccessRule>{rule});
+  };
+  for (bool allowed : {false, true}) {
+    begin();
+    auto who = std::make_shared<Principal>(Principal{"ann", "c", "10.0.0.1:5", Protocol::kMqtt});
+    auto rights = claim(!allowed);
+    who->rights = rights;
+    SubscriberOptions options{"c", false, 100};
+    options.will.emplace();
+    options.will->topic = "status";
+    options.will->key = "c";
+    options.will->value = "gone";
+    TestClient& client = newClient("c");
+    on(0, [&] {
+      router_->openSession(who, options, &client, [&](auto result) { client.session = *result; });
+    });
+    settle();
+    rights->become(claim(allowed).get());
+    bool told = false;
+    on(0,
+       [&] { client.session->loginRenewed([&](const Result<>& ok) { told = ok.has_value(); }); });
+    EXPECT_FALSE(told) << "not before it is durable";
+    settle();
+    EXPECT_TRUE(told);
+    crash();
+    settle();
+    EXPECT_EQ(stored("status") == std::vector<std::string>{"gone"}, allowed);
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
 }
 
 TEST_F(WillTest, StoredWhereTheRulesSay) {

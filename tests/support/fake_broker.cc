@@ -133,6 +133,13 @@ void FakeSession::accept(int64_t id, std::move_only_function<void(Result<>)> don
   broker_.answer([done = std::move(done), result]() mutable { done(result); });
 }
 
+void FakeSession::loginRenewed(std::move_only_function<void(Result<>)> done) {
+  ++loginsRenewed;
+  Result<> result;
+  if (broker_.sessionError) result = std::unexpected(*broker_.sessionError);
+  broker_.answer([done = std::move(done), result]() mutable { done(result); });
+}
+
 int64_t FakeSession::acknowledgedUpTo() const {
   int64_t lowest = nextId;
   for (const auto& [id, delivery] : taken_) {

@@ -57,6 +57,7 @@ class FakeSession final : public SubscriberSession,
   int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
   void setWill(std::optional<Will> value) override { will = std::move(value); }
+  void loginRenewed(std::move_only_function<void(Result<>)> done) override;
   void setExpiry(uint32_t seconds) override { options.expirySeconds = seconds; }
   void detach() override;
 
@@ -74,6 +75,7 @@ class FakeSession final : public SubscriberSession,
   std::set<uint16_t> held;
   std::optional<Will> will;
   std::optional<Will> publishedWill;
+  int loginsRenewed = 0;
   bool detached = false;
   int64_t nextId = 0;
   int64_t nextSharedId = kSharedIds;  ///< a test gives deliveries their ids

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <utility>
 
 #include "core/password/password_file.h"
 #include "tests/support/seeded_random.h"
@@ -51,6 +52,40 @@ TEST(PasswordHash, WhatCanNotBeIsRefused) {
     EXPECT_FALSE(parse(text).has_value()) << text;
   }
   EXPECT_TRUE(parse("$7$101$AAAA$" + kSixtyFour + "==").has_value());
+}
+
+TEST(PasswordHash, WhatIsLeftOfACostlierOnesWork) {
+  auto scrypt = [](uint32_t logN, uint32_t p) {
+    Hash hash;
+    hash.logN = logN;
+    hash.r = 8;
+    hash.p = p;
+    return hash;
+  };
+  Hash pbkdf2;
+  pbkdf2.kind = Hash::Kind::kPbkdf2;
+  pbkdf2.iterations = 1000;
+  Hash fewer = pbkdf2;
+  fewer.iterations = 101;
+  Hash sha512;
+  sha512.kind = Hash::Kind::kSha512;
+  EXPECT_TRUE(costsMore(pbkdf2, fewer));
+  EXPECT_FALSE(costsMore(fewer, pbkdf2));
+  EXPECT_TRUE(costsMore(scrypt(15, 1), scrypt(14, 1)));
+  EXPECT_TRUE(costsMore(scrypt(14, 3), scrypt(15, 1)));
+  for (const Hash* other : {static_cast<const Hash*>(nullptr), &std::as_const(sha512)}) {
+    EXPECT_EQ(restOf(scrypt(15, 1), other), scrypt(15, 1));
+    EXPECT_EQ(restOf(pbkdf2, other), pbkdf2);
+  }
+  EXPECT_EQ(restOf(scrypt(15, 1), &pbkdf2), scrypt(15, 1));
+  EXPECT_EQ(restOf(pbkdf2, &fewer)->iterations, 899U);
+  EXPECT_EQ(restOf(pbkdf2, &pbkdf2), std::nullopt);
+  const Hash half = scrypt(14, 1), quarter = scrypt(13, 1), little = scrypt(4, 1);
+  EXPECT_EQ(restOf(scrypt(15, 1), &half), scrypt(14, 1));
+  EXPECT_EQ(restOf(scrypt(15, 1), &quarter), scrypt(13, 3));
+  EXPECT_EQ(restOf(scrypt(15, 1), &little), scrypt(15, 1));
+  EXPECT_EQ(restOf(quarter, &half), std::nullopt);
+  EXPECT_EQ(restOf(sha512, nullptr), std::nullopt);
 }
 
 class PasswordFileTest : public testing::Test {
