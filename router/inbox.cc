@@ -160,6 +160,15 @@ void Inbox::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
     auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
     if (at == accepted.end() || *at != id) accepted.insert(at, id);
   }
+  journalAndTell(std::move(done));
+}
+
+void Inbox::forgetAccepted(std::move_only_function<void(Result<>)> done) {
+  state_.accepted.reset();
+  journalAndTell(std::move(done));
+}
+
+void Inbox::journalAndTell(std::move_only_function<void(Result<>)> done) {
   accepts_.write().push_back({&session_.home(), std::move(done)});
   dirty_ = true;
   if (!acceptsOnTheirWay_) journalAccepted();

@@ -49,6 +49,7 @@ class Inbox {
 
   void acknowledge(int64_t id);
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
+  void forgetAccepted(std::move_only_function<void(Result<>)> done);
   bool has(int64_t id) const { return !state_.acknowledged.contains(id); }
   int64_t acknowledgedUpTo() const { return state_.acknowledged.floor(); }
   int64_t waiting() const;
@@ -87,6 +88,7 @@ class Inbox {
   void changed();
   void journalLazily();
   void journalAccepted();
+  void journalAndTell(std::move_only_function<void(Result<>)> done);
   static void tell(std::vector<Accept>& accepts, const Result<>& result);
   Result<> append(storage::Durability durability,
                   std::move_only_function<void(const Result<storage::Appended>&)> done);

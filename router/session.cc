@@ -566,6 +566,11 @@ void Session::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
   home().later([done = std::move(done)]() mutable { done({}); });
 }
 
+void Session::forgetAccepted(std::move_only_function<void(Result<>)> done) {
+  if (inbox_) return inbox_->forgetAccepted(std::move(done));
+  home().later([done = std::move(done)]() mutable { done({}); });
+}
+
 int64_t Session::acknowledgedUpTo() const {
   return inbox_ ? inbox_->acknowledgedUpTo() : live_->done.floor();
 }
