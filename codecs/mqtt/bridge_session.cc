@@ -104,8 +104,8 @@ BridgeSession::~BridgeSession() {
   detach();
 }
 
-/// Keeps that a CONNECT goes out, before it does. One that cleans needs no note: until that is kept,
-/// the next cleans again.
+/// Keeps that a CONNECT goes out, before it does. One that cleans needs no note: until that is
+/// kept, the next cleans again.
 void BridgeSession::announce() {
   if (cleaning_ || memory_.record.connecting) return sendConnect();
   considerReading();
@@ -131,7 +131,7 @@ void BridgeSession::sendConnect() {
   packet.cleanStart = cleaning_;
   packet.keepAliveSeconds = options_->keepAliveSeconds;
   if (link_.version == Version::k311) {
-    packet.bridge = sentPrivateBit_ = 
+    packet.bridge = sentPrivateBit_ =
         options_->privateBit && memory_.privateBit == PrivateBit::kSend;
   } else {
     if (!cleaning_) packet.properties.add(PropertyId::kSessionExpiry, kNeverExpires);
@@ -290,8 +290,8 @@ void BridgeSession::opened(Result<std::shared_ptr<SubscriberSession>> result) {
   }
   link_.session = std::move(*result);
   BridgeRecord record = memory_.record;
-  // The packet identifiers begin again in a new session: so must the remote. That it is new may have
-  // been said to a run of this broker that ended before it had kept that.
+  // The packet identifiers begin again in a new session: so must the remote. That it is new may
+  // have been said to a run of this broker that ended before it had kept that.
   const bool anew = !link_.session->resumed() || record.life != link_.session->life();
   if (anew) record = BridgeRecord{};
   record.life = link_.session->life();
@@ -406,8 +406,7 @@ void BridgeSession::end(const Fault& fault) {
         "; is `bridges.{}.address` a broker of MQTT {}, and TLS (mqtts=) where it expects it?",
         options_->name, link_.version == Version::k5 ? "5" : "3.1.1");
   }
-  if (link_.version == Version::k5 && state_ != State::kConnecting &&
-      state_ != State::kPreparing) {
+  if (link_.version == Version::k5 && state_ != State::kConnecting && state_ != State::kPreparing) {
     DisconnectPacket packet;
     packet.code = fault.code;
     link_.answerPacket(packet);
@@ -418,7 +417,8 @@ void BridgeSession::end(const Fault& fault) {
 void BridgeSession::fail(std::string why, bool again) {
   if (state_ == State::kEnded) return;
   // A normal DISCONNECT: there is no will.
-  if (again && state_ != State::kConnecting && state_ != State::kPreparing) link_.answerPacket(DisconnectPacket{});
+  if (again && state_ != State::kConnecting && state_ != State::kPreparing)
+    link_.answerPacket(DisconnectPacket{});
   end_.why = std::move(why);
   end_.again = again;
   leave();

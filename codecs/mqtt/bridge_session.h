@@ -3,11 +3,11 @@
 // bridge's session here and is followed by OutboundDeliveries, what comes in is published by
 // InboundPublishes, as for any client: a bridge is a session whose connection faces outwards.
 //
-// A connection goes through: a note that there will be a CONNECT, since that may give us a session at
-// the remote of which we then never hear; CONNECT; the session here; what the remote has forgotten is forgotten
-// here too; subscriptions on both sides. Where the remote may know the client identifier from an
-// earlier life of this broker, a first connection ends the session that it has there, and another
-// follows (BridgeEnd::again).
+// A connection goes through: a note that there will be a CONNECT, since that may give us a session
+// at the remote of which we then never hear; CONNECT; the session here; what the remote has
+// forgotten is forgotten here too; subscriptions on both sides. Where the remote may know the
+// client identifier from an earlier life of this broker, a first connection ends the session that
+// it has there, and another follows (BridgeEnd::again).
 //
 // What the remote sends is hostile input like any peer's: what can't be read ends the connection.
 #pragma once
@@ -115,9 +115,9 @@ class BridgeSession final : public ProtocolSession {
   State state_ = State::kPreparing;
   const bool cleaning_;  ///< this connection ends what the remote may have of old
   bool sentPrivateBit_ = false;
-  bool knewUs_ = false;  ///< CONNACK's session present
+  bool knewUs_ = false;     ///< CONNACK's session present
   bool wasUnsure_ = false;  ///< BridgeMemory::unsure, before CONNECT
-  bool lost_ = false;    ///< the remote's session is another than before, for all we know
+  bool lost_ = false;       ///< the remote's session is another than before, for all we know
   bool inInput_ = false;
   bool pumpDue_ = false;
   bool readingPaused_ = false;

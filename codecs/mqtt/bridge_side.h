@@ -19,13 +19,14 @@ namespace polylog::mqtt {
 /// broker that has sent it out, or behind "in:" of one that has taken it in. What a broker has sent
 /// out it sends out no more, and what it has sent or taken it takes no more; what it has taken in
 /// by one bridge may well go out by another. By which, "/" and the bridge's name say behind the id:
-/// no-local keeps what came by a bridge from going back, but not when it comes as a retained message.
+/// no-local keeps what came by a bridge from going back, but not when it comes as a retained
+/// message.
 inline constexpr BytesView kBridgeMark = "polylog-bridge";
 /// A message that has been through as many bridges is sent over no other.
 inline constexpr size_t kMaxBridgeMarks = 16;
 
-/// So often a message is sent again that the remote can't take now. Then it is given up, or it would
-/// keep back for ever all that is behind it.
+/// So often a message is sent again that the remote can't take now. Then it is given up, or it
+/// would keep back for ever all that is behind it.
 inline constexpr int kMaxRefusals = 20;
 
 /// How often the remote has refused what it refused last. Lives as long as the bridge.

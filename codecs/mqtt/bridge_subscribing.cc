@@ -67,7 +67,8 @@ void BridgeSession::subscribeThere() {
     auto found = had.find(filter);
     // Asking again would bring the retained messages again, in 3.1.1. Of QoS 0 some may have been
     // missed; and what the remote has granted, a session that it has since begun doesn't know.
-    if (link_.version == Version::k311 && !next_.afresh && found != had.end() && found->second == qos && qos > 0) {
+    if (link_.version == Version::k311 && !next_.afresh && found != had.end() &&
+        found->second == qos && qos > 0) {
       next_.remoteFilters.emplace_back(filter, qos);
       continue;
     }

@@ -56,8 +56,7 @@ size_t InboundPublishes::HeldBack::bytes() const {
 }
 
 void InboundPublishes::holdBack(const PublishPacket& packet, BytesView topic) {
-  HeldBack& held =
-      heldBack_.emplace_back(packet, std::string(topic), std::string(packet.payload));
+  HeldBack& held = heldBack_.emplace_back(packet, std::string(topic), std::string(packet.payload));
   held.packet.topic = held.packet.payload = {};
   if (!packet.properties.empty()) {
     ByteWriter writer;

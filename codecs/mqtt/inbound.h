@@ -64,7 +64,7 @@ class InboundPublishes {
   /// A PUBLISH that waits for space on the disk.
   struct HeldBack {
     PublishPacket packet;  ///< without its views
-    std::string topic;  ///< what an alias stood for
+    std::string topic;     ///< what an alias stood for
     std::string payload;
     std::string properties{};  ///< as on the wire
     size_t bytes() const;

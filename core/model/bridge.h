@@ -13,8 +13,8 @@
 
 namespace polylog {
 
-/// Client identifiers that begin so, with the bridge's name behind it, are those of the broker's own
-/// bridges: no client can have one.
+/// Client identifiers that begin so, with the bridge's name behind it, are those of the broker's
+/// own bridges: no client can have one.
 inline constexpr BytesView kBridgeSessions = "$bridge/";
 
 class BridgeStore {

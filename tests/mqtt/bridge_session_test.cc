@@ -76,8 +76,8 @@ struct Remote : BridgeObserver {
     drop();
     transport = std::make_unique<FakeTransport>(world.dispatcher);
     decoder = Decoder(Side::kServer, 1 << 28);
-    session =
-        std::make_unique<BridgeSession>(*transport, world.broker, options, memory(), counters, *this);
+    session = std::make_unique<BridgeSession>(*transport, world.broker, options, memory(), counters,
+                                              *this);
     ended.reset();
     up = false;
   }
@@ -300,6 +300,22 @@ TEST(BridgeSessionTest, aMessageOfOursThatHasComeAroundIsNotSentAgain) {
   EXPECT_EQ(remote.next<PublishPacket>().payload, "2");
   EXPECT_EQ(remote.counters.droppedLoop.value(), before + 1);
   EXPECT_TRUE(remote.inbox().acknowledged.contains(0));
+}
+
+TEST(BridgeSessionTest, whatWasDroppedWhileTheRemoteHadItIsReleased) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  Delivery dropped;
+  dropped.id = 4;
+  dropped.guarantee = DeliveryGuarantee::kExactlyOnce;
+  dropped.accepted = dropped.redelivered = true;
+  remote.inbox().deliver(std::move(dropped));
+  remote.run();
+  const auto release = remote.next<AckPacket>();
+  EXPECT_EQ(release.type, PacketType::kPubrel);
+  remote.send(ackOf(PacketType::kPubcomp, release.packetId));
+  EXPECT_TRUE(remote.inbox().acknowledged.contains(4));
 }
 
 TEST(BridgeSessionTest, whatTheRemoteHadAcceptedIsReleasedOrSentAgain) {
