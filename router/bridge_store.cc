@@ -30,6 +30,15 @@ std::optional<std::string> BridgeTable::find(const std::string& name) const {
 }
 
 void BridgeTable::store(const std::string& name, std::string value, Done<Result<>> done) {
+  journal(name, std::move(value), std::move(done));
+}
+
+void BridgeTable::remove(const std::string& name, Done<Result<>> done) {
+  journal(name, std::nullopt, std::move(done));
+}
+
+void BridgeTable::journal(const std::string& name, std::optional<std::string> value,
+                          Done<Result<>> done) {
   Worker& worker = core_.here();
   auto shared = std::make_shared<Done<Result<>>>(std::move(done));
   storage::AppendRequest request;
@@ -44,7 +53,7 @@ void BridgeTable::store(const std::string& name, std::string value, Done<Result<
     }
     {
       std::lock_guard hold(lock_);
-      rows_[name] = value;
+      value ? (void)rows_.insert_or_assign(name, *value) : (void)rows_.erase(name);
     }
     (*shared)({});
   };

@@ -21,9 +21,12 @@ class BridgeTable final : public BridgeStore {
   std::vector<std::string> names() const override;
   std::optional<std::string> find(const std::string& name) const override;
   void store(const std::string& name, std::string value, Done<Result<>> done) override;
+  void remove(const std::string& name, Done<Result<>> done) override;
   void backlog(const std::string& clientId, Done<std::optional<Backlog>> done) override;
 
  private:
+  void journal(const std::string& name, std::optional<std::string> value, Done<Result<>> done);
+
   Core& core_;
   mutable std::mutex lock_;
   std::map<std::string, std::string> rows_;  ///< what is durable

@@ -7,6 +7,7 @@
 
 #include "core/base/log.h"
 #include "core/base/scram.h"
+#include "core/model/bridge.h"
 #include "router/session_registry.h"
 #include "router/slow_subscribers.h"
 
@@ -104,6 +105,8 @@ Result<std::unique_ptr<ConnectedClient>> ClientRegistry::admit(
 void ClientRegistry::opened(const Principal& who) {
   // Other protocols' clients don't have ids of their own.
   if (who.protocol != Protocol::kMqtt) return;
+  // The broker's own bridges connect as often as the remote lets them.
+  if (who.clientId.starts_with(kBridgeSessions)) return;
   if (!flapping_.connected(watchedName(who.clientId), core_.clock.monotonicMicros() / 1000)) return;
   const int64_t now = core_.clock.wallMillis();
   const int64_t millis = flapping_.options().banMillis;

@@ -10,6 +10,13 @@
 #include "router/session.h"
 
 namespace polylog::router {
+namespace {
+
+/// So many are in flight to a client (mqtt.max_inflight, as it is by default). Of more that were
+/// dropped meanwhile the client keeps the packet identifiers.
+constexpr int64_t kMostReleases = 1024;
+
+}  // namespace
 
 Inbox::Inbox(Session& session, PartitionId partition) : session_(session), partition_(partition) {}
 
@@ -23,14 +30,23 @@ void Inbox::restore(InboxState state) {
   floor_.store(journaledFloor_, std::memory_order_relaxed);
 }
 
+void Inbox::allMayHaveBeenSent(Offset end) {
+  sentEnd_ = end.value();
+  const RangeSet& acknowledged = state_.acknowledged;
+  inFlightEnd_ = std::min(sentEnd_, acknowledged.floor() + acknowledged.above() + kMostReleases);
+}
+
 void Inbox::rewind() {
   letGo();
   reading_ = std::make_unique<Reading>();
-  reading_->cursor = state_.acknowledged.floor();
+  reading_->cursor = reading_->releaseEnd = state_.acknowledged.floor();
 }
 
 void Inbox::letGo() {
-  if (reading_) sentEnd_ = std::max(sentEnd_, reading_->taken);
+  if (reading_) {
+    sentEnd_ = std::max(sentEnd_, reading_->taken);
+    inFlightEnd_ = std::max(inFlightEnd_, reading_->taken);
+  }
   reading_ = nullptr;
 }
 
@@ -40,6 +56,8 @@ Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vecto
   using Found = PartitionReader::Found;
   int64_t& cursor = reading_->cursor;
   auto& reader = reading_->reader;
+  // By themselves: what may be taken beside them depends on how many are in flight then.
+  if (size_t released = takeReleases(max, out); released > 0) return Taken::kEnough;
   size_t taken = 0;
   while (taken < max && cursor < idLimit) {
     if (state_.acknowledged.contains(cursor)) {
@@ -76,6 +94,22 @@ Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vecto
     }
   }
   return Taken::kEnough;
+}
+
+size_t Inbox::takeReleases(size_t max, std::vector<Delivery>& out) {
+  int64_t& from = reading_->releaseFrom;
+  if (state_.accepted->empty() || from >= reading_->releaseEnd) return 0;
+  const std::vector<int64_t>& accepted = *state_.accepted;
+  size_t taken = 0;
+  auto at = std::lower_bound(accepted.begin(), accepted.end(), from);
+  for (; taken < max && at != accepted.end() && *at < reading_->releaseEnd; ++at, ++taken) {
+    Delivery& delivery = out.emplace_back();
+    delivery.id = *at;
+    delivery.guarantee = DeliveryGuarantee::kExactlyOnce;
+    delivery.redelivered = delivery.accepted = true;
+    from = *at + 1;
+  }
+  return taken;
 }
 
 void Inbox::deliver(std::vector<Delivery>& out) {
@@ -126,25 +160,55 @@ int64_t Inbox::trim(int64_t most) {
   for (const auto& [first, end] : state_.acknowledged.ranges()) {
     acknowledged += std::max<int64_t>(0, std::min(end, floor) - first);
   }
+  keepReleases(floor);
   state_.acknowledged.raiseFloor(floor);
-  if (!state_.accepted->empty()) {
-    std::erase_if(state_.accepted.write(), [floor](int64_t id) { return id < floor; });
-  }
   if (reading_) reading_->cursor = std::max(reading_->cursor, floor);
   changed();
   return floor - before - acknowledged;
 }
 
+/// What is dropped below `end` may be with the client at QoS 2. Its packet identifier will be that
+/// of another message some day, which the client would take for a repeat: it has to be released
+/// first.
+void Inbox::keepReleases(int64_t end) {
+  end = std::min(end, std::max(inFlightEnd_, reading_ ? reading_->taken : 0));
+  if (end <= state_.acknowledged.floor()) return;
+  PartitionReader reader(core(), partition_);
+  for (int64_t id = state_.acknowledged.floor(); id < end; ++id) {
+    if (state_.acknowledged.contains(id)) continue;
+    if (std::ssize(*state_.accepted) >= kMostReleases) return;
+    const bool found = reader.find(session_.home(), id) == PartitionReader::Found::kRecord;
+    if (found && guaranteeOf(reader.attributes()) == DeliveryGuarantee::kExactlyOnce) {
+      addAccepted(id);
+    }
+  }
+}
+
+void Inbox::addAccepted(int64_t id) {
+  std::vector<int64_t>& accepted = state_.accepted.write();
+  auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
+  if (at == accepted.end() || *at != id) accepted.insert(at, id);
+}
+
+bool Inbox::eraseAccepted(int64_t id) {
+  if (state_.accepted->empty()) return false;
+  std::vector<int64_t>& accepted = state_.accepted.write();
+  auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
+  const bool found = at != accepted.end() && *at == id;
+  if (found) accepted.erase(at);
+  if (accepted.empty()) state_.accepted.reset();
+  return found;
+}
+
 // ---------------------------------------------------------------- acknowledging
 
 void Inbox::acknowledge(int64_t id) {
-  if (id < 0 || id >= reading_->taken || !state_.acknowledged.add(id)) return;
-  if (!state_.accepted->empty()) {
-    std::vector<int64_t>& accepted = state_.accepted.write();
-    auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
-    if (at != accepted.end() && *at == id) accepted.erase(at);
-    if (accepted.empty()) state_.accepted.reset();
+  if (id < state_.acknowledged.floor()) {  // dropped, and released by now
+    if (eraseAccepted(id)) changed();
+    return;
   }
+  if (id >= reading_->taken || !state_.acknowledged.add(id)) return;
+  eraseAccepted(id);
   changed();
 }
 
@@ -155,11 +219,16 @@ void Inbox::changed() {
 }
 
 void Inbox::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
-  if (id >= 0 && id < reading_->taken && !state_.acknowledged.contains(id)) {
-    std::vector<int64_t>& accepted = state_.accepted.write();
-    auto at = std::lower_bound(accepted.begin(), accepted.end(), id);
-    if (at == accepted.end() || *at != id) accepted.insert(at, id);
-  }
+  if (id >= 0 && id < reading_->taken && !state_.acknowledged.contains(id)) addAccepted(id);
+  journalAndTell(std::move(done));
+}
+
+void Inbox::forgetAccepted(std::move_only_function<void(Result<>)> done) {
+  state_.accepted.reset();
+  journalAndTell(std::move(done));
+}
+
+void Inbox::journalAndTell(std::move_only_function<void(Result<>)> done) {
   accepts_.write().push_back({&session_.home(), std::move(done)});
   dirty_ = true;
   if (!acceptsOnTheirWay_) journalAccepted();

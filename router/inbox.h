@@ -35,7 +35,7 @@ class Inbox {
   int64_t floor() const { return floor_.load(std::memory_order_relaxed); }
   void restore(InboxState state);
   /// After a restart: all that waits may have been sent.
-  void allMayHaveBeenSent(Offset end) { sentEnd_ = end.value(); }
+  void allMayHaveBeenSent(Offset end);
 
   /// A connection begins or ends: only in between is anything taken, acknowledged or accepted.
   void rewind();
@@ -49,6 +49,7 @@ class Inbox {
 
   void acknowledge(int64_t id);
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
+  void forgetAccepted(std::move_only_function<void(Result<>)> done);
   bool has(int64_t id) const { return !state_.acknowledged.contains(id); }
   int64_t acknowledgedUpTo() const { return state_.acknowledged.floor(); }
   int64_t waiting() const;
@@ -57,7 +58,8 @@ class Inbox {
     const int64_t taken = reading_->taken - state_.acknowledged.floor();
     return std::max<int64_t>(0, taken - state_.acknowledged.above());
   }
-  /// Drops the oldest beyond `most`. Returns how many were dropped.
+  /// Drops the oldest beyond `most`. Returns how many were dropped. What of it may be with the
+  /// client at QoS 2 is released when it comes again.
   int64_t trim(int64_t most);
   /// Journals what was kept back.
   void flush();
@@ -78,15 +80,23 @@ class Inbox {
   struct Reading {
     int64_t cursor = 0;
     int64_t taken = 0;  ///< one past the last id taken
+    /// Between those stand what was dropped and has to be released.
+    int64_t releaseFrom = 0;
+    int64_t releaseEnd = 0;
     std::unique_ptr<PartitionReader> reader;
   };
 
   Core& core() const;
   void deliver(std::vector<Delivery>& out);
+  size_t takeReleases(size_t max, std::vector<Delivery>& out);
+  void keepReleases(int64_t end);
+  void addAccepted(int64_t id);
+  bool eraseAccepted(int64_t id);
   void skip(int64_t id);
   void changed();
   void journalLazily();
   void journalAccepted();
+  void journalAndTell(std::move_only_function<void(Result<>)> done);
   static void tell(std::vector<Accept>& accepts, const Result<>& result);
   Result<> append(storage::Durability durability,
                   std::move_only_function<void(const Result<storage::Appended>&)> done);
@@ -96,7 +106,8 @@ class Inbox {
   const PartitionId partition_;
   std::atomic<int64_t> floor_{0};
   InboxState state_;
-  int64_t sentEnd_ = 0;  ///< ids below it may have been sent on an earlier connection
+  int64_t sentEnd_ = 0;      ///< ids below it may have been sent on an earlier connection
+  int64_t inFlightEnd_ = 0;  ///< of those, the ones that may not have been acknowledged
   int64_t journaledFloor_ = 0;
   bool dirty_ = false;
   bool lazyOnItsWay_ = false;

@@ -59,8 +59,8 @@ std::string makeClusterId(Random& random) {
   return id;
 }
 
-/// Names below $SYS: the broker's own are a hundred, those of bridges come on top.
-constexpr size_t kMaxSystemValues = 10'000;
+/// Bridges of other brokers whose state is kept below $SYS.
+constexpr size_t kMaxForeignBridges = 10'000;
 
 class RouterImpl final : public Router {
  public:
@@ -506,6 +506,7 @@ class RouterImpl final : public Router {
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
   std::map<std::string, std::string> system_;  ///< what publishSystem() has said
+  size_t foreignBridges_ = 0;                  ///< of those
 };
 
 Result<> RouterImpl::load() {
@@ -622,10 +623,16 @@ void RouterImpl::publishConnection(const PrincipalRef& principal, const std::str
   std::string key = "broker/connection/" + name + "/state";
   Resource resource{ResourceKind::kTopic, kSystemTopic, Address{kSystemTopic, BytesView(key)}};
   if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) return;
+  const bool own = principal->clientId == std::string(kBridgeSessions) + name;
+  // Nobody else tells of our own bridges.
+  if (!own && bridges_.find(name)) return;
   // The worker on which the broker's values are told.
-  core_.workers[0]->post([this, key = std::move(key), connected] {
+  core_.workers[0]->post([this, key = std::move(key), own, connected] {
     if (core_.stopping.load()) return;
-    if (system_.size() >= kMaxSystemValues && !system_.contains(key)) return;
+    if (!own && !system_.contains(key)) {
+      if (foreignBridges_ >= kMaxForeignBridges) return;
+      ++foreignBridges_;
+    }
     publishSystem({{key, connected ? "1" : "0"}});
   });
 }

@@ -386,11 +386,20 @@ bool Session::mayRead(const Address& address) const {
 /// is denied counts as acknowledged. (SharedLane judges its own, which another member may read.)
 size_t Session::withoutDenied(size_t from, std::vector<Delivery>& out) {
   auto denied = [this](const Delivery& delivery) {
-    if (delivery.id >= kSharedIds || mayRead(delivery.record->address)) return false;
+    if (delivery.id >= kSharedIds || delivery.accepted) return false;
+    if (mayRead(delivery.record->address)) return false;
     if (delivery.id >= 0) acknowledge(delivery.id);
     return true;
   };
   auto begin = out.begin() + static_cast<std::ptrdiff_t>(from);
+  // What the client may have under its packet identifier has to be released all the same.
+  for (auto at = begin; at != out.end(); ++at) {
+    const bool begun = at->redelivered && at->guarantee == DeliveryGuarantee::kExactlyOnce;
+    if (begun && at->id < kSharedIds && !at->accepted && !mayRead(at->record->address)) {
+      at->accepted = true;
+      core_.metrics.dropped(DropReason::kDenied).add();
+    }
+  }
   auto kept = std::remove_if(begin, out.end(), denied);
   auto count = static_cast<size_t>(out.end() - kept);
   out.erase(kept, out.end());
@@ -411,7 +420,7 @@ size_t Session::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) 
   if (taken > 0) watchTime(std::span(out).subspan(before));
   int64_t bytes = 0;
   for (size_t i = before; i < out.size(); ++i) {
-    bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
+    if (out[i].record) bytes += static_cast<int64_t>(sizeOf(out[i].record->record));
   }
   core_.metrics.recordsOut(live_->principal->protocol).add(static_cast<int64_t>(taken));
   core_.metrics.bytesOut(live_->principal->protocol).add(bytes);
@@ -424,6 +433,7 @@ void Session::watchTime(std::span<const Delivery> taken) {
   const int64_t now = core_.clock.wallMillis();
   int64_t oldest = now;
   for (const Delivery& delivery : taken) {
+    if (!delivery.record) continue;  // only released
     const Record& record = delivery.record->record;
     // Other protocols' clients say themselves when a record was made.
     if (delivery.record->origin != Protocol::kMqtt || delivery.retain) continue;
@@ -563,6 +573,11 @@ void Session::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
   } else if (inbox_) {
     return inbox_->accept(id, std::move(done));
   }
+  home().later([done = std::move(done)]() mutable { done({}); });
+}
+
+void Session::forgetAccepted(std::move_only_function<void(Result<>)> done) {
+  if (inbox_) return inbox_->forgetAccepted(std::move(done));
   home().later([done = std::move(done)]() mutable { done({}); });
 }
 

@@ -138,6 +138,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out);
   void acknowledge(int64_t id);
   void accept(int64_t id, std::move_only_function<void(Result<>)> done);
+  void forgetAccepted(std::move_only_function<void(Result<>)> done);
   int64_t acknowledgedUpTo() const;
   int64_t sharedAcknowledgedUpTo() const;
   bool inboxHas(int64_t id) const { return inbox_ && inbox_->has(id); }
@@ -293,6 +294,7 @@ class Attachment final : public SubscriberSession {
   const std::shared_ptr<Session>& session() const { return session_; }
 
   bool resumed() const override { return resumed_; }
+  uint64_t life() const override;
   std::vector<uint16_t> heldPublishIds() const override;
   void subscribe(std::vector<Subscription> subscriptions, SubscribeDone done) override;
   void unsubscribe(std::vector<std::string> filters,
@@ -300,6 +302,7 @@ class Attachment final : public SubscriberSession {
   size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out) override;
   void acknowledge(int64_t id) override;
   void accept(int64_t id, std::move_only_function<void(Result<>)> done) override;
+  void forgetAccepted(std::move_only_function<void(Result<>)> done) override;
   int64_t acknowledgedUpTo() const override;
   int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;

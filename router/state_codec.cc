@@ -209,10 +209,17 @@ std::string encodeInbox(const InboxState& state) {
     from = end;
   }
   from = state.acknowledged.floor();
-  out.varuint(state.accepted->size());
-  for (int64_t id : *state.accepted) {
-    out.varuint(static_cast<uint64_t>(id - from));
-    from = id;
+  const auto& accepted = *state.accepted;
+  const auto above = std::lower_bound(accepted.begin(), accepted.end(), from);
+  out.varuint(static_cast<uint64_t>(accepted.end() - above));
+  for (auto at = above; at != accepted.end(); from = *at++) {
+    out.varuint(static_cast<uint64_t>(*at - from));
+  }
+  if (above == accepted.begin()) return out.take();  // as nearly always
+  out.varuint(static_cast<uint64_t>(above - accepted.begin()));
+  from = 0;
+  for (auto at = accepted.begin(); at != above; from = *at++) {
+    out.varuint(static_cast<uint64_t>(*at - from));
   }
   return out.take();
 }
@@ -238,12 +245,20 @@ Result<InboxState> decodeInbox(BytesView value) {
     ranges.emplace_back(first, end);
     from = end;
   }
-  size_t accepted = in.count(in.varuint32(), 1);
-  from = floor;
-  for (size_t i = 0; i < accepted && in.ok(); ++i) {
-    from = step(from);
-    state.accepted.write().push_back(from);
+  auto ids = [&in, &step](int64_t last) {
+    std::vector<int64_t> found;
+    for (size_t left = in.count(in.varuint32(), 1); left > 0 && in.ok(); --left) {
+      found.push_back(last = step(last));
+    }
+    return found;
+  };
+  std::vector<int64_t> accepted = ids(floor);
+  if (in.ok() && in.remaining() > 0) {
+    const std::vector<int64_t> below = ids(0);
+    if (!below.empty() && below.back() >= floor) in.fail();
+    accepted.insert(accepted.begin(), below.begin(), below.end());
   }
+  if (!accepted.empty()) state.accepted.write() = std::move(accepted);
   if (!in.complete()) return unreadable("inbox", "");
   state.acknowledged = RangeSet(floor, std::move(ranges));
   return state;

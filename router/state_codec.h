@@ -80,7 +80,9 @@ Result<SubscriptionState> decodeSubscription(BytesView key, BytesView value);
 
 struct InboxState {
   RangeSet acknowledged;
-  Seldom<std::vector<int64_t>> accepted;  ///< ascending
+  /// Ascending. Those below what is acknowledged were dropped while they were with the client at
+  /// QoS 2: only their release is due.
+  Seldom<std::vector<int64_t>> accepted;
 };
 std::string encodeInbox(const InboxState& state);
 Result<InboxState> decodeInbox(BytesView value);

@@ -525,6 +525,12 @@ void Attachment::acknowledge(int64_t id) {
 void Attachment::accept(int64_t id, std::move_only_function<void(Result<>)> done) {
   if (session_) session_->accept(id, std::move(done));
 }
+void Attachment::forgetAccepted(std::move_only_function<void(Result<>)> done) {
+  if (session_) session_->forgetAccepted(std::move(done));
+}
+uint64_t Attachment::life() const {
+  return session_ && session_->persistent() ? session_->inbox().value() : 0;
+}
 int64_t Attachment::acknowledgedUpTo() const {
   return session_ ? session_->acknowledgedUpTo() : 0;
 }

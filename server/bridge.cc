@@ -17,6 +17,8 @@ namespace {
 constexpr int64_t kConnectMicros = 10'000'000;
 constexpr size_t kHandshakeInput = size_t{64} * 1024;
 constexpr int64_t kMeasureMicros = 5'000'000;
+/// A connection that has stood so long was one.
+constexpr int64_t kStoodMicros = 10'000'000;
 /// More connections that end without being failures are one.
 constexpr int kMaxAgain = 4;
 constexpr size_t kIdPart = 12;
@@ -221,8 +223,8 @@ void Bridge::open(const Connector::Connected& connected) {
 // ---- what comes of it
 
 void Bridge::onBridgeUp() {
-  backoff_.reset();
   again_ = 0;
+  upAt_ = dispatcher_.clock().monotonicMicros();
   setState("connected");
   connectedGauge(config_.name).set(1);
   tellState(true);
@@ -241,6 +243,10 @@ void Bridge::onBridgeEnd(mqtt::BridgeEnd end) {
 void Bridge::onConnectionGone(Connection& connection) {
   if (end_.why.empty()) end_.why = connection.closeReason();
   if (end_.sessionGone) prepared_ = false;
+  // Not by having been there: the remote may end it each time over the same message.
+  const auto up = std::exchange(upAt_, std::nullopt);
+  const bool stood = up && dispatcher_.clock().monotonicMicros() - *up >= kStoodMicros;
+  if (end_.progressed || stood) backoff_.reset();
   // Still on the stack.
   dispatcher_.defer([gone = std::exchange(connection_, nullptr)] {});
   connectedGauge(config_.name).set(0);

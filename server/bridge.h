@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -120,6 +121,7 @@ class Bridge final : public Connection::Owner, public mqtt::BridgeObserver {
   ConnectionMetrics metrics_;
   mqtt::BridgeCounters counters_;
   mqtt::BridgeMemory memory_;
+  std::optional<int64_t> upAt_;  ///< since when it is connected
   Backoff backoff_;
   std::shared_ptr<OutgoingTls> tls_;  ///< null: no address is of TLS
   PrincipalRef principal_;

@@ -17,6 +17,18 @@ namespace {
 /// Around the largest packet.
 constexpr size_t kInputOverhead = size_t{1} << 20;
 
+/// A bridge that was configured once. What is kept of it goes with its session.
+void tellOfRemoved(BridgeStore& store, const std::string& name) {
+  store.backlog(std::string(kBridgeSessions) + name,
+                [&store, name](const std::optional<BridgeStore::Backlog>& found) {
+                  if (!found) return store.remove(name, [](const Result<>&) {});
+                  logWarning(fmt::format(
+                      "bridge '{0}' isn't configured any more: its session `$bridge/{0}` goes on "
+                      "collecting messages; `polylog session delete '$bridge/{0}'` ends that",
+                      name));
+                });
+}
+
 }  // namespace
 
 Bridges::~Bridges() = default;
@@ -40,10 +52,7 @@ Result<std::unique_ptr<Bridges>> Bridges::open(const Config& config, Broker& bro
     if (std::ranges::find(config.bridges, name, &BridgeConfig::name) != config.bridges.end()) {
       continue;
     }
-    logWarning(fmt::format(
-        "bridge '{0}' isn't configured any more: its session `$bridge/{0}` goes on collecting "
-        "messages; `polylog session delete '$bridge/{0}'` ends that",
-        name));
+    workers.front()->post([&store, name] { tellOfRemoved(store, name); });
   }
   for (auto& bridge : all->bridges_) {
     bridge->dispatcher().post([each = bridge.get()] { each->start(); });

@@ -34,7 +34,8 @@ class Preparation final : public SubscriberListener,
     session_ = std::move(*opened);
     next_ = memory_.record;
     // What went before has gone, and with it what packet identifiers stood for.
-    if (!session_->resumed()) next_ = BridgeRecord{};
+    if (!session_->resumed() || next_.life != session_->life()) next_ = BridgeRecord{};
+    next_.life = session_->life();
     auto stale = staleFilters(next_.localFilters, options_->topics.local());
     if (stale.empty()) return subscribe();
     session_->unsubscribe(std::move(stale), [self = shared_from_this()](auto result) {

@@ -2,14 +2,13 @@
 
 #include <fmt/format.h>
 
-#include "codecs/mqtt/handshake.h"
 #include "core/base/byte_reader.h"
 #include "core/base/byte_writer.h"
 
 namespace polylog::mqtt {
 namespace {
 
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;
 
 }  // namespace
 
@@ -20,7 +19,9 @@ std::string BridgeOptions::sessionId() const {
 std::string BridgeRecord::encode() const {
   ByteWriter out;
   out.u8(kFormat);
-  out.u8(static_cast<uint8_t>((cleaned ? 1U : 0U) | (afresh ? 2U : 0U) | (forgetting ? 4U : 0U)));
+  out.u8(static_cast<uint8_t>((cleaned ? 1U : 0U) | (afresh ? 2U : 0U) | (forgetting ? 4U : 0U) |
+                              (connecting ? 8U : 0U)));
+  out.varuint(life);
   out.bytes32(clientId);
   out.varuint(localFilters.size());
   for (const std::string& filter : localFilters) out.bytes32(filter);
@@ -40,6 +41,8 @@ Result<BridgeRecord> BridgeRecord::decode(BytesView octets) {
   record.cleaned = (flags & 1U) != 0;
   record.afresh = (flags & 2U) != 0;
   record.forgetting = (flags & 4U) != 0;
+  record.connecting = (flags & 8U) != 0;
+  record.life = in.varuint();
   record.clientId = std::string(in.bytes32());
   for (size_t left = in.count(in.varuint(), 4); left > 0; --left) {
     record.localFilters.emplace_back(in.bytes32());
@@ -58,6 +61,7 @@ Result<> BridgeMemory::load() {
   auto decoded = BridgeRecord::decode(*stored);
   if (!decoded) return std::unexpected(decoded.error());
   record = *std::move(decoded);
+  unsure = record.connecting;
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "codecs/mqtt/bridge_side.h"
 #include "codecs/mqtt/bridge_topics.h"
 #include "codecs/mqtt/options.h"
 #include "codecs/mqtt/packet.h"
@@ -44,10 +45,17 @@ struct BridgeRecord {
   std::string clientId;  ///< under which the remote has a session
   /// What the remote may have had of an earlier life of ours is gone.
   bool cleaned = false;
-  /// The remote knows nothing of what was sent before: see BridgeSide::afresh.
+  /// The remote knows nothing of what was sent before: retained messages and
+  /// subscriptions go to it again.
   bool afresh = true;
-  /// Which publishes the remote had begun is being forgotten, as the remote has.
+  /// Which publishes the remote had begun and which of ours it had accepted is being forgotten, as
+  /// the remote has.
   bool forgetting = false;
+  /// A CONNECT may have reached the remote, and what CONNACK said to it isn't kept: a session that
+  /// the remote has the next time may have begun with it.
+  bool connecting = false;
+  /// SubscriberSession::life() of the session here that all this belongs to; 0 = of none.
+  uint64_t life = 0;
   std::vector<std::string> localFilters;
   std::vector<std::pair<std::string, uint8_t>> remoteFilters;  ///< that the remote has granted
 
@@ -57,6 +65,13 @@ struct BridgeRecord {
   static Result<BridgeRecord> decode(BytesView octets);
 };
 
+/// Whether the bit by which mosquitto knows bridges goes with CONNECT.
+enum class PrivateBit : uint8_t {
+  kSend,
+  kTryWithout,  ///< the connection was closed over it, maybe: once without
+  kRefused,     ///< the remote doesn't know it
+};
+
 /// A bridge's memory: lives as long as the bridge.
 struct BridgeMemory {
   BridgeMemory(std::string bridge, BridgeStore& keptIn) : name(std::move(bridge)), store(keptIn) {}
@@ -64,7 +79,11 @@ struct BridgeMemory {
   const std::string name;
   BridgeStore& store;
   BridgeRecord record;
-  bool privateBit = true;  ///< the remote hasn't refused it
+  /// `record.connecting` as far as this process knows better: false while no CONNECT was left
+  /// without an answer that is kept.
+  bool unsure = false;
+  BridgeRefusals refusals;
+  PrivateBit privateBit = PrivateBit::kSend;
 
   /// What was stored; nothing and no error: a new bridge.
   Result<> load();

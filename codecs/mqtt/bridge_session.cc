@@ -78,7 +78,7 @@ BridgeSession::BridgeSession(Transport& transport, Broker& broker,
       options_(std::move(options)),
       memory_(memory),
       observer_(observer),
-      side_(options_->topics, options_->brokerId, counters),
+      side_(options_->topics, options_->brokerId, options_->name, memory.refusals, counters),
       decoder_(Side::kClient, options_->mqtt->maxPacketBytes),
       inbound_(link_),
       outbound_(link_),
@@ -97,14 +97,32 @@ BridgeSession::BridgeSession(Transport& transport, Broker& broker,
   };
   decoder_.use(link_.version);
   lastInput_ = now();
-  sendConnect();
+  announce();
 }
 
 BridgeSession::~BridgeSession() {
   detach();
 }
 
+/// Keeps that a CONNECT goes out, before it does. One that cleans needs no note: until that is
+/// kept, the next cleans again.
+void BridgeSession::announce() {
+  if (cleaning_ || memory_.record.connecting) return sendConnect();
+  considerReading();
+  BridgeRecord record = memory_.record;
+  record.connecting = true;
+  memory_.keep(std::move(record), [this, guard = link_.guard()](const Result<>& kept) {
+    if (guard.expired() || state_ != State::kPreparing) return;
+    if (!kept) return fail("its state can't be stored: " + kept.error().text);
+    sendConnect();
+    considerReading();
+  });
+}
+
 void BridgeSession::sendConnect() {
+  state_ = State::kConnecting;
+  wasUnsure_ = memory_.unsure;
+  memory_.unsure = memory_.unsure || !cleaning_;
   ConnectPacket packet;
   packet.level = static_cast<uint8_t>(link_.version);
   packet.clientId = options_->clientId;
@@ -113,7 +131,8 @@ void BridgeSession::sendConnect() {
   packet.cleanStart = cleaning_;
   packet.keepAliveSeconds = options_->keepAliveSeconds;
   if (link_.version == Version::k311) {
-    packet.bridge = sentPrivateBit_ = options_->privateBit && memory_.privateBit;
+    packet.bridge = sentPrivateBit_ =
+        options_->privateBit && memory_.privateBit == PrivateBit::kSend;
   } else {
     if (!cleaning_) packet.properties.add(PropertyId::kSessionExpiry, kNeverExpires);
     packet.properties.add(PropertyId::kReceiveMaximum, options_->mqtt->receiveMaximum);
@@ -133,7 +152,7 @@ size_t BridgeSession::onBytes(const SharedBytes& input) {
   inInput_ = true;
   size_t used = 0;
   wanted_ = 0;
-  while (state_ != State::kEnded && state_ != State::kOpening) {
+  while (state_ != State::kEnded && !waits()) {
     if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
     Decoded decoded = decoder_.next(input.view().substr(used));
     if (const auto* more = std::get_if<NeedMore>(&decoded)) {
@@ -181,7 +200,9 @@ std::optional<Fault> BridgeSession::handle(Packet& packet) {
 }
 
 std::optional<Fault> BridgeSession::handleConnack(const ConnackPacket& packet) {
+  if (memory_.privateBit == PrivateBit::kTryWithout) memory_.privateBit = PrivateBit::kRefused;
   if (packet.code != 0) {
+    memory_.unsure = wasUnsure_;
     refused(packet);
     return std::nullopt;
   }
@@ -192,6 +213,8 @@ std::optional<Fault> BridgeSession::handleConnack(const ConnackPacket& packet) {
   link_.transport.handshakeDone();
   takeLimits(packet);
   knewUs_ = packet.sessionPresent;
+  lost_ = !knewUs_ || wasUnsure_;
+  memory_.unsure = lost_;  // until it is kept
   openSession();
   return std::nullopt;
 }
@@ -199,7 +222,7 @@ std::optional<Fault> BridgeSession::handleConnack(const ConnackPacket& packet) {
 void BridgeSession::refused(const ConnackPacket& packet) {
   const bool version = packet.code == static_cast<uint8_t>(ConnectReturnCode::kUnacceptableVersion);
   if (sentPrivateBit_ && version) {
-    memory_.privateBit = false;
+    memory_.privateBit = PrivateBit::kRefused;
     return fail("the remote broker doesn't know bridges by the protocol version's high bit", true);
   }
   fail(refusalText(packet, link_.version, options_->name));
@@ -234,11 +257,13 @@ void BridgeSession::cleaned() {
   state_ = State::kOpening;
   BridgeRecord record = memory_.record;
   record.clientId = options_->clientId;
-  record.cleaned = record.afresh = true;
+  record.cleaned = record.afresh = record.forgetting = true;
+  record.connecting = false;
   record.remoteFilters.clear();
   memory_.keep(std::move(record), [this, guard = link_.guard()](const Result<>& result) {
     if (guard.expired() || state_ != State::kOpening) return;
     if (!result) return fail("its state can't be stored: " + result.error().text);
+    memory_.unsure = false;
     fail("begins anew at the remote broker", true);
   });
 }
@@ -265,14 +290,21 @@ void BridgeSession::opened(Result<std::shared_ptr<SubscriberSession>> result) {
   }
   link_.session = std::move(*result);
   BridgeRecord record = memory_.record;
-  const bool anew = !link_.session->resumed();
-  if (anew) record = BridgeRecord{};  // the packet identifiers begin again: so must the remote
-  if (!knewUs_) record.afresh = record.forgetting = true;
+  // The packet identifiers begin again in a new session: so must the remote. That it is new may
+  // have been said to a run of this broker that ended before it had kept that.
+  const bool anew = !link_.session->resumed() || record.life != link_.session->life();
+  if (anew) record = BridgeRecord{};
+  record.life = link_.session->life();
+  record.connecting = false;
+  if (lost_) record.afresh = record.forgetting = true;
+  // Where the remote may have them yet, those that are not wanted any more have to be ended.
+  if (!knewUs_) record.remoteFilters.clear();
   auto go = [this, anew, guard = link_.guard()](const Result<>& kept) {
     if (guard.expired() || state_ != State::kOpening) return;
     if (!kept) return fail("its state can't be stored: " + kept.error().text);
+    memory_.unsure = false;
     if (anew) return fail("its session here is new: begins anew at the remote broker, too", true);
-    side_.afresh = memory_.record.afresh;
+    side_.afresh = !knewUs_;
     if (!memory_.record.forgetting) return begin();
     forgetHeld(link_.session->heldPublishIds());
   };
@@ -282,7 +314,7 @@ void BridgeSession::opened(Result<std::shared_ptr<SubscriberSession>> result) {
 
 /// The remote has forgotten which publishes it had begun: their identifiers stand for others now.
 void BridgeSession::forgetHeld(std::vector<uint16_t> ids) {
-  if (ids.empty()) return forgotten();
+  if (ids.empty()) return forgetAccepted();
   const uint16_t id = ids.back();
   ids.pop_back();
   link_.session->releasePublish(
@@ -291,6 +323,16 @@ void BridgeSession::forgetHeld(std::vector<uint16_t> ids) {
         if (!result) return fail("its state can't be stored: " + result.error().text);
         forgetHeld(std::move(ids));
       });
+}
+
+/// Nor does it know what it had accepted of ours: a PUBREL would tell it nothing. That it is to be
+/// published again must be durable before it is: the next connection may find a session again.
+void BridgeSession::forgetAccepted() {
+  link_.session->forgetAccepted([this, guard = link_.guard()](const Result<>& result) {
+    if (guard.expired() || state_ != State::kOpening) return;
+    if (!result) return fail("its state can't be stored: " + result.error().text);
+    forgotten();
+  });
 }
 
 void BridgeSession::forgotten() {
@@ -328,7 +370,7 @@ void BridgeSession::onDrained() {
 void BridgeSession::considerReading() {
   if (state_ == State::kEnded) return;
   if (!link_.transport.congested()) link_.unreadAnswers = 0;
-  const bool pause = state_ == State::kOpening || inbound_.saturated() ||
+  const bool pause = waits() || inbound_.saturated() ||
                      link_.waitingRequests > kMaxWaitingRequests ||
                      link_.unreadAnswers > kMaxUnreadAnswers;
   if (pause == readingPaused_) return;
@@ -364,7 +406,7 @@ void BridgeSession::end(const Fault& fault) {
         "; is `bridges.{}.address` a broker of MQTT {}, and TLS (mqtts=) where it expects it?",
         options_->name, link_.version == Version::k5 ? "5" : "3.1.1");
   }
-  if (link_.version == Version::k5 && state_ != State::kConnecting) {
+  if (link_.version == Version::k5 && state_ != State::kConnecting && state_ != State::kPreparing) {
     DisconnectPacket packet;
     packet.code = fault.code;
     link_.answerPacket(packet);
@@ -375,7 +417,8 @@ void BridgeSession::end(const Fault& fault) {
 void BridgeSession::fail(std::string why, bool again) {
   if (state_ == State::kEnded) return;
   // A normal DISCONNECT: there is no will.
-  if (again && state_ != State::kConnecting) link_.answerPacket(DisconnectPacket{});
+  if (again && state_ != State::kConnecting && state_ != State::kPreparing)
+    link_.answerPacket(DisconnectPacket{});
   end_.why = std::move(why);
   end_.again = again;
   leave();
@@ -401,18 +444,26 @@ void BridgeSession::onShutdown() {
   fail("this broker stops");
 }
 
+/// Closed before CONNACK.
+void BridgeSession::closedUnanswered() {
+  if (sentPrivateBit_) {
+    // Some say nothing to a version that they don't know; a remote that only restarts neither.
+    memory_.privateBit = PrivateBit::kTryWithout;
+    end_.why += " before CONNACK; the next time without the bit by which mosquitto knows bridges";
+  } else if (memory_.privateBit == PrivateBit::kTryWithout) {
+    memory_.privateBit = PrivateBit::kSend;  // it wasn't that
+  }
+}
+
 void BridgeSession::onClosed(std::string_view why) {
   if (end_.why.empty()) {
     end_.why = std::string(why);
-    if (state_ == State::kConnecting && sentPrivateBit_) {
-      // Some say nothing to a version that they don't know.
-      memory_.privateBit = false;
-      end_.why += " before CONNACK; the next time without the bit by which mosquitto knows bridges";
-    }
+    if (state_ == State::kConnecting) closedUnanswered();
   }
   state_ = State::kEnded;
   keepAlive_.reset();
   detach();
+  end_.progressed = side_.progressed;
   observer_.onBridgeEnd(std::move(end_));
 }
 

@@ -3,10 +3,11 @@
 // bridge's session here and is followed by OutboundDeliveries, what comes in is published by
 // InboundPublishes, as for any client: a bridge is a session whose connection faces outwards.
 //
-// A connection goes through: CONNECT; the session here; what the remote has forgotten is forgotten
-// here too; subscriptions on both sides. Where the remote may know the client identifier from an
-// earlier life of this broker, a first connection ends the session that it has there, and another
-// follows (BridgeEnd::again).
+// A connection goes through: a note that there will be a CONNECT, since that may give us a session
+// at the remote of which we then never hear; CONNECT; the session here; what the remote has
+// forgotten is forgotten here too; subscriptions on both sides. Where the remote may know the
+// client identifier from an earlier life of this broker, a first connection ends the session that
+// it has there, and another follows (BridgeEnd::again).
 //
 // What the remote sends is hostile input like any peer's: what can't be read ends the connection.
 #pragma once
@@ -32,6 +33,7 @@ namespace polylog::mqtt {
 struct BridgeEnd {
   std::string why;           ///< with the remedy, where there is one
   bool again = false;        ///< not a failure: the next connection may follow at once
+  bool progressed = false;   ///< the remote has taken or refused a message
   bool sessionGone = false;  ///< the session here was ended: prepareBridge() comes first
 };
 
@@ -62,6 +64,7 @@ class BridgeSession final : public ProtocolSession {
 
  private:
   enum class State : uint8_t {
+    kPreparing,   ///< that there will be a CONNECT is being kept; nothing is read meanwhile
     kConnecting,  ///< CONNACK is due
     kOpening,     ///< the session here is being opened; nothing is read meanwhile
     kOpen,
@@ -69,6 +72,8 @@ class BridgeSession final : public ProtocolSession {
   };
   class Relay;
 
+  bool waits() const { return state_ == State::kPreparing || state_ == State::kOpening; }
+  void announce();
   void sendConnect();
   std::optional<Fault> handle(Packet& packet);
   std::optional<Fault> handleConnack(const ConnackPacket& packet);
@@ -78,6 +83,7 @@ class BridgeSession final : public ProtocolSession {
   void openSession();
   void opened(Result<std::shared_ptr<SubscriberSession>> result);
   void forgetHeld(std::vector<uint16_t> ids);
+  void forgetAccepted();
   void forgotten();
   void begin();
   void subscribeHere();
@@ -91,6 +97,7 @@ class BridgeSession final : public ProtocolSession {
   void fail(std::string why, bool again = false);
   void end(const Fault& fault);
   void leave();
+  void closedUnanswered();
   void detach();
   uint16_t nextPacketId();
   int64_t now() const { return link_.transport.dispatcher().clock().monotonicMicros(); }
@@ -105,10 +112,12 @@ class BridgeSession final : public ProtocolSession {
   OutboundDeliveries outbound_;
   std::shared_ptr<Relay> relay_;
 
-  State state_ = State::kConnecting;
+  State state_ = State::kPreparing;
   const bool cleaning_;  ///< this connection ends what the remote may have of old
   bool sentPrivateBit_ = false;
-  bool knewUs_ = false;  ///< CONNACK's session present
+  bool knewUs_ = false;     ///< CONNACK's session present
+  bool wasUnsure_ = false;  ///< BridgeMemory::unsure, before CONNECT
+  bool lost_ = false;       ///< the remote's session is another than before, for all we know
   bool inInput_ = false;
   bool pumpDue_ = false;
   bool readingPaused_ = false;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/base/log.h"
+
 namespace polylog::mqtt {
 namespace {
 
@@ -33,7 +35,7 @@ bool BridgeSide::outward(std::string& topic, const Record& record) const {
   for (const Header& header : record.headers) {
     if (header.name != kBridgeMark) continue;
     ++marks;
-    ours = ours || header.value == BytesView(brokerId_);
+    ours = ours || header.value == BytesView(brokerId_) || header.value == BytesView(takenMark_);
   }
   if (!brokerId_.empty() && (ours || marks >= kMaxBridgeMarks)) {
     counters_.droppedLoop.add();
@@ -55,7 +57,7 @@ bool BridgeSide::inward(BytesView& topic, const Properties& properties, std::str
   for (const Property& property : properties.items()) {
     if (property.id != PropertyId::kUserProperty || property.text != kBridgeMark) continue;
     ++marks;
-    ours = ours || property.value == brokerId_ || property.value == takenMark_;
+    ours = ours || property.value == brokerId_ || property.value.starts_with(takenHere_);
   }
   if (!brokerId_.empty() && (ours || marks >= kMaxBridgeMarks)) {
     counters_.droppedLoop.add();
@@ -77,11 +79,20 @@ void BridgeSide::mark(std::vector<Header>& headers) const {
   if (!takenMark_.empty()) headers.push_back({kBridgeMark, BytesView(takenMark_)});
 }
 
-bool BridgeSide::refusedForNow(ReasonCode code) const {
-  if (!isError(code)) return false;
+bool BridgeSide::refusedForNow(ReasonCode code, int64_t id) {
   // Its disk is full, or it doesn't say what is wrong.
-  if (code == ReasonCode::kQuotaExceeded || code == ReasonCode::kUnspecifiedError) return true;
-  counters_.refusedThere.add();
+  const bool forNow = code == ReasonCode::kQuotaExceeded || code == ReasonCode::kUnspecifiedError;
+  if (forNow) {
+    if (refusals_.id != id) refusals_ = {id, 0};
+    if (++refusals_.times < kMaxRefusals) return true;
+    logWarning(fmt::format(
+        "bridge '{}': the remote broker has refused a message {} times (0x{:02X}): it is dropped; "
+        "see the remote broker's log for what it can't take",
+        bridge_, refusals_.times, static_cast<unsigned>(code)));
+    refusals_ = {};
+  }
+  progressed = true;
+  if (isError(code)) counters_.refusedThere.add();
   return false;
 }
 

@@ -18,10 +18,22 @@ namespace polylog::mqtt {
 /// The user property by which a message tells where it has been, one for each bridge: the id of a
 /// broker that has sent it out, or behind "in:" of one that has taken it in. What a broker has sent
 /// out it sends out no more, and what it has sent or taken it takes no more; what it has taken in
-/// by one bridge may well go out by another.
+/// by one bridge may well go out by another. By which, "/" and the bridge's name say behind the id:
+/// no-local keeps what came by a bridge from going back, but not when it comes as a retained
+/// message.
 inline constexpr BytesView kBridgeMark = "polylog-bridge";
 /// A message that has been through as many bridges is sent over no other.
 inline constexpr size_t kMaxBridgeMarks = 16;
+
+/// So often a message is sent again that the remote can't take now. Then it is given up, or it
+/// would keep back for ever all that is behind it.
+inline constexpr int kMaxRefusals = 20;
+
+/// How often the remote has refused what it refused last. Lives as long as the bridge.
+struct BridgeRefusals {
+  int64_t id = -1;
+  int times = 0;
+};
 
 struct BridgeCounters {
   explicit BridgeCounters(const std::string& bridge);
@@ -37,17 +49,23 @@ struct BridgeCounters {
 class BridgeSide {
  public:
   /// `brokerId`: what this broker's marks say; empty = none are made. All outlive it.
-  BridgeSide(const BridgeTopics& topics, const std::string& brokerId, BridgeCounters& counters)
+  BridgeSide(const BridgeTopics& topics, const std::string& brokerId, const std::string& bridge,
+             BridgeRefusals& refusals, BridgeCounters& counters)
       : topics_(topics),
         brokerId_(brokerId),
-        takenMark_(brokerId.empty() ? std::string() : "in:" + brokerId),
+        bridge_(bridge),
+        takenHere_(brokerId.empty() ? std::string() : "in:" + brokerId + "/"),
+        takenMark_(brokerId.empty() ? std::string() : takenHere_ + bridge),
+        refusals_(refusals),
         counters_(counters) {}
 
-  /// The remote knows nothing of what went before: what it had accepted is sent to it again.
+  /// The remote knows nothing of what went before: to it, nothing is a repeat.
   bool afresh = false;
   /// What CONNACK has told not to send.
   uint8_t maxQos = 2;
   bool retainAvailable = true;
+  /// The remote has answered for a message: the connection was of use.
+  bool progressed = false;
 
   BridgeCounters& counters() const { return counters_; }
   /// The remote's name of a record in the place of ours. False: it is not to be sent (counted).
@@ -58,14 +76,17 @@ class BridgeSide {
   void mark(Properties& properties) const;
   /// And to what is taken in.
   void mark(std::vector<Header>& headers) const;
-  /// An acknowledgement from the remote: whether the message is to be sent again later instead of
-  /// being given up. Counts what it refuses.
-  bool refusedForNow(ReasonCode code) const;
+  /// An acknowledgement from the remote of delivery `id`: whether that is to be sent again later
+  /// instead of being given up. Counts what it refuses.
+  bool refusedForNow(ReasonCode code, int64_t id);
 
  private:
   const BridgeTopics& topics_;
   const std::string& brokerId_;
+  const std::string& bridge_;
+  const std::string takenHere_;  ///< how the marks of all this broker's bridges begin
   const std::string takenMark_;
+  BridgeRefusals& refusals_;
   BridgeCounters& counters_;
 };
 

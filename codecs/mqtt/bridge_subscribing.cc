@@ -30,7 +30,7 @@ void BridgeSession::subscribeHere() {
       settle();
     });
   }
-  auto wanted = bridgeSubscriptions(*options_, side_.afresh);
+  auto wanted = bridgeSubscriptions(*options_, next_.afresh);
   if (wanted.empty()) return;
   ++unsettled_;
   link_.session->subscribe(std::move(wanted), [this, guard = link_.guard()](const auto& results) {
@@ -55,8 +55,7 @@ uint16_t BridgeSession::nextPacketId() {
 
 void BridgeSession::subscribeThere() {
   const BridgeTopics::Filters& wanted = options_->topics.remote();
-  BridgeTopics::Filters had;
-  if (knewUs_) had.insert(next_.remoteFilters.begin(), next_.remoteFilters.end());
+  const BridgeTopics::Filters had(next_.remoteFilters.begin(), next_.remoteFilters.end());
   next_.remoteFilters.clear();
   std::vector<std::string> stale;
   for (const auto& [filter, qos] : had) {
@@ -67,8 +66,9 @@ void BridgeSession::subscribeThere() {
   for (const auto& [filter, qos] : wanted) {
     auto found = had.find(filter);
     // Asking again would bring the retained messages again, in 3.1.1. Of QoS 0 some may have been
-    // missed.
-    if (link_.version == Version::k311 && found != had.end() && found->second == qos && qos > 0) {
+    // missed; and what the remote has granted, a session that it has since begun doesn't know.
+    if (link_.version == Version::k311 && !next_.afresh && found != had.end() &&
+        found->second == qos && qos > 0) {
       next_.remoteFilters.emplace_back(filter, qos);
       continue;
     }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "codecs/mqtt/properties_mapping.h"
+#include "core/model/bridge.h"
 #include "mapping/guarantee.h"
 #include "mapping/mqtt.h"
 #include "mapping/partition.h"

@@ -63,9 +63,6 @@ struct Admission {
   std::optional<Refusal> placeWill(const MqttOptions& options, const std::string& mount);
 };
 
-/// Client identifiers that begin so are those of the broker's own bridges.
-inline constexpr BytesView kBridgeSessions = "$bridge/";
-
 /// NAME of `$SYS/broker/connection/NAME/state`, where mosquitto's bridges tell whether they are
 /// connected, as their will does; nothing for any other topic.
 std::optional<BytesView> bridgeStateName(BytesView topic);

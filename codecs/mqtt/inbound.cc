@@ -38,8 +38,11 @@ void InboundPublishes::open() {
 }
 
 std::optional<Fault> InboundPublishes::publish(const PublishPacket& packet) {
-  if (!mustHoldBack(packet)) return take(packet);
-  holdBack(packet);
+  BytesView topic = packet.topic;
+  // An alias is what it is now: those behind it may give it to another name meanwhile.
+  if (auto problem = resolveAlias(packet, topic)) return problem;
+  if (!mustHoldBack(packet)) return take(packet, topic);
+  holdBack(packet, topic);
   return std::nullopt;
 }
 
@@ -52,9 +55,8 @@ size_t InboundPublishes::HeldBack::bytes() const {
   return kRecordOverhead + topic.size() + payload.size() + properties.size();
 }
 
-void InboundPublishes::holdBack(const PublishPacket& packet) {
-  HeldBack& held =
-      heldBack_.emplace_back(packet, std::string(packet.topic), std::string(packet.payload));
+void InboundPublishes::holdBack(const PublishPacket& packet, BytesView topic) {
+  HeldBack& held = heldBack_.emplace_back(packet, std::string(topic), std::string(packet.payload));
   held.packet.topic = held.packet.payload = {};
   if (!packet.properties.empty()) {
     ByteWriter writer;
@@ -78,13 +80,12 @@ void InboundPublishes::resume() {
     released.splice(released.end(), heldBack_, heldBack_.begin());
     HeldBack& held = released.back();
     heldBackBytes_ -= held.bytes();
-    held.packet.topic = held.topic;
     held.packet.payload = held.payload;
     if (!held.properties.empty()) {
       ByteReader reader(held.properties);
       (void)readProperties(reader, scopeOf(PacketType::kPublish), held.packet.properties);
     }
-    if (auto fault = take(held.packet)) {
+    if (auto fault = take(held.packet, held.topic)) {
       flush();
       return link_.end(*fault);
     }
@@ -96,9 +97,7 @@ void InboundPublishes::resume() {
   link_.progressed();
 }
 
-std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
-  BytesView topic = packet.topic;
-  if (auto problem = resolveAlias(packet, topic)) return problem;
+std::optional<Fault> InboundPublishes::take(const PublishPacket& packet, BytesView topic) {
   if (auto problem = admit(packet)) return problem;
 
   Answer answer{packet.packetId, packet.qos, ReasonCode::kSuccess, -1, false};
@@ -161,7 +160,7 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet) {
 /// Whether it tells of the client's own connection, as its will does: of that it may.
 bool InboundPublishes::takeBridgeState(BytesView topic, BytesView payload) {
   if (link_.bridgeState.empty() || bridgeStateName(topic) != link_.bridgeState) return false;
-  link_.broker.publishConnection(link_.principal, link_.bridgeState, payload == "1");
+  link_.tellBridgeState(payload == "1");
   return true;
 }
 

@@ -64,7 +64,7 @@ class InboundPublishes {
   /// A PUBLISH that waits for space on the disk.
   struct HeldBack {
     PublishPacket packet;  ///< without its views
-    std::string topic;
+    std::string topic;     ///< what an alias stood for
     std::string payload;
     std::string properties{};  ///< as on the wire
     size_t bytes() const;
@@ -78,10 +78,10 @@ class InboundPublishes {
   bool mustHoldBack(const PublishPacket& packet) const;
   /// The peer can't be told that the disk is full, or would take that for a refusal.
   bool holdsWhenFull() const { return link_.version == Version::k311 || link_.bridge != nullptr; }
-  void holdBack(const PublishPacket& packet);
+  void holdBack(const PublishPacket& packet, BytesView topic);
   void awaitSpace();
   void resume();
-  std::optional<Fault> take(const PublishPacket& packet);
+  std::optional<Fault> take(const PublishPacket& packet, BytesView topic);
   std::optional<Fault> admit(const PublishPacket& packet);
   std::optional<Fault> resolveAlias(const PublishPacket& packet, BytesView& topic);
   bool takeBridgeState(BytesView topic, BytesView payload);

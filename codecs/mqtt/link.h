@@ -43,7 +43,7 @@ struct Link {
   bool peerIsBridge = false;       ///< ConnectPacket::bridge
   std::string bridgeState;         ///< Admission::bridgeState
   /// Where the peer is a server and this broker its client: what is different then. Else null.
-  const BridgeSide* bridge = nullptr;
+  BridgeSide* bridge = nullptr;
 
   /// Ends the connection, telling the peer why where the version can. Idempotent.
   std::move_only_function<void(const Fault&)> end;
@@ -70,6 +70,11 @@ struct Link {
     if (traced()) options->tracer->packet(*principal, inward, packet);
   }
   bool open() const { return session != nullptr; }
+  /// What the peer, a bridge, says of itself below $SYS; behind a mount point there is no $SYS.
+  void tellBridgeState(bool connected) const {
+    if (bridgeState.empty() || !mount.empty()) return;
+    broker.publishConnection(principal, bridgeState, connected);
+  }
 
   /// Hands what has gathered to the transport.
   void flush() {

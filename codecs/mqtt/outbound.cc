@@ -88,7 +88,7 @@ void OutboundDeliveries::pump() {
 
 void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
   const bool afresh = link_.bridge != nullptr && link_.bridge->afresh;
-  if (delivery.accepted && !afresh) {
+  if (delivery.accepted) {
     own_.add(delivery.id, Stage::kReleased);
     if (link_.traced()) {
       link_.trace(
@@ -204,7 +204,7 @@ std::optional<Fault> OutboundDeliveries::onAck(const AckPacket& packet) {
   // Late answers to an earlier connection's deliveries are of no interest.
   if (!id) return std::nullopt;
   if (link_.bridge != nullptr && packet.type == PacketType::kPuback &&
-      link_.bridge->refusedForNow(packet.code)) {
+      link_.bridge->refusedForNow(packet.code, *id)) {
     return Fault{packet.code, "the remote broker can't take a message now"};
   }
   const Stage due = packet.type == PacketType::kPuback ? Stage::kSentQos1 : Stage::kReleased;
@@ -229,7 +229,7 @@ std::optional<Fault> OutboundDeliveries::onPubrec(const AckPacket& packet,
       return std::nullopt;
     default: return protocolError("PUBREC for QoS 1");
   }
-  if (link_.bridge != nullptr && link_.bridge->refusedForNow(packet.code)) {
+  if (link_.bridge != nullptr && link_.bridge->refusedForNow(packet.code, *id)) {
     return Fault{packet.code, "the remote broker can't take a message now"};
   }
   if (link_.version == Version::k5 && isError(packet.code)) {

@@ -378,9 +378,7 @@ std::optional<Fault> Session::handleDisconnect(const DisconnectPacket& packet) {
 
 void Session::takenOver(bool byOperator) {
   if (state_ == State::kEnded) return;
-  if (!link_.bridgeState.empty()) {
-    link_.broker.publishConnection(link_.principal, link_.bridgeState, false);
-  }
+  link_.tellBridgeState(false);
   link_.session.reset();  // it answers no further calls
   const Fault fault = byOperator ? Fault{ReasonCode::kAdministrativeAction, "ended by an operator"}
                                  : Fault{ReasonCode::kSessionTakenOver, "session taken over"};
@@ -429,9 +427,7 @@ void Session::leave(std::string_view why) {
 
 void Session::detach() {
   client_ = nullptr;
-  if (link_.session && !link_.bridgeState.empty()) {  // its will, or as good as that
-    link_.broker.publishConnection(link_.principal, link_.bridgeState, false);
-  }
+  if (link_.session) link_.tellBridgeState(false);  // its will, or as good as that
   if (link_.session) std::exchange(link_.session, nullptr)->detach();
   if (relay_) relay_->drop();
 }

@@ -7,10 +7,15 @@
 #include <string>
 #include <vector>
 
+#include "core/base/bytes.h"
 #include "core/base/done.h"
 #include "core/base/error.h"
 
 namespace polylog {
+
+/// Client identifiers that begin so, with the bridge's name behind it, are those of the broker's
+/// own bridges: no client can have one.
+inline constexpr BytesView kBridgeSessions = "$bridge/";
 
 class BridgeStore {
  public:
@@ -27,6 +32,8 @@ class BridgeStore {
   virtual std::optional<std::string> find(const std::string& name) const = 0;
   /// `done` when durable. One at a time of a name.
   virtual void store(const std::string& name, std::string value, Done<Result<>> done) = 0;
+  /// Nothing is kept of it any more.
+  virtual void remove(const std::string& name, Done<Result<>> done) = 0;
   /// Of a session; nothing if there is none.
   virtual void backlog(const std::string& clientId, Done<std::optional<Backlog>> done) = 0;
 };

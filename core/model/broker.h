@@ -267,9 +267,9 @@ class Broker {
   /// subscription that names `$SYS` when it begins. Those that haven't changed are not sent again.
   /// Always on the same worker.
   virtual void publishSystem(std::vector<std::pair<std::string, std::string>> values) = 0;
-  /// Of those the value `broker/connection/NAME/state`: whether the bridge of that name is connected
-  /// (1 or 0). On any worker. Who may not write there is not heard, nor are the names of more
-  /// bridges than the broker keeps.
+  /// Of those the value `broker/connection/NAME/state`: whether the bridge of that name is
+  /// connected (1 or 0). On any worker. Who may not write there is not heard, nor anybody else
+  /// about this broker's own bridges, nor are the names of more bridges than the broker keeps.
   virtual void publishConnection(const PrincipalRef& principal, const std::string& name,
                                  bool connected) = 0;
 

@@ -36,7 +36,8 @@ struct Delivery {
   DeliveryGuarantee guarantee = DeliveryGuarantee::kAtMostOnce;
   bool retain = false;       ///< the retain flag to send
   bool redelivered = false;  ///< may have been sent before
-  /// kExactlyOnce only: the client has accepted it before (PUBREC); only the release is still due.
+  /// kExactlyOnce only: the client has accepted it before (PUBREC); only the release is still due,
+  /// and there may be no `record`.
   bool accepted = false;
   std::vector<uint32_t> subscriptionIds;
   /// Of those for a subscription that replays: where in its topic the record stands.

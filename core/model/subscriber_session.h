@@ -108,6 +108,9 @@ class SubscriberSession {
 
   /// False when the session began with this connection.
   virtual bool resumed() const = 0;
+  /// Tells the sessions apart that have had this client id one after the other: never given twice.
+  /// 0: it doesn't outlive its connection.
+  virtual uint64_t life() const = 0;
   /// Ids of exactly-once publishes received earlier and not yet released (journaled ones survive a
   /// crash): a repeat of one is acknowledged and not published again.
   virtual std::vector<uint16_t> heldPublishIds() const = 0;
@@ -130,6 +133,9 @@ class SubscriberSession {
   /// kExactlyOnce: the client has accepted it (PUBREC). `done` when that is durable; from then on
   /// it comes back only with `accepted` set.
   virtual void accept(int64_t id, std::move_only_function<void(Result<>)> done) = 0;
+  /// The client has forgotten what it accepted: `done` when it is durable that all of that comes
+  /// again without `accepted`. Before anything is taken.
+  virtual void forgetAccepted(std::move_only_function<void(Result<>)> done) = 0;
   /// The lowest id not acknowledged yet.
   virtual int64_t acknowledgedUpTo() const = 0;
   /// The same of those from kSharedIds on.

@@ -39,6 +39,9 @@ class Store final : public BridgeStore {
   void store(const std::string&, std::string, Done<Result<>> done) override {
     broker_.answer([done = std::move(done)]() mutable { done({}); });
   }
+  void remove(const std::string&, Done<Result<>> done) override {
+    broker_.answer([done = std::move(done)]() mutable { done({}); });
+  }
   void backlog(const std::string&, Done<std::optional<Backlog>>) override {}
 
  private:
@@ -87,6 +90,7 @@ struct Server {
     transport = std::make_unique<FakeTransport>(dispatcher);
     session =
         std::make_unique<BridgeSession>(*transport, broker, options, memory, counters, observer);
+    dispatcher.runAll();  // CONNECT follows once it is kept that there will be one
   }
   void gone() {
     if (!session) return;

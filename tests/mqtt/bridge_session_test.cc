@@ -23,6 +23,10 @@ class FakeStore final : public BridgeStore {
       done({});
     });
   }
+  void remove(const std::string& name, Done<Result<>> done) override {
+    rows.erase(name);
+    broker_.answer([done = std::move(done)]() mutable { done({}); });
+  }
   void backlog(const std::string&, Done<std::optional<Backlog>>) override {}
 
   std::map<std::string, std::string> rows;
@@ -51,7 +55,7 @@ struct Remote : BridgeObserver {
   ~Remote() override { drop(); }
 
   void prepare() {
-    prepareBridge(world.broker, options, memory, [this](const Result<>& result) {
+    prepareBridge(world.broker, options, memory(), [this](const Result<>& result) {
       EXPECT_TRUE(result.has_value());
       prepared = true;
     });
@@ -61,18 +65,29 @@ struct Remote : BridgeObserver {
 
   /// A new connection; its CONNECT.
   ConnectPacket connect() {
-    drop();
-    transport = std::make_unique<FakeTransport>(world.dispatcher);
-    decoder = Decoder(Side::kServer, 1 << 28);
-    session =
-        std::make_unique<BridgeSession>(*transport, world.broker, options, memory, counters, *this);
-    ended.reset();
-    up = false;
+    begin();
+    run();
     auto all = packets();
     EXPECT_EQ(all.size(), 1U);
     decoder.use(version);
     return std::get<ConnectPacket>(all.at(0));
   }
+  void begin() {
+    drop();
+    transport = std::make_unique<FakeTransport>(world.dispatcher);
+    decoder = Decoder(Side::kServer, 1 << 28);
+    session = std::make_unique<BridgeSession>(*transport, world.broker, options, memory(), counters,
+                                              *this);
+    ended.reset();
+    up = false;
+  }
+  /// What memory there is after a crash.
+  BridgeMemory& restart() {
+    drop();
+    known = std::make_unique<BridgeMemory>("north", store);
+    return *known;
+  }
+  BridgeMemory& memory() { return *known; }
   /// Through the connection that cleans up, to one that stands; what it has sent by then.
   std::vector<Packet> establish(bool sessionPresent = false) {
     if (connect().cleanStart) {
@@ -170,7 +185,7 @@ struct Remote : BridgeObserver {
   const Version version;
   std::shared_ptr<const BridgeOptions> options;
   FakeStore store{world.broker};
-  BridgeMemory memory{"north", store};
+  std::unique_ptr<BridgeMemory> known = std::make_unique<BridgeMemory>("north", store);
   BridgeCounters counters{"north"};
   std::unique_ptr<FakeTransport> transport;
   std::unique_ptr<BridgeSession> session;
@@ -220,8 +235,8 @@ TEST(BridgeSessionTest, theFirstConnectionEndsWhatTheRemoteMayHave) {
   EXPECT_TRUE(remote.up);
   // The retained ones, now that somebody hears them.
   EXPECT_EQ(remote.inbox().subscriptions.at("a/#").retainHandling, RetainHandling::kAlways);
-  EXPECT_TRUE(remote.memory.record.cleaned);
-  EXPECT_FALSE(remote.memory.record.afresh);
+  EXPECT_TRUE(remote.memory().record.cleaned);
+  EXPECT_FALSE(remote.memory().record.afresh);
   // The next time it goes on: no cleaning, and retained messages only if the remote has forgotten.
   EXPECT_FALSE(remote.connect().cleanStart);
   remote.accept(true);
@@ -287,6 +302,22 @@ TEST(BridgeSessionTest, aMessageOfOursThatHasComeAroundIsNotSentAgain) {
   EXPECT_TRUE(remote.inbox().acknowledged.contains(0));
 }
 
+TEST(BridgeSessionTest, whatWasDroppedWhileTheRemoteHadItIsReleased) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  Delivery dropped;
+  dropped.id = 4;
+  dropped.guarantee = DeliveryGuarantee::kExactlyOnce;
+  dropped.accepted = dropped.redelivered = true;
+  remote.inbox().deliver(std::move(dropped));
+  remote.run();
+  const auto release = remote.next<AckPacket>();
+  EXPECT_EQ(release.type, PacketType::kPubrel);
+  remote.send(ackOf(PacketType::kPubcomp, release.packetId));
+  EXPECT_TRUE(remote.inbox().acknowledged.contains(4));
+}
+
 TEST(BridgeSessionTest, whatTheRemoteHadAcceptedIsReleasedOrSentAgain) {
   for (const bool knows : {true, false}) {
     Remote remote({"a/# out 2"});
@@ -308,6 +339,109 @@ TEST(BridgeSessionTest, whatTheRemoteHadAcceptedIsReleasedOrSentAgain) {
       EXPECT_EQ(std::get<PublishPacket>(packets[0]).packetId, id);
     }
   }
+}
+
+/// A delivery that the remote has accepted and not completed; its packet identifier.
+uint16_t deliverAccepted(Remote& remote) {
+  remote.inbox().deliver("a", "b", "1", DeliveryGuarantee::kExactlyOnce);
+  remote.run();
+  const uint16_t id = remote.next<PublishPacket>().packetId;
+  remote.send(ackOf(PacketType::kPubrec, id));
+  EXPECT_EQ(remote.next<AckPacket>().type, PacketType::kPubrel);
+  return id;
+}
+
+TEST(BridgeSessionTest, whatIsSentAgainIsSentUntilTheRemoteHasAcceptedItAgain) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  const uint16_t id = deliverAccepted(remote);
+  remote.connect();
+  remote.accept(false);
+  EXPECT_EQ(remote.next<PublishPacket>().packetId, id);
+  EXPECT_TRUE(remote.up);  // all is settled, but the remote never reads it
+  remote.connect();
+  remote.accept(true);
+  EXPECT_EQ(remote.next<PublishPacket>().packetId, id);
+}
+
+TEST(BridgeSessionTest, thatTheRemoteHasForgottenIsNotForgotten) {
+  // Where the connection ends after the remote has begun another session, before that is kept.
+  enum class Ends { kBeforeConnack, kBeforeItIsKept, kByAnError };
+  for (const Ends ends : {Ends::kBeforeConnack, Ends::kBeforeItIsKept, Ends::kByAnError}) {
+    for (const bool crash : {false, true}) {
+      Remote remote({"a/# out 2", "c/# in 2"}, Version::k311);
+      remote.prepare();
+      remote.grant(remote.establish());
+      const uint16_t id = deliverAccepted(remote);
+      remote.inbox().held = {7};
+      remote.connect();
+      if (ends == Ends::kBeforeItIsKept) remote.world.broker.holdAnswers = true;
+      if (ends == Ends::kByAnError) remote.world.broker.openError = Error{ErrorKind::kIo, "no"};
+      if (ends != Ends::kBeforeConnack) remote.accept(false);
+      remote.drop();
+      remote.world.broker.holdAnswers = false;
+      remote.world.broker.answerAll();
+      remote.run();
+      remote.world.broker.openError.reset();
+      if (crash) {
+        ASSERT_TRUE(remote.restart().load());
+      }
+      EXPECT_FALSE(remote.connect().cleanStart);
+      remote.accept(true);
+      auto packets = remote.packets();
+      ASSERT_EQ(packets.size(), 2U) << static_cast<int>(ends) << crash;
+      EXPECT_TRUE(std::holds_alternative<SubscribePacket>(packets[0]));
+      EXPECT_EQ(std::get<PublishPacket>(packets[1]).packetId, id);
+      EXPECT_TRUE(remote.inbox().held.empty());
+    }
+  }
+}
+
+TEST(BridgeSessionTest, aRefusedConnectionLeavesNoDoubt) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  const uint16_t id = deliverAccepted(remote);
+  remote.connect();
+  remote.send(ConnackPacket{false, 0x88, {}});
+  remote.close();
+  remote.connect();
+  remote.accept(true);
+  const auto released = remote.next<AckPacket>();
+  EXPECT_EQ(released.type, PacketType::kPubrel);
+  EXPECT_EQ(released.packetId, id);
+  EXPECT_FALSE(remote.memory().record.connecting);
+}
+
+TEST(BridgeSessionTest, aConnectIsAnnouncedBeforeItIsSent) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  remote.drop();
+  remote.world.broker.holdAnswers = true;
+  remote.begin();
+  remote.run();
+  EXPECT_TRUE(remote.packets().empty());
+  remote.world.broker.holdAnswers = false;
+  remote.world.broker.answerAll();
+  remote.run();
+  EXPECT_EQ(remote.packets().size(), 1U);
+  BridgeMemory kept("north", remote.store);
+  ASSERT_TRUE(kept.load());
+  EXPECT_TRUE(kept.unsure);
+}
+
+TEST(BridgeSessionTest, with311ASubscriptionThatTheRemoteMayNotHaveReadIsMadeAgain) {
+  Remote remote({"b/# in 2"}, Version::k311);
+  remote.prepare();
+  remote.grant(remote.establish());
+  remote.connect();
+  remote.accept(false);
+  EXPECT_EQ(remote.next<SubscribePacket>().entries.size(), 1U);
+  remote.connect();  // it was never answered
+  remote.accept(true);
+  EXPECT_EQ(remote.next<SubscribePacket>().entries.size(), 1U);
 }
 
 TEST(BridgeSessionTest, whatComesInIsPublishedOnceAndAnsweredWhenDurable) {
@@ -365,7 +499,7 @@ TEST(BridgeSessionTest, whatIsOutsideTheSubscriptionsOrOurOwnIsNotTaken) {
   remote.send(own);
   EXPECT_EQ(remote.next<AckPacket>().type, PacketType::kPuback);
   own.properties.clear();
-  own.properties.add(PropertyId::kUserProperty, kBridgeMark, "in:us");
+  own.properties.add(PropertyId::kUserProperty, kBridgeMark, "in:us/south");
   own.packetId = 3;
   remote.send(own);
   EXPECT_EQ(remote.next<AckPacket>().type, PacketType::kPuback);
@@ -374,7 +508,7 @@ TEST(BridgeSessionTest, whatIsOutsideTheSubscriptionsOrOurOwnIsNotTaken) {
   own.packetId = 4;
   remote.send(own);
   ASSERT_EQ(remote.world.broker.published.size(), 1U);
-  EXPECT_EQ(*remote.world.broker.published[0].header("polylog-bridge"), "in:us");
+  EXPECT_EQ(*remote.world.broker.published[0].header("polylog-bridge"), "in:us/north");
 }
 
 TEST(BridgeSessionTest, whatOneBridgeHasTakenInAnotherMaySendOut) {
@@ -382,9 +516,23 @@ TEST(BridgeSessionTest, whatOneBridgeHasTakenInAnotherMaySendOut) {
   remote.prepare();
   remote.grant(remote.establish());
   remote.inbox().deliver("a", "b", "1", DeliveryGuarantee::kAtLeastOnce,
-                         {{"polylog-bridge", "in:us"}});
+                         {{"polylog-bridge", "in:us/south"}});
   remote.run();
   EXPECT_EQ(remote.next<PublishPacket>().payload, "1");
+}
+
+TEST(BridgeSessionTest, whatItHasTakenInIsNotSentOutWhenItIsRetained) {
+  Remote remote({"a/# both 1"}, Version::k311);
+  remote.prepare();
+  remote.grant(remote.establish());
+  Delivery delivery;
+  delivery.record = polylog::test::makeRouted("a", "b", "x", {{"polylog-bridge", "in:us/north"}});
+  delivery.guarantee = DeliveryGuarantee::kAtLeastOnce;
+  delivery.retain = true;
+  remote.inbox().deliver(std::move(delivery));
+  remote.run();
+  EXPECT_TRUE(remote.packets().empty());
+  EXPECT_TRUE(remote.inbox().acknowledged.contains(0));
 }
 
 TEST(BridgeSessionTest, aFullDiskHoldsWhatComesWithItsProperties) {
@@ -403,6 +551,35 @@ TEST(BridgeSessionTest, aFullDiskHoldsWhatComesWithItsProperties) {
   EXPECT_TRUE(remote.world.broker.published[0].admitted);
   EXPECT_NE(remote.world.broker.published[0].header("content-type"), nullptr);
   EXPECT_EQ(remote.next<AckPacket>().type, PacketType::kPuback);
+}
+
+TEST(BridgeSessionTest, aFullDiskDoesntChangeWhatAliasesStandFor) {
+  Remote remote({"c/# in 1"});
+  auto made = std::make_shared<BridgeOptions>(*remote.options);
+  auto mqtt = std::make_shared<MqttOptions>(*made->mqtt);
+  mqtt->topicAliasMaximum = 2;
+  made->mqtt = std::move(mqtt);
+  remote.options = std::move(made);
+  remote.prepare();
+  remote.grant(remote.establish());
+  remote.world.broker.isFull = true;
+  auto send = [&](const char* topic, uint8_t qos, uint16_t id) {
+    PublishPacket publish = publishOf(topic, "x", qos, id);
+    publish.properties.add(PropertyId::kTopicAlias, 1);
+    remote.send(publish);
+  };
+  send("c/1", 1, 1);
+  send("", 0, 0);  // not held back: it is lost or not
+  send("c/2", 0, 0);
+  send("", 1, 2);
+  send("c/3", 0, 0);
+  EXPECT_FALSE(remote.transport->closed);
+  remote.world.broker.published.clear();
+  remote.world.broker.space();
+  remote.run();
+  ASSERT_EQ(remote.world.broker.published.size(), 2U);
+  EXPECT_EQ(remote.world.broker.published[0].address, "c/1");
+  EXPECT_EQ(remote.world.broker.published[1].address, "c/2");
 }
 
 TEST(BridgeSessionTest, whatCantBeStoredNowStaysWithTheRemote) {
@@ -438,6 +615,38 @@ TEST(BridgeSessionTest, whatTheRemoteCantTakeNowIsSentAgain) {
                     ReasonCode::kQuotaExceeded));
   EXPECT_FALSE(remote.inbox().acknowledged.contains(1));
   EXPECT_TRUE(remote.transport->closed);
+}
+
+TEST(BridgeSessionTest, whatTheRemoteNeverTakesIsGivenUpOnce) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  const int64_t before = remote.counters.refusedThere.value();
+  remote.inbox().deliver("a", "b", "1", DeliveryGuarantee::kExactlyOnce);
+  remote.inbox().deliver("a", "b", "2", DeliveryGuarantee::kAtLeastOnce);
+  remote.run();
+  for (int i = 1; i < kMaxRefusals; ++i) {
+    auto sent = remote.packets();
+    ASSERT_EQ(sent.size(), 2U);
+    remote.send(ackOf(PacketType::kPubrec, std::get<PublishPacket>(sent[0]).packetId,
+                      ReasonCode::kUnspecifiedError));
+    ASSERT_TRUE(remote.transport->closed);
+    remote.close();
+    EXPECT_FALSE(remote.ended->progressed);
+    remote.connect();
+    remote.accept(true);
+  }
+  auto sent = remote.packets();
+  ASSERT_EQ(sent.size(), 2U);
+  remote.send(ackOf(PacketType::kPubrec, std::get<PublishPacket>(sent[0]).packetId,
+                    ReasonCode::kUnspecifiedError));
+  EXPECT_FALSE(remote.transport->closed);
+  EXPECT_TRUE(remote.inbox().acknowledged.contains(0));
+  EXPECT_EQ(remote.counters.refusedThere.value(), before + 1);
+  remote.send(ackOf(PacketType::kPuback, std::get<PublishPacket>(sent[1]).packetId));
+  EXPECT_TRUE(remote.inbox().acknowledged.contains(1));
+  remote.drop();
+  EXPECT_TRUE(remote.ended->progressed);
 }
 
 TEST(BridgeSessionTest, limitsThatTheRemoteTellsAreKept) {
@@ -482,6 +691,16 @@ TEST(BridgeSessionTest, theHighBitIsLeftOutOnceItIsRefused) {
   EXPECT_TRUE(silent.connect().bridge);
   silent.drop();
   EXPECT_FALSE(silent.ended->again);
+  EXPECT_FALSE(silent.connect().bridge);
+  // It wasn't the bit: the remote was going down.
+  silent.drop();
+  EXPECT_TRUE(silent.connect().bridge);
+  silent.drop();
+  EXPECT_FALSE(silent.connect().bridge);
+  silent.accept(false);  // it was
+  silent.drop();
+  EXPECT_FALSE(silent.connect().bridge);
+  silent.drop();
   EXPECT_FALSE(silent.connect().bridge);
 }
 
@@ -528,7 +747,7 @@ TEST(BridgeSessionTest, aRefusedSubscriptionIsTold) {
   EXPECT_TRUE(remote.up);
   ASSERT_EQ(remote.notices.size(), 1U);
   EXPECT_NE(remote.notices[0].find("`a/#`"), std::string::npos);
-  EXPECT_TRUE(remote.memory.record.remoteFilters.empty());
+  EXPECT_TRUE(remote.memory().record.remoteFilters.empty());
 }
 
 TEST(BridgeSessionTest, subscriptionsThatAreNotWantedAnyMoreEnd) {
@@ -560,6 +779,17 @@ TEST(BridgeSessionTest, aSessionThatBeganAnewHereBeginsAnewThere) {
   remote.accept(true);
   remote.close();
   EXPECT_TRUE(remote.ended->again);
+  EXPECT_TRUE(remote.connect().cleanStart);
+}
+
+TEST(BridgeSessionTest, aSessionThatBeganAnewJustBeforeACrashBeginsAnewThere) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  remote.drop();
+  remote.inbox().lifeId = 2;  // made anew, but the record of that was not written any more
+  remote.prepared = false;
+  remote.prepare();
   EXPECT_TRUE(remote.connect().cleanStart);
 }
 
@@ -627,11 +857,30 @@ TEST(BridgeSessionTest, aBridgeToUsIsKnownByTheHighBit) {
   EXPECT_TRUE(world.broker.published.empty());
 }
 
+TEST(BridgeSessionTest, behindAMountPointABridgeToUsTellsNothing) {
+  World world;
+  world.options.mountPoint = "of/%c/";
+  Client client(world, Version::k311);
+  ConnectPacket packet;
+  packet.clientId = "theirs";
+  WillFields will;
+  will.topic = "$SYS/broker/connection/theirs/state";
+  will.payload = "0";
+  packet.will = will;
+  EXPECT_EQ(client.connect(packet).code, 0);
+  client.sendAndRun(publishOf(will.topic, "1", 1, 1));
+  EXPECT_EQ(client.next<AckPacket>().type, PacketType::kPuback);
+  client.drop("gone");
+  EXPECT_TRUE(world.broker.connections.empty());
+}
+
 TEST(BridgeRecordTest, isReadAsItWasWritten) {
   BridgeRecord record;
   record.clientId = "c";
   record.cleaned = true;
   record.afresh = false;
+  record.connecting = true;
+  record.life = 300;
   record.localFilters = {"a", "b/#"};
   record.remoteFilters = {{"x", 2}};
   auto read = BridgeRecord::decode(record.encode());

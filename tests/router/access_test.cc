@@ -627,6 +627,25 @@ TEST_F(AccessTest, WhatWaitsInAnInboxIsJudgedWhenItIsTaken) {
   EXPECT_GT(back.deliverable, 0);
 }
 
+TEST_F(AccessTest, WhatAClientHasBegunIsReleasedThoughItIsDenied) {
+  begin();
+  TestClient& eve = connectAs("eve", "eve-1", kNeverExpires);
+  subscribe(eve, "#", kQos2);
+  for (int i = 0; i < 3; ++i) publishOne("secret/a", "no", kQos2);
+  settle();
+  const auto first = take(eve, 2);
+  ASSERT_EQ(first.size(), 2U);
+  on(eve.worker, [&] { eve.session->accept(first[0].id, [](const Result<>&) {}); });
+  settle();
+  detach(eve);
+  ASSERT_TRUE(addRule(rule(false, "eve", Operation::kRead, "secret")).has_value());
+  TestClient& back = connectAs("eve", "eve-1", kNeverExpires);
+  const auto again = take(back);
+  ASSERT_EQ(again.size(), 2U) << "the third was never sent";
+  EXPECT_TRUE(again[0].accepted);
+  EXPECT_TRUE(again[1].accepted);
+}
+
 TEST_F(AccessTest, ASessionIsItsUsers) {
   begin();
   ASSERT_TRUE(setPassword("ann", "secret").has_value());

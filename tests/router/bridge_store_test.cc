@@ -36,6 +36,38 @@ TEST_F(BridgeStoreTest, whatWasStoredLastIsThereAfterACrash) {
   }
 }
 
+TEST_F(BridgeStoreTest, whatWasRemovedIsGone) {
+  put("north", "1");
+  bool removed = false;
+  on(1, [&] {
+    router_->bridges().remove("north", [&](const Result<>& result) {
+      EXPECT_TRUE(result.has_value());
+      removed = true;
+    });
+  });
+  settle();
+  EXPECT_TRUE(removed);
+  for (int run = 0; run < 2; ++run) {
+    EXPECT_FALSE(router_->bridges().find("north"));
+    EXPECT_TRUE(router_->bridges().names().empty());
+    crash();
+  }
+}
+
+TEST_F(BridgeStoreTest, nobodyElseTellsOfABridge) {
+  put("north", "1");
+  TestClient& reader = connect("reader");
+  subscribe(reader, "$SYS/#", kQos0);
+  auto tell = [&](const std::string& as, const std::string& name) {
+    on(0, [&] { router_->publishConnection(principal(as), name, true); });
+    settle();
+    return take(reader).size();
+  };
+  EXPECT_EQ(tell("somebody", "north"), 0U);
+  EXPECT_EQ(tell("$bridge/north", "north"), 1U);
+  EXPECT_EQ(tell("somebody", "theirs"), 1U);
+}
+
 TEST_F(BridgeStoreTest, nothingWaitsForASessionThatIsNotThere) {
   bool asked = false;
   on(0, [&] {

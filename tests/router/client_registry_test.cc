@@ -193,6 +193,14 @@ TEST_F(ClientTest, WhoConnectsTooOftenIsBannedForAWhile) {
   EXPECT_TRUE(come("c")->client);
 }
 
+TEST_F(ClientTest, TheBrokersOwnBridgesDontFlap) {
+  RouterOptions options;
+  options.flapping = {3, 60'000, 120'000};
+  begin(1, options);
+  for (int i = 0; i < 10; ++i) connect("$bridge/north");
+  EXPECT_TRUE(come("$bridge/north")->client);
+}
+
 TEST_F(ClientTest, SeldomEnoughIsNoFlapping) {
   RouterOptions options;
   options.flapping = {3, 10'000, 120'000};

@@ -405,6 +405,74 @@ TEST_F(SessionTest, AFullInboxLosesItsOldest) {
   EXPECT_THAT(takeTexts(back), ElementsAre("15", "16", "17", "18", "19"));
 }
 
+class ReleaseTest : public SessionTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(ReleaseTest, WhatAFullInboxDropsOfWhatTheClientHasIsReleasedFirst) {
+  const bool crashed = GetParam();
+  RouterOptions options;
+  options.inboxRecords = 5;
+  begin(1, options);
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t", kQos2);
+  publish({{"t", "a", kQos2}, {"t", "b", kQos1}, {"t", "c", kQos2}});
+  settle();
+  auto first = take(client);
+  ASSERT_THAT(first, SizeIs(3));
+  EXPECT_TRUE(accept(client, first[0].id));
+  settle();
+  detach(client);
+  if (crashed) crash();
+  for (int i = 0; i < 8; ++i) {
+    publishOne("t", std::to_string(i), kQos1);
+    settle();
+  }
+  if (crashed) crash();
+  TestClient& back = connect("c", 3600);
+  auto again = take(back);
+  ASSERT_THAT(again, SizeIs(2)) << "the one at QoS 1 needs none";
+  for (const size_t i : {size_t{0}, size_t{1}}) {
+    EXPECT_EQ(again[i].id, first[i * 2].id);
+    EXPECT_TRUE(again[i].accepted);
+    EXPECT_FALSE(again[i].record);
+  }
+  EXPECT_THAT(takeTexts(back), ElementsAre("3", "4", "5", "6", "7"));
+  acknowledge(back, again[0].id);
+  acknowledge(back, again[1].id);
+  settle();
+  detach(back);
+  TestClient& third = connect("c", 3600);
+  EXPECT_THAT(takeTexts(third), ElementsAre("3", "4", "5", "6", "7"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Crash, ReleaseTest, testing::Bool());
+
+TEST_F(SessionTest, WhatWasAcceptedAndIsForgottenComesAgain) {
+  begin();
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t", kQos2);
+  publishOne("t", "1", kQos2);
+  settle();
+  const auto first = take(client);
+  EXPECT_TRUE(accept(client, first.at(0).id));
+  EXPECT_NE(client.session->life(), 0U);
+  crash();
+  TestClient& back = connect("c", 3600);
+  bool done = false;
+  on(back.worker, [&] {
+    back.session->forgetAccepted([&](const Result<>& result) { done = result.has_value(); });
+  });
+  run();
+  EXPECT_FALSE(done) << "not before it is durable";
+  settle();
+  EXPECT_TRUE(done);
+  crash();
+  TestClient& third = connect("c", 3600);
+  const auto again = take(third);
+  ASSERT_THAT(again, SizeIs(1));
+  EXPECT_FALSE(again[0].accepted);
+  EXPECT_EQ(again[0].id, first[0].id);
+}
+
 TEST_F(SessionTest, DamageCostsOnlyWhatIsDamaged) {
   begin();
   TestClient& client = connect("c", 3600);

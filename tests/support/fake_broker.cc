@@ -140,6 +140,17 @@ void FakeSession::loginRenewed(std::move_only_function<void(Result<>)> done) {
   broker_.answer([done = std::move(done), result]() mutable { done(result); });
 }
 
+void FakeSession::forgetAccepted(std::move_only_function<void(Result<>)> done) {
+  Result<> result;
+  if (broker_.sessionError) {
+    result = std::unexpected(*broker_.sessionError);
+  } else {
+    accepted.clear();
+    for (Delivery& delivery : queue_) delivery.accepted = false;
+  }
+  broker_.answer([done = std::move(done), result]() mutable { done(result); });
+}
+
 int64_t FakeSession::acknowledgedUpTo() const {
   int64_t lowest = nextId;
   for (const auto& [id, delivery] : taken_) {

@@ -46,6 +46,7 @@ class FakeSession final : public SubscriberSession,
       : options(std::move(asked)), broker_(broker) {}
 
   bool resumed() const override { return isResumed; }
+  uint64_t life() const override { return options.expirySeconds == 0 ? 0 : lifeId; }
   std::vector<uint16_t> heldPublishIds() const override { return {held.begin(), held.end()}; }
   void subscribe(std::vector<Subscription> added, SubscribeDone done) override;
   void unsubscribe(std::vector<std::string> filters,
@@ -53,6 +54,7 @@ class FakeSession final : public SubscriberSession,
   size_t take(size_t max, TakeLimits limits, std::vector<Delivery>& out) override;
   void acknowledge(int64_t id) override;
   void accept(int64_t id, std::move_only_function<void(Result<>)> done) override;
+  void forgetAccepted(std::move_only_function<void(Result<>)> done) override;
   int64_t acknowledgedUpTo() const override;
   int64_t sharedAcknowledgedUpTo() const override;
   void releasePublish(uint16_t id, std::move_only_function<void(Result<>)> done) override;
@@ -71,6 +73,7 @@ class FakeSession final : public SubscriberSession,
   SubscriberOptions options;
   SubscriberListener* listener = nullptr;
   bool isResumed = false;
+  uint64_t lifeId = 1;
   std::map<std::string, Subscription> subscriptions;
   std::set<uint16_t> held;
   std::optional<Will> will;
