@@ -87,6 +87,8 @@ struct ShareAcquired {
   };
   std::vector<Part> parts;  ///< those with records or an error
   int32_t lockMs = 0;       ///< how long they are the member's
+  /// The member, as a token of this very grant.
+  std::shared_ptr<const std::string> grant = nullptr;
   bool empty() const { return parts.empty(); }
 };
 
