@@ -595,6 +595,8 @@ def rights():
             equal(refused, [30], "who waits for a group that may not be joined")
             equal(refusal(lambda: a.beat()), 30, "a heartbeat")
             equal(refusal(lambda: a.fetch()), 30, "a fetch")
+            equal(refusal(lambda: a.acknowledge({place: [(1, 1, [ACCEPT])]})), 30, "acknowledging")
+            equal(refusal(lambda: a.acknowledge({}, session=-1)), 30, "ending a session")
 
 
 @suite.case("the broker tells the feature share.version and its configuration")

@@ -202,12 +202,13 @@ void GroupCoordinator::alterConfigHere(Owned& owned, const std::string& group,
   if (at == owned.configs.end() && owned.configs.size() >= core_.options.maxGroups) {
     return done(fail(ErrorKind::kBusy, "as many groups are configured as are allowed"));
   }
-  auto put = [&owned, group](const GroupConfig& config) {
+  auto put = [this, &owned, group](const GroupConfig& config) {
     if (config.empty()) {
       owned.configs.erase(group);
     } else {
       owned.configs[group] = config;
     }
+    if (auto shares = findShares(owned, group)) (*shares)->lookAgain();
   };
   put(after);
   std::optional<std::string> value;

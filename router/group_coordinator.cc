@@ -332,12 +332,13 @@ void GroupCoordinator::describe(std::string group, Done<Result<GroupDescription>
 std::vector<storage::StateChange> GroupCoordinator::deletionOf(const std::string& group,
                                                                const Entry& entry) const {
   std::vector<storage::StateChange> state;
-  state.push_back({storage::StateTable::kGroup, group, std::nullopt});
   entry.group->addDeletion(state);
   for (const auto& [key, place] : entry.offsets) {
     state.push_back({storage::StateTable::kGroupOffset,
                      groupOffsetKey(group, key.first, key.second), std::nullopt});
   }
+  // The last, so that nothing is left of a group that is gone, to be found by the next of its name.
+  state.push_back({storage::StateTable::kGroup, group, std::nullopt});
   return state;
 }
 
@@ -355,25 +356,9 @@ void GroupCoordinator::removeHere(Owned& owned, const std::string& group, Done<R
   if (entry->group->hasMembers()) {
     return done(fail(ErrorKind::kGroupNotEmpty, "group '" + group + "' has members"));
   }
-  auto deletion = std::make_shared<std::vector<storage::StateChange>>(deletionOf(group, *entry));
-  auto shared = std::make_shared<Done<Result<>>>(std::move(done));
-  storage::AppendRequest request;
-  std::vector<storage::StateChange> rest = *deletion;
-  request.state = takePiece(rest);
-  request.durability = storage::Durability::kSynced;
-  request.sink = &owned.worker.sink;
-  request.done = [this, shared, deletion, &owned](const Result<storage::Appended>& result) {
-    if (result) return (*shared)({});
-    ++core_.writeFailures;
-    // It is gone from memory; what the journal has of it follows as soon as it can be written.
-    deleteEventually(owned, std::move(*deletion));
-    (*shared)(std::unexpected(result.error()));
-  };
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    return (*shared)(std::unexpected(appended.error()));
-  }
+  std::vector<storage::StateChange> deletion = deletionOf(group, *entry);
   forget(owned, group);
-  if (!rest.empty()) deleteEventually(owned, std::move(rest));
+  journalDeletion(owned, std::move(deletion), std::move(done));
 }
 
 /// Only what no newer group, or commit, of the same name has written since: on this very worker.

@@ -119,7 +119,6 @@ void GroupCoordinator::settleShares(const PrincipalRef& who, std::string group,
 struct GroupCoordinator::Claim {
   uint64_t id = 0;
   std::string group;
-  std::string memberId;
   Done<Result<ShareAcquired>> done;
   bool over = false;  ///< answered, or nobody is interested any more. On the caller's worker
 };
@@ -148,7 +147,6 @@ std::unique_ptr<WaitHandle> GroupCoordinator::acquireShares(const PrincipalRef& 
   auto claim = std::make_shared<Claim>();
   claim->id = ++claims_;
   claim->group = asked.group;
-  claim->memberId = asked.memberId;
   claim->done = std::move(done);
   Done<Result<ShareAcquired>> answered = [this, claim](Result<ShareAcquired> got) {
     if (!std::exchange(claim->over, true)) return claim->done(std::move(got));
@@ -156,7 +154,7 @@ std::unique_ptr<WaitHandle> GroupCoordinator::acquireShares(const PrincipalRef& 
     // Whoever asked has gone meanwhile.
     onOwner(claim->group, [this, claim, got = std::move(*got)](Owned& owned) {
       auto shares = findShares(owned, claim->group);
-      if (shares) (*shares)->giveBack(claim->memberId, got);
+      if (shares) (*shares)->giveBack(got);
     });
   };
   onOwner(claim->group, [this, who, claim, asked = std::move(asked),

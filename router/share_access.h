@@ -17,6 +17,9 @@ class ShareAccess final : public ShareGroups {
 
   void shareHeartbeat(const PrincipalRef& principal, ShareHeartbeat beat,
                       Done<Result<ConsumerHeartbeatAnswer>> done) override;
+  bool mayTakePart(const PrincipalRef& principal, const std::string& group) const override {
+    return permits(principal, Operation::kJoin, group);
+  }
   void settleShares(const PrincipalRef& principal, std::string group, std::string memberId,
                     std::vector<ShareSettlement> settlements,
                     Done<Result<ShareSettled>> done) override;

@@ -74,10 +74,12 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
   void acquire(uint64_t id, const PrincipalRef& who, ShareAcquire asked, AcquireReply reply);
   void cancel(uint64_t id);
   /// What was acquired and reached nobody.
-  void giveBack(const std::string& memberId, const ShareAcquired& got);
+  void giveBack(const ShareAcquired& got);
   void settle(const PrincipalRef& who, const std::string& memberId,
               const std::vector<ShareSettlement>& settlements, SettleReply reply);
   void releaseMember(const std::string& memberId);
+  /// For those who wait: where the group goes on, or what is in force for it, has changed.
+  void lookAgain();
 
   std::vector<ShareOffset> offsets() const;
   ShareOffset offsetOf(const std::string& topic, int32_t partition) const;

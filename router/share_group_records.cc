@@ -104,7 +104,7 @@ bool ShareGroup::keeps(Taking& taking) {
   if (failed || (enough && !taking.got.empty())) return true;
   for (const ShareAcquired::Part& part : taking.got.parts) {
     auto at = partitions_.find(part.place);
-    if (at != partitions_.end()) at->second.undo(*taking.member, part.ranges);
+    if (at != partitions_.end()) at->second.undo(taking.member, part.ranges);
   }
   taking.got.parts.clear();
   return false;
@@ -121,6 +121,7 @@ ShareGroup::Taking ShareGroup::take(const PrincipalRef& who, const ShareAcquire&
   taking.deadline = host_.monotonicMicros() + int64_t{taking.terms.lockMs} * 1000;
   taking.records = asked.maxRecords;
   taking.bytes = asked.maxBytes;
+  taking.got.grant = taking.member;
   taking.got.lockMs = taking.terms.lockMs;
   for (const SharePlace& place : asked.places) {
     if (taking.records <= 0 || taking.bytes == 0) break;
@@ -269,19 +270,19 @@ void ShareGroup::answer(Taking taking, AcquireReply reply) {
     host_.handedOut(taking.who, records, static_cast<int64_t>(taking.bytesGot()));
   }
   if (!taking.unborn) return reply(std::move(taking.got));
-  flush([self = shared_from_this(), got = std::move(taking.got), member = taking.member,
+  flush([self = shared_from_this(), got = std::move(taking.got),
          reply = std::move(reply)](const Result<>& stored) mutable {
     if (stored) return reply(std::move(got));
-    self->giveBack(*member, got);
+    self->giveBack(got);
     reply(std::unexpected(stored.error()));
   });
 }
 
-void ShareGroup::giveBack(const std::string& memberId, const ShareAcquired& got) {
+void ShareGroup::giveBack(const ShareAcquired& got) {
   bool any = false;
   for (const ShareAcquired::Part& part : got.parts) {
     auto at = partitions_.find(part.place);
-    if (at != partitions_.end() && at->second.undo(memberId, part.ranges)) any = true;
+    if (at != partitions_.end() && at->second.undo(got.grant, part.ranges)) any = true;
   }
   if (any) pumpSoon();
 }
@@ -357,6 +358,12 @@ void ShareGroup::watch(const Taking& taking) {
 void ShareGroup::unwatchAll() {
   for (const auto& [place, watch] : watches_) host_.store().unwatch(watch.partition, watch.id);
   watches_.clear();
+}
+
+void ShareGroup::lookAgain() {
+  if (waiters_.empty()) return;
+  unwatchAll();
+  pumpSoon();
 }
 
 void ShareGroup::pumpSoon() {
@@ -457,10 +464,9 @@ ShareOffset ShareGroup::offsetOf(const std::string& topic, int32_t partition) co
     offset.error = ends.error();
     return offset;
   }
-  SharePartition now = at->second;
-  now.raiseStart(ends->logStart.value());
-  offset.start = now.start();
-  offset.lag = std::max<int64_t>(ends->highWatermark.value() - now.start() - now.finished(), 0);
+  SharePartition::Progress now = at->second.progress(ends->logStart.value());
+  offset.start = now.start;
+  offset.lag = std::max<int64_t>(ends->highWatermark.value() - now.start - now.finished, 0);
   return offset;
 }
 
@@ -488,6 +494,7 @@ void ShareGroup::alterOffsets(const std::vector<ShareOffset>& offsets, ResultsRe
   };
   Results results;
   for (const ShareOffset& offset : offsets) results.push_back(one(offset));
+  lookAgain();
   flush([results = std::move(results), reply = std::move(reply)](const Result<>& stored) mutable {
     if (!stored) return reply(std::unexpected(stored.error()));
     reply(std::move(results));

@@ -95,12 +95,17 @@ int64_t SharePartition::held() const {
   return sum;
 }
 
-int64_t SharePartition::finished() const {
-  int64_t sum = 0;
+SharePartition::Progress SharePartition::progress(int64_t logStart) const {
+  Progress now{std::max(start_, logStart), 0};
   for (const auto& [first, run] : runs_) {
-    if (run.finished()) sum += run.end - first;
+    if (run.end <= now.start || !run.finished()) continue;
+    if (first <= now.start) {
+      now.start = run.end;
+    } else {
+      now.finished += run.end - first;
+    }
   }
-  return sum;
+  return now;
 }
 
 void SharePartition::raiseStart(int64_t to) {
@@ -257,7 +262,7 @@ bool SharePartition::release(const std::string& member) {
   });
 }
 
-bool SharePartition::undo(const std::string& member, const std::vector<ShareRange>& ranges) {
+bool SharePartition::undo(const Member& grant, const std::vector<ShareRange>& ranges) {
   bool any = false;
   for (const ShareRange& range : ranges) {
     int64_t first = std::max(range.first, start_);
@@ -267,8 +272,7 @@ bool SharePartition::undo(const std::string& member, const std::vector<ShareRang
     split(last + 1);
     for (auto at = runs_.lower_bound(first); at != runs_.end() && at->first <= last; ++at) {
       Run& run = at->second;
-      if (run.state != State::kAcquired || *run.member != member) continue;
-      if (run.deliveries != range.deliveries) continue;  // it has been given out again since
+      if (run.state != State::kAcquired || run.member != grant) continue;
       neverGiven(run);
       any = true;
     }

@@ -32,7 +32,13 @@ class SharePartition {
   /// Offsets from start() on that hold a place: those with a record that aren't new.
   int64_t held() const;
   /// Offsets from start() on that are done with, or hold nothing.
-  int64_t finished() const;
+  int64_t finished() const { return progress(start_).finished; }
+  struct Progress {
+    int64_t start = 0;
+    int64_t finished = 0;
+  };
+  /// What start() and finished() would be after raiseStart(logStart).
+  Progress progress(int64_t logStart) const;
   /// The records below have gone from the log.
   void raiseStart(int64_t to);
 
@@ -57,8 +63,9 @@ class SharePartition {
   /// What the member has goes back, as if it hadn't been given out: it said nothing of it, and may
   /// never have seen it (as Kafka counts). Whether there was any.
   bool release(const std::string& member);
-  /// The same, of some ranges alone.
-  bool undo(const std::string& member, const std::vector<ShareRange>& ranges);
+  /// The same, of some ranges alone, as far as they were given out with that very `grant`
+  /// (Terms::member) and not since.
+  bool undo(const Member& grant, const std::vector<ShareRange>& ranges);
   /// What was with members for too long goes back, or is done with if it has been delivered `limit`
   /// times. Whether there was any.
   bool expire(int64_t now, int32_t limit);

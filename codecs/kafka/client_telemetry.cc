@@ -84,6 +84,15 @@ std::string labelsOf(const MetricPoint& point) {
   return labels;
 }
 
+std::string labelsOf(const ClientFacts& facts) {
+  std::string labels;
+  appendLabel(labels, "client_instance_id", facts.instanceId);
+  appendLabel(labels, "client_id", facts.clientId);
+  appendLabel(labels, "client_software_name", facts.softwareName);
+  appendLabel(labels, "client_software_version", facts.softwareVersion);
+  return labels;
+}
+
 bool asked(const std::vector<std::string>& metrics, BytesView name) {
   return std::ranges::any_of(metrics, [&](const std::string& prefix) {
     return prefix == kAll || name.starts_with(prefix);
@@ -124,7 +133,9 @@ void ClientTelemetry::subscribe(Instance& instance, const ClientMetricsSet& set)
 }
 
 void ClientTelemetry::drop(Instance& instance) {
-  for (const auto& [labels, series] : instance.series) bytes_ -= labels.size();
+  for (const auto& [labels, series] : instance.series) {
+    bytes_ -= labels.size() + instance.labelBytes;
+  }
   series_ -= instance.series.size();
   instance.series.clear();
 }
@@ -146,22 +157,35 @@ void ClientTelemetry::sweep() {
   }
 }
 
+ClientTelemetry::Instance ClientTelemetry::made(const InstanceId& id, ClientFacts&& client) {
+  Instance made;
+  made.id = id;
+  made.facts = std::move(client);
+  for (std::string* fact :
+       {&made.facts.clientId, &made.facts.softwareName, &made.facts.softwareVersion}) {
+    if (fact->size() > kMaxFact) fact->resize(kMaxFact);
+  }
+  made.facts.instanceId = nameOf(id);
+  made.labelBytes = labelsOf(made.facts).size();
+  return made;
+}
+
+/// Whether a client that isn't known may be taken for one that was asked, and forgotten. Nobody
+/// else makes others' instances go.
+bool ClientTelemetry::fits(const Push& push, ClientFacts client) {
+  Instance stranger = made(push.id, std::move(client));
+  subscribe(stranger, *control_.current());
+  return push.subscriptionId == stranger.subscriptionId;
+}
+
 ClientTelemetry::Instance& ClientTelemetry::instance(const InstanceId& id, ClientFacts&& client) {
   std::shared_ptr<const ClientMetricsSet> set = control_.current();
   auto found = byId_.find(id);
   if (found == byId_.end()) {
     sweep();
     if (instances_.size() >= limits_.clients) forget(instances_.begin());
-    Instance& made = instances_.emplace_back();
-    made.id = id;
-    made.facts = std::move(client);
-    for (std::string* fact :
-         {&made.facts.clientId, &made.facts.softwareName, &made.facts.softwareVersion}) {
-      if (fact->size() > kMaxFact) fact->resize(kMaxFact);
-    }
-    made.facts.instanceId = nameOf(id);
+    subscribe(instances_.emplace_back(made(id, std::move(client))), *set);
     found = byId_.emplace(id, std::prev(instances_.end())).first;
-    subscribe(made, *set);
   } else if (found->second->version != set->version) {
     subscribe(*found->second, *set);
   }
@@ -236,12 +260,12 @@ void ClientTelemetry::keep(Instance& instance, const std::vector<MetricPoint>& p
     auto at = instance.series.find(labels);
     if (at == instance.series.end()) {
       if (instance.series.size() >= limits_.seriesOfClient || series_ >= limits_.series ||
-          bytes_ + labels.size() > limits_.bytes) {
+          bytes_ + labels.size() + instance.labelBytes > limits_.bytes) {
         droppedPoints().add();
         continue;
       }
       ++series_;
-      bytes_ += labels.size();
+      bytes_ += labels.size() + instance.labelBytes;
       at = instance.series.emplace(std::move(labels), Series{}).first;
     }
     at->second.value = point.delta ? at->second.value + point.value : point.value;
@@ -258,11 +282,15 @@ Code ClientTelemetry::push(const Push& push, ClientFacts client) {
   };
   {
     std::lock_guard hold(lock_);
+    if (!byId_.contains(push.id) && !fits(push, client)) {
+      return settle(Code::kUnknownSubscriptionId);
+    }
     Instance& known = instance(push.id, std::move(client));
     Code error = check(known, push);
     known.terminating = push.terminating;
     known.lastError = error;
-    if (error != Code::kNone) return settle(error);
+    // Of whom nothing is asked, nothing is looked at.
+    if (error != Code::kNone || known.metrics.empty()) return settle(error);
   }
   if (push.metrics.empty()) return settle(Code::kNone);
   // Without the lock: this is what takes time.
@@ -290,21 +318,34 @@ Code ClientTelemetry::push(const Push& push, ClientFacts client) {
 
 void ClientTelemetry::print(std::string& out) {
   constexpr std::string_view kName = "polylog_kafka_client_metric";
-  std::lock_guard hold(lock_);
-  sweep();
-  if (series_ == 0) return;
+  struct Shown {
+    ClientFacts facts;
+    std::vector<std::pair<std::string, double>> series;
+  };
+  std::vector<Shown> all;
+  {
+    // Clients wait for the lock: it is held for copying alone.
+    std::lock_guard hold(lock_);
+    sweep();
+    for (const Instance& instance : instances_) {
+      if (instance.series.empty()) continue;
+      Shown& shown = all.emplace_back();
+      shown.facts = instance.facts;
+      shown.series.reserve(instance.series.size());
+      for (const auto& [own, series] : instance.series) {
+        shown.series.emplace_back(own, series.value);
+      }
+    }
+  }
+  if (all.empty()) return;
   fmt::format_to(std::back_inserter(out),
                  "# HELP {0} What Kafka clients push of their own metrics (KIP-714).\n"
                  "# TYPE {0} untyped\n",
                  kName);
-  for (const Instance& instance : instances_) {
-    std::string labels;
-    appendLabel(labels, "client_instance_id", instance.facts.instanceId);
-    appendLabel(labels, "client_id", instance.facts.clientId);
-    appendLabel(labels, "client_software_name", instance.facts.softwareName);
-    appendLabel(labels, "client_software_version", instance.facts.softwareVersion);
-    for (const auto& [own, series] : instance.series) {
-      fmt::format_to(std::back_inserter(out), "{}{{{},{}}} {}\n", kName, labels, own, series.value);
+  for (const Shown& shown : all) {
+    const std::string labels = labelsOf(shown.facts);
+    for (const auto& [own, value] : shown.series) {
+      fmt::format_to(std::back_inserter(out), "{}{{{},{}}} {}\n", kName, labels, own, value);
     }
   }
 }

@@ -27,7 +27,7 @@ class ClientTelemetry {
     size_t clients = 10'000;
     size_t series = 20'000;
     size_t seriesOfClient = 500;
-    size_t bytes = 8 * 1024 * 1024;  ///< of all series' labels
+    size_t bytes = 8 * 1024 * 1024;  ///< of all series' labels, their clients' included
   };
   ClientTelemetry(const ClientMetricsControl& control, Clock& clock, Random& random)
       : ClientTelemetry(control, clock, random, Limits{}) {}
@@ -65,7 +65,8 @@ class ClientTelemetry {
   struct Instance {
     InstanceId id{};
     ClientFacts facts;
-    uint64_t version = 0;  ///< of the subscriptions
+    size_t labelBytes = 0;  ///< of each of its series, beside those of the series itself
+    uint64_t version = 0;   ///< of the subscriptions
     int32_t subscriptionId = 0;
     int32_t intervalMs = 0;
     std::vector<std::string> metrics;
@@ -79,6 +80,8 @@ class ClientTelemetry {
   using Instances = std::list<Instance>;
   static constexpr int64_t kNever = -1;
 
+  static Instance made(const InstanceId& id, ClientFacts&& client);
+  bool fits(const Push& push, ClientFacts client);
   Instance& instance(const InstanceId& id, ClientFacts&& client);
   void subscribe(Instance& instance, const ClientMetricsSet& set);
   void forget(Instances::iterator at);

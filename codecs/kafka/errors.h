@@ -25,6 +25,7 @@ enum class Code : int16_t {
   kUnknownMemberId = 25,
   kInvalidSessionTimeout = 26,
   kTopicAuthorizationFailed = 29,
+  kGroupAuthorizationFailed = 30,
   kClusterAuthorizationFailed = 31,
   kInvalidTimestamp = 32,
   kUnsupportedSaslMechanism = 33,

@@ -22,6 +22,9 @@ inline constexpr int32_t kMaxFetchWaitMs = 5 * 60 * 1000;
 
 /// Partitions that fetch sessions remember in all.
 inline constexpr size_t kMaxSessionPartitions = 200'000;
+/// Share sessions of one connection, of which a client's consumer has one, and what they remember.
+inline constexpr size_t kMaxShareSessionsOfConnection = 50;
+inline constexpr size_t kMaxSessionPartitionsOfConnection = 20'000;
 /// How long a fetch session has its place for sure (Kafka's two minutes).
 inline constexpr int64_t kFetchSessionEvictionMs = 120'000;
 

@@ -116,21 +116,26 @@ class Reader {
   std::vector<MetricPoint> points;
 
  private:
+  /// What is behind the last point, or metric, that is looked at isn't.
+  bool full() const { return points_ >= most_ || metrics_ >= most_ || holders_ > 2 * most_; }
+
   template <class Visit>
-  static bool each(BytesView octets, uint64_t field, Visit visit) {
+  bool each(BytesView octets, uint64_t field, Visit visit) {
     Message message(octets);
-    while (message.next()) {
+    while (!full() && message.next()) {
       if (message.is(field, kBytes) && !visit(message.bytes())) return false;
     }
     return message.ok();
   }
 
   bool resourceMetrics(BytesView octets) {
+    ++holders_;
     resource_.clear();
     auto resource = [this](BytesView one) {
       return each(one, 1, [this](BytesView pair) { return readAttribute(pair, resource_); });
     };
     return each(octets, 1, resource) && each(octets, 2, [this](BytesView scope) {
+             ++holders_;
              return each(scope, 2, [this](BytesView one) { return metric(one); });
            });
   }
@@ -145,10 +150,11 @@ class Reader {
     }
     Message message(octets);
     bool sound = true;
-    while (sound && message.next()) {
+    while (sound && !full() && message.next()) {
       if (message.is(5, kBytes)) sound = data(message.bytes(), false);
       if (message.is(7, kBytes)) sound = data(message.bytes(), true);
     }
+    ++metrics_;
     return sound && message.ok();
   }
 
@@ -167,12 +173,11 @@ class Reader {
   /// NumberDataPoint
   bool point(BytesView octets, bool delta) {
     constexpr uint64_t kNoRecordedValue = 1;
-    MetricPoint made{name_, resource_, 0, delta};
+    ++points_;
+    MetricPoint made{name_, {}, 0, delta};
     bool told = false;
-    bool sound = true;
     Message message(octets);
-    while (sound && message.next()) {
-      if (message.is(7, kBytes)) sound = readAttribute(message.bytes(), made.attributes);
+    while (message.next()) {
       if (message.is(4, kFixed64)) {
         made.value = std::bit_cast<double>(message.number());
         told = true;
@@ -183,11 +188,21 @@ class Reader {
       }
       if (message.is(8, kVarint) && (message.number() & kNoRecordedValue) != 0) return true;
     }
-    if (told && !name_.empty() && points.size() < most_) points.push_back(std::move(made));
-    return sound && message.ok();
+    if (!message.ok()) return false;
+    if (!told || name_.empty()) return true;
+    made.attributes = resource_;
+    Message again(octets);
+    while (again.next()) {
+      if (again.is(7, kBytes) && !readAttribute(again.bytes(), made.attributes)) return false;
+    }
+    points.push_back(std::move(made));
+    return true;
   }
 
   size_t most_;
+  size_t points_ = 0;  ///< kept or not
+  size_t metrics_ = 0;
+  size_t holders_ = 0;  ///< of metrics: resources and scopes
   Attributes resource_;
   BytesView name_;
 };

@@ -20,8 +20,8 @@ struct MetricPoint {
   bool delta = false;  ///< to be added to what there was
 };
 
-/// At most `most` points; further ones are looked at and left out. The views are of `octets`.
-/// kCorrupt where they are no MetricsData.
+/// Looks at `most` points, and `most` metrics, and at nothing behind the last of them. The views
+/// are of `octets`. kCorrupt where what is looked at is no MetricsData.
 Result<std::vector<MetricPoint>> readMetrics(BytesView octets, size_t most);
 
 }  // namespace polylog::kafka

@@ -17,6 +17,7 @@ namespace {
 /// Kafka's quota.window.num - 1 of quota.window.size.seconds.
 constexpr double kLeastWindowMs = 10'000;
 constexpr int64_t kSweepMs = 1000;
+constexpr double kLongestSeconds = 1e9;
 /// Kafka's quota.window.size.seconds: the longest that a request's time or a connection is held
 /// for.
 constexpr int32_t kMaxBriefMs = 1000;
@@ -83,7 +84,9 @@ double QuotaMeter::Window::take(double amount, double rate, bool strict, int64_t
   const double found = *tokens_;
   if (!strict || found >= 0) *tokens_ -= amount;
   // It is full again a window's length after it is no longer below.
-  second_ = nowMs / 1000 + static_cast<int64_t>(std::ceil(std::max(-*tokens_ / rate, 0.0)));
+  // A tiny rate takes longer than can be counted.
+  const double below = std::clamp(-*tokens_ / rate, 0.0, kLongestSeconds);
+  second_ = nowMs / 1000 + static_cast<int64_t>(std::ceil(below));
   return strict ? found : *tokens_;
 }
 
@@ -178,11 +181,14 @@ QuotaMeter::Window& QuotaMeter::windowOf(QuotaKind kind, QuotaEntity&& shared, i
   return windows_[std::move(key)];
 }
 
-size_t QuotaMeter::largestFetch(const Principal& principal, size_t otherwise) const {
+size_t QuotaMeter::largestFetch(const Principal& principal, size_t otherwise, int64_t nowMs) {
   std::optional<QuotaSet::Match> match = find(QuotaKind::kFetch, principal);
   if (!match) return otherwise;
-  double most = match->limit * kLeastWindowMs / 1000;
-  return most < static_cast<double>(otherwise) ? static_cast<size_t>(most) + 1 : otherwise;
+  std::lock_guard lock(mutex_);
+  Window& window = windowOf(QuotaKind::kFetch, std::move(match->shared), nowMs);
+  window.add(0, nowMs);  // what is too long ago goes
+  double left = std::max(match->limit * kLeastWindowMs / 1000 - window.total(), 0.0);
+  return left < static_cast<double>(otherwise) ? static_cast<size_t>(left) + 1 : otherwise;
 }
 
 }  // namespace polylog::kafka

@@ -39,8 +39,13 @@ class QuotaMeter {
   /// Octets that a fetch has found. They are not given to who would pass the quota by them, unless
   /// nothing else is counted, when waiting longer would not help. `mayGive`: whether they may be.
   FetchVerdict countFetch(const Principal& principal, size_t octets, bool mayGive, int64_t nowMs);
-  /// The most that one fetch should be answered with: what its quota gives in ten seconds.
-  size_t largestFetch(const Principal& principal, size_t otherwise) const;
+  /// The most that one fetch should be answered with: what is left of what its quota gives in ten
+  /// seconds, so that others who share it don't keep it from ever fitting; 1 if nothing is left.
+  size_t largestFetch(const Principal& principal, size_t otherwise, int64_t nowMs);
+  /// 0, or for how many milliseconds a fetch would have to be held, whatever it found.
+  int32_t fetchHold(const Principal& principal, int64_t nowMs) {
+    return countFetch(principal, 0, true, nowMs).holdMs;
+  }
 
  private:
   /// What came in the last seconds; of mutations, the bucket.

@@ -38,7 +38,8 @@ Services::Services(Broker& b, KafkaOptions o)
                                 kFetchSessionEvictionMs},
           systemRandom())),
       shareSessions(std::make_unique<ShareSessions>(
-          ShareSessions::Limits{options.maxShareSessions, kMaxSessionPartitions})),
+          ShareSessions::Limits{options.maxShareSessions, kMaxSessionPartitions,
+                                kMaxShareSessionsOfConnection, kMaxSessionPartitionsOfConnection})),
       quotaMeter(std::make_unique<QuotaMeter>(options.quotas)) {}
 Services::~Services() = default;
 

@@ -7,17 +7,21 @@
 namespace polylog::kafka {
 
 ShareSessions::Step ShareSessions::advance(const ShareMember& member, int32_t epoch,
-                                           uint64_t connection,
-                                           const std::vector<SharePlace>& added,
+                                           const Owner& owner, const std::vector<SharePlace>& added,
                                            const std::vector<SharePlace>& forgotten) {
   std::lock_guard lock(mutex_);
   auto at = sessions_.find(member);
+  if (at != sessions_.end() && at->second.owner.user != owner.user) {
+    return {Code::kInvalidRequest, {}};
+  }
   if (epoch == kBegins) {
     if (at != sessions_.end()) erase(at);
-    if (sessions_.size() >= limits_.sessions) return {Code::kShareSessionLimitReached, {}};
-    at = sessions_.try_emplace(member).first;
-    at->second.connection = connection;
-    byConnection_[connection].insert(member);
+    if (sessions_.size() >= limits_.sessions ||
+        sessionsOf(owner.connection) >= limits_.sessionsOfConnection) {
+      return {Code::kShareSessionLimitReached, {}};
+    }
+    at = sessions_.try_emplace(member, Session{1, owner}).first;
+    byConnection_[owner.connection].insert(member);
   } else {
     if (at == sessions_.end()) return {Code::kShareSessionNotFound, {}};
     if (epoch == kEnds) {
@@ -25,7 +29,7 @@ ShareSessions::Step ShareSessions::advance(const ShareMember& member, int32_t ep
       return {};
     }
     if (epoch != at->second.epoch) return {Code::kInvalidShareSessionEpoch, {}};
-    belongsTo(at, connection);
+    if (!belongsTo(at, owner.connection)) return {Code::kShareSessionLimitReached, {}};
     bool last = epoch == std::numeric_limits<int32_t>::max();
     at->second.epoch = last ? 1 : epoch + 1;
   }
@@ -46,27 +50,52 @@ ShareSessions::Step ShareSessions::advance(const ShareMember& member, int32_t ep
 }
 
 bool ShareSessions::add(Session& session, const std::vector<SharePlace>& places) {
+  size_t ofConnection = partitionsOf(session.owner.connection);
   for (const SharePlace& place : places) {
     if (!session.places.insert(place).second) continue;
-    if (++partitions_ > limits_.partitions) return false;
+    ++partitions_;
+    ++ofConnection;
+    if (partitions_ > limits_.partitions || ofConnection > limits_.partitionsOfConnection) {
+      return false;
+    }
   }
   return true;
 }
 
-void ShareSessions::belongsTo(Sessions::iterator at, uint64_t connection) {
-  uint64_t before = std::exchange(at->second.connection, connection);
-  if (before == connection) return;
+size_t ShareSessions::sessionsOf(uint64_t connection) const {
+  auto own = byConnection_.find(connection);
+  return own == byConnection_.end() ? 0 : own->second.size();
+}
+
+size_t ShareSessions::partitionsOf(uint64_t connection) const {
+  auto own = byConnection_.find(connection);
+  if (own == byConnection_.end()) return 0;
+  size_t sum = 0;
+  for (const ShareMember& member : own->second) sum += sessions_.at(member).places.size();
+  return sum;
+}
+
+/// False if that is too much for the connection.
+bool ShareSessions::belongsTo(Sessions::iterator at, uint64_t connection) {
+  const uint64_t before = at->second.owner.connection;
+  if (before == connection) return true;
+  if (sessionsOf(connection) >= limits_.sessionsOfConnection ||
+      partitionsOf(connection) + at->second.places.size() > limits_.partitionsOfConnection) {
+    return false;
+  }
+  at->second.owner.connection = connection;
   auto old = byConnection_.find(before);
   if (old != byConnection_.end()) {
     old->second.erase(at->first);
     if (old->second.empty()) byConnection_.erase(old);
   }
   byConnection_[connection].insert(at->first);
+  return true;
 }
 
 void ShareSessions::erase(Sessions::iterator at) {
   partitions_ -= at->second.places.size();
-  auto owner = byConnection_.find(at->second.connection);
+  auto owner = byConnection_.find(at->second.owner.connection);
   if (owner != byConnection_.end()) {
     owner->second.erase(at->first);
     if (owner->second.empty()) byConnection_.erase(owner);

@@ -1,7 +1,8 @@
 // Share sessions (KIP-932): which partitions a member of a share group fetches, so that it names
 // only what changes, and which request of its comes next. A session goes with the connection over
 // which its member was last heard of, and what the member has got then goes to others. In memory
-// alone: a member whose session is gone is told so and begins another.
+// alone: a member whose session is gone is told so and begins another. It is the user's who began
+// it: another who names the same member gets nowhere.
 //
 // Any thread. No other lock is taken with this one held.
 #pragma once
@@ -35,17 +36,26 @@ class ShareSessions {
   struct Limits {
     size_t sessions = 2000;       ///< group.share.max.share.sessions
     size_t partitions = 200'000;  ///< of all sessions together
+    size_t sessionsOfConnection = 50;
+    size_t partitionsOfConnection = 20'000;
   };
   explicit ShareSessions(Limits limits) : limits_(limits) {}
 
   uint64_t newConnection() { return ++connections_; }
+
+  /// Whose request it is.
+  struct Owner {
+    uint64_t connection = 0;
+    std::string user;  ///< as it has logged in
+  };
 
   struct Step {
     Code error = Code::kNone;
     std::vector<SharePlace> places;  ///< all of it, in the order to be read in
   };
   /// The request of that epoch, with what it adds and leaves out. With kEnds the session is over.
-  Step advance(const ShareMember& member, int32_t epoch, uint64_t connection,
+  /// kInvalidRequest where the session is another user's.
+  Step advance(const ShareMember& member, int32_t epoch, const Owner& owner,
                const std::vector<SharePlace>& added, const std::vector<SharePlace>& forgotten);
 
   /// Ends the connection's sessions: whose they were.
@@ -56,14 +66,16 @@ class ShareSessions {
  private:
   struct Session {
     int32_t epoch = 1;  ///< of the next request
-    uint64_t connection = 0;
-    std::set<SharePlace> places;
+    Owner owner = {};
+    std::set<SharePlace> places = {};
   };
   using Sessions = std::map<ShareMember, Session>;
 
-  void belongsTo(Sessions::iterator at, uint64_t connection);
+  bool belongsTo(Sessions::iterator at, uint64_t connection);
   void erase(Sessions::iterator at);
   bool add(Session& session, const std::vector<SharePlace>& places);
+  size_t sessionsOf(uint64_t connection) const;
+  size_t partitionsOf(uint64_t connection) const;
 
   const Limits limits_;
   std::atomic<uint64_t> connections_{0};

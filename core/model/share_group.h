@@ -87,6 +87,8 @@ struct ShareAcquired {
   };
   std::vector<Part> parts;  ///< those with records or an error
   int32_t lockMs = 0;       ///< how long they are the member's
+  /// The member, as a token of this very grant.
+  std::shared_ptr<const std::string> grant = nullptr;
   bool empty() const { return parts.empty(); }
 };
 
@@ -114,6 +116,8 @@ class ShareGroups {
   /// kUnknownMember, kFencedEpoch, kBusy (too many members).
   virtual void shareHeartbeat(const PrincipalRef& principal, ShareHeartbeat beat,
                               Done<Result<ConsumerHeartbeatAnswer>> done) = 0;
+  /// Whether the principal may take part in the group, which what follows needs.
+  virtual bool mayTakePart(const PrincipalRef& principal, const std::string& group) const = 0;
   /// kLocked where a record isn't the member's (any more), kNotFound for topics and partitions that
   /// aren't there: nothing of such a settlement counts.
   virtual void settleShares(const PrincipalRef& principal, std::string group, std::string memberId,
@@ -124,7 +128,8 @@ class ShareGroups {
   virtual std::unique_ptr<WaitHandle> acquireShares(const PrincipalRef& principal,
                                                     ShareAcquire asked,
                                                     Done<Result<ShareAcquired>> done) = 0;
-  /// What the member has got and said nothing of goes back. `done` may be null.
+  /// What the member has got and said nothing of goes back. `done` may be null. For the end of a
+  /// session that was the principal's own: nobody is asked.
   virtual void releaseShares(std::string group, std::string memberId,
                              std::move_only_function<void()> done) = 0;
 

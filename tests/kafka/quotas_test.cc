@@ -369,6 +369,36 @@ TEST(QuotaMeter, WhoSharesAQuotaIsMeasuredTogether) {
   EXPECT_EQ(meter.count(QuotaKind::kProduce, two, 900, 11'000), 0);
 }
 
+TEST(QuotaMeter, AFetchIsForWhatIsLeft) {
+  FakeQuotas quotas;
+  auto set = std::make_shared<QuotaSet>();
+  set->quotas[{"", std::nullopt}][QuotaKind::kFetch] = 100;
+  quotas.set = set;
+  QuotaMeter meter(&quotas);
+  Principal who{"", "a", "", Protocol::kKafka};
+  EXPECT_EQ(meter.largestFetch(who, 5000, 0), 1001U);
+  EXPECT_EQ(meter.largestFetch(who, 500, 0), 500U);
+  EXPECT_TRUE(meter.countFetch(who, 700, true, 0).given);
+  EXPECT_EQ(meter.largestFetch(who, 5000, 0), 301U);
+  EXPECT_TRUE(meter.countFetch(who, 300, true, 0).given);
+  EXPECT_EQ(meter.largestFetch(who, 5000, 0), 1U);
+  EXPECT_EQ(meter.fetchHold(who, 0), 0);
+  meter.count(QuotaKind::kFetch, who, 1, 0);
+  EXPECT_GT(meter.fetchHold(who, 0), 0);
+  EXPECT_EQ(meter.largestFetch(who, 5000, 11'000), 1001U);
+}
+
+TEST(QuotaMeter, ATinyRateIsCountedAsVeryLong) {
+  FakeQuotas quotas;
+  auto set = std::make_shared<QuotaSet>();
+  set->quotas[{"", std::nullopt}][QuotaKind::kMutation] = 1e-300;
+  quotas.set = set;
+  QuotaMeter meter(&quotas);
+  Principal who{"", "a", "", Protocol::kKafka};
+  EXPECT_EQ(meter.countMutation(who, 1000, true, 0), 0);
+  EXPECT_EQ(meter.countMutation(who, 1, true, 1), kMaxThrottleMs);
+}
+
 TEST(QuotaMeter, ClientsWithoutNumberAreMeasuredTogether) {
   FakeQuotas quotas;
   auto set = std::make_shared<QuotaSet>();

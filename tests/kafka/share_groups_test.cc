@@ -29,6 +29,8 @@ class FakeShares final : public ShareGroups {
     std::vector<ShareSettlement> settlements;
   };
   std::vector<Settled> settled;
+  std::string forbidden;
+  std::optional<Error> settleError;
   std::vector<Result<>> settleResults;  ///< empty: all is well
   std::vector<ShareAcquire> wishes;
   std::optional<Result<ShareAcquired>> acquired;  ///< nothing: it waits
@@ -46,13 +48,19 @@ class FakeShares final : public ShareGroups {
     beats.push_back(std::move(beat));
     broker_.answer([this, done = std::move(done)]() mutable { done(beatAnswer); });
   }
+  bool mayTakePart(const PrincipalRef&, const std::string& group) const override {
+    return group != forbidden;
+  }
   void settleShares(const PrincipalRef&, std::string group, std::string memberId,
                     std::vector<ShareSettlement> settlements,
                     Done<Result<ShareSettled>> done) override {
     ShareSettled told{settleResults, 7000};
     if (told.results.empty()) told.results.resize(settlements.size());
     settled.push_back({std::move(group), std::move(memberId), std::move(settlements)});
-    broker_.answer([told, done = std::move(done)]() mutable { done(std::move(told)); });
+    broker_.answer([this, told, done = std::move(done)]() mutable {
+      if (settleError) return done(std::unexpected(*settleError));
+      done(std::move(told));
+    });
   }
   std::unique_ptr<WaitHandle> acquireShares(const PrincipalRef&, ShareAcquire asked,
                                             Done<Result<ShareAcquired>> done) override {
@@ -361,19 +369,109 @@ TEST_F(ShareGroupsTest, WithTheConnectionGoesTheSession) {
 }
 
 TEST_F(ShareGroupsTest, ASessionGoesOnOverAnotherConnection) {
-  ShareSessions sessions({2, 3});
+  ShareSessions sessions({2, 3, 2, 3});
   ShareMember member{"g", "m"};
-  EXPECT_EQ(sessions.advance(member, 0, 1, {{kTopic, 0}}, {}).error, Code::kNone);
-  EXPECT_EQ(sessions.advance(member, 1, 2, {}, {}).error, Code::kNone);
+  EXPECT_EQ(sessions.advance(member, 0, {1, "u"}, {{kTopic, 0}}, {}).error, Code::kNone);
+  EXPECT_EQ(sessions.advance(member, 1, {2, "u"}, {}, {}).error, Code::kNone);
   EXPECT_THAT(sessions.closed(1), IsEmpty());
   EXPECT_EQ(sessions.size(), 1U);
-  auto many = sessions.advance(member, 2, 2, {{kTopic, 1}, {kTopic, 2}, {kTopic, 3}}, {});
+  const std::vector<SharePlace> three = {{kTopic, 1}, {kTopic, 2}, {kTopic, 3}};
+  auto many = sessions.advance(member, 2, {2, "u"}, three, {});
   EXPECT_EQ(many.error, Code::kShareSessionLimitReached) << "too many partitions";
   EXPECT_EQ(sessions.size(), 0U);
-  EXPECT_EQ(sessions.advance(member, 0, 3, {{kTopic, 1}, {kTopic, 2}, {kTopic, 3}}, {}).error,
-            Code::kNone)
+  EXPECT_EQ(sessions.advance(member, 0, {3, "u"}, three, {}).error, Code::kNone)
       << "its places are free again";
   EXPECT_THAT(sessions.closed(3), ElementsAre(member));
+}
+
+TEST_F(ShareGroupsTest, ASessionIsTheUsersWhoBeganIt) {
+  ShareSessions sessions({9, 9, 9, 9});
+  ShareMember member{"g", "m"};
+  ASSERT_EQ(sessions.advance(member, 0, {1, "u"}, {}, {}).error, Code::kNone);
+  for (int32_t epoch : {0, 1, -1}) {
+    EXPECT_EQ(sessions.advance(member, epoch, {2, "v"}, {}, {}).error, Code::kInvalidRequest);
+  }
+  EXPECT_THAT(sessions.closed(2), IsEmpty());
+  EXPECT_EQ(sessions.advance(member, 1, {1, "u"}, {}, {}).error, Code::kNone);
+}
+
+TEST_F(ShareGroupsTest, OneConnectionTakesNotAllSessions) {
+  ShareSessions sessions({9, 9, 2, 3});
+  auto step = [&](BytesView member, int32_t epoch, uint64_t connection,
+                  const std::vector<SharePlace>& added) {
+    return sessions.advance({"g", std::string(member)}, epoch, {connection, "u"}, added, {}).error;
+  };
+  EXPECT_EQ(step("a", 0, 1, {{kTopic, 0}, {kTopic, 1}}), Code::kNone);
+  EXPECT_EQ(step("b", 0, 1, {{kTopic, 0}}), Code::kNone);
+  EXPECT_EQ(step("c", 0, 1, {}), Code::kShareSessionLimitReached);
+  EXPECT_EQ(step("d", 0, 2, {{kTopic, 0}, {kTopic, 1}}), Code::kNone) << "another's";
+  EXPECT_EQ(step("d", 1, 1, {}), Code::kShareSessionLimitReached) << "nor by moving there";
+  EXPECT_EQ(step("d", 1, 2, {}), Code::kNone) << "nothing has changed";
+  EXPECT_EQ(step("b", 1, 1, {{kTopic, 1}}), Code::kShareSessionLimitReached);
+  EXPECT_EQ(step("b", 0, 1, {{kTopic, 1}}), Code::kNone) << "its places are free again";
+}
+
+TEST_F(ShareGroupsTest, WhoMayNotTakePartHasNoSession) {
+  shares_.forbidden = "g";
+  for (int32_t epoch : {0, 1, -1}) {
+    EXPECT_EQ(fetch(fetching(epoch)).errorCode, code(Code::kGroupAuthorizationFailed));
+  }
+  wire::ShareAcknowledgeRequest request;
+  request.groupId = "g";
+  request.memberId = "m";
+  request.shareSessionEpoch = -1;
+  EXPECT_EQ(ask<wire::ShareAcknowledgeResponse>(request).errorCode,
+            code(Code::kGroupAuthorizationFailed));
+  EXPECT_THAT(shares_.released, IsEmpty());
+  EXPECT_THAT(shares_.wishes, IsEmpty());
+}
+
+TEST_F(ShareGroupsTest, WhatIsRefusedForTheWholeGroupIsToldOnce) {
+  begin();
+  shares_.settleError = Error{ErrorKind::kUnauthorized, "no"};
+  wire::ShareAcknowledgeRequest request;
+  request.groupId = "g";
+  request.memberId = "m";
+  request.shareSessionEpoch = 1;
+  say(request, 0, 5, 5, {1});
+  EXPECT_EQ(ask<wire::ShareAcknowledgeResponse>(request).errorCode,
+            code(Code::kGroupAuthorizationFailed));
+  auto last = fetching(-1);
+  say(last, 0, 5, 5, {1});
+  EXPECT_EQ(fetch(last).errorCode, code(Code::kGroupAuthorizationFailed));
+  EXPECT_THAT(shares_.released, SizeIs(1)) << "the session is over all the same";
+}
+
+TEST_F(ShareGroupsTest, WhoIsHeldCanStillSettleInTime) {
+  struct Quotas final : QuotaControl {
+    Result<std::shared_ptr<const QuotaSet>> quotas(const PrincipalRef&) override { return set; }
+    Result<> mayAlter(const PrincipalRef&) const override { return {}; }
+    void alterQuotas(const PrincipalRef&, std::vector<QuotaChange>, Done<Result<>>) override {}
+    std::shared_ptr<const QuotaSet> current() const override { return set; }
+    std::shared_ptr<QuotaSet> set = std::make_shared<QuotaSet>();
+  } quotas;
+  quotas.set->quotas[{"", std::nullopt}][QuotaKind::kFetch] = 1;
+  KafkaOptions options;
+  options.shareGroups = &shares_;
+  options.quotas = &quotas;
+  connect(options);
+  begin();
+  shares_.acquired = records();
+  EXPECT_EQ(fetch(fetching(1)).throttleTimeMs, 9000 / 3);
+  EXPECT_TRUE(transport_->paused);
+  dispatcher_.advance(3'000'000);
+  EXPECT_FALSE(transport_->paused);
+  size_t wishes = shares_.wishes.size();
+  auto next = fetching(2);
+  say(next, 0, 41, 42, {1});
+  auto answer = fetch(next);
+  EXPECT_EQ(answer.errorCode, 0);
+  EXPECT_THAT(shares_.settled, SizeIs(1)) << "what it says is taken";
+  EXPECT_EQ(answer.throttleTimeMs, 7000 / 3);
+  EXPECT_THAT(shares_.wishes, SizeIs(wishes)) << "but it gets nothing";
+  dispatcher_.advance(3'000'000);
+  EXPECT_EQ(fetch(fetching(3)).throttleTimeMs, 7000 / 3) << "as the group's time is";
+  disconnect();
 }
 
 TEST_F(ShareGroupsTest, OffsetsAreDescribedAlteredAndDeleted) {

@@ -96,6 +96,19 @@ TEST(Otlp, GaugesAndSumsAreRead) {
   EXPECT_THAT(*readMetrics("", 1), IsEmpty());
 }
 
+TEST(Otlp, WhatIsBehindSoManyIsNotLookedAt) {
+  std::string empty = field(1, "a") + field(5, field(1, "") + field(1, ""));
+  EXPECT_THAT(*readMetrics(metricsData({empty, gauge("b", 1)}), 3), SizeIs(1));
+  EXPECT_THAT(*readMetrics(metricsData({empty, gauge("b", 1)}), 2), IsEmpty())
+      << "points without a value count too";
+  std::string bare = field(1, "a");
+  EXPECT_THAT(*readMetrics(metricsData({bare, bare, gauge("b", 1)}), 2), IsEmpty());
+  std::string nobody = field(1, "");
+  std::string behind = metricsData({gauge("b", 1)});
+  EXPECT_THAT(*readMetrics(nobody + nobody + behind, 2), SizeIs(1));
+  EXPECT_THAT(*readMetrics(nobody + nobody + nobody + nobody + nobody + behind, 2), IsEmpty());
+}
+
 TEST(Otlp, WhatIsCutShortOrNoSuchThingIsRefused) {
   std::string octets = metricsData({gauge("a.b", 1.5, field(7, attribute("topic", "t")))});
   for (size_t size = 1; size < octets.size(); ++size) {
@@ -266,6 +279,42 @@ TEST_F(TelemetryTest, PushesAreJudgedInKafkasOrder) {
   EXPECT_EQ(push(id, asked.subscriptionId, "nonsense", 4), 87);
   EXPECT_EQ(push(id, asked.subscriptionId, fine, 0, true), 0) << "the last one may come early";
   EXPECT_EQ(push(id, asked.subscriptionId, fine), 42) << "nothing comes after the last";
+}
+
+TEST_F(TelemetryTest, StrangersMakeNobodyGo) {
+  ClientTelemetry::Limits limits;
+  limits.clients = 2;
+  ClientTelemetry telemetry(control_, clock_, systemRandom(), limits);
+  set("s", {{"interval.ms", "1000"}, {"metrics", "*"}});
+  auto asked = telemetry.ask({}, ClientFacts{});
+  std::string data = metricsData({gauge("m", 1)});
+  EXPECT_EQ(telemetry.push({asked.id, asked.subscriptionId, false, 0, data}, ClientFacts{}),
+            Code::kNone);
+  for (uint8_t i = 2; i < 10; ++i) {
+    InstanceId stranger{i};
+    EXPECT_EQ(telemetry.push({stranger, asked.subscriptionId, false, 0, data}, ClientFacts{}),
+              Code::kUnknownSubscriptionId);
+  }
+  std::string out;
+  telemetry.print(out);
+  EXPECT_THAT(out, testing::HasSubstr("name=\"m\""));
+}
+
+TEST_F(TelemetryTest, OctetsAreBounded) {
+  ClientTelemetry::Limits limits;
+  limits.bytes = 1000;
+  ClientTelemetry telemetry(control_, clock_, systemRandom(), limits);
+  set("s", {{"interval.ms", "1000"}, {"metrics", "*"}});
+  std::vector<std::string> metrics;
+  for (int i = 0; i < 10; ++i) metrics.push_back(gauge("m" + std::to_string(i), i));
+  std::string data = metricsData(metrics);
+  ClientFacts client;
+  client.clientId = std::string(300, 'c');
+  auto asked = telemetry.ask({}, client);
+  EXPECT_EQ(telemetry.push({asked.id, asked.subscriptionId, false, 0, data}, client), Code::kNone);
+  std::string out;
+  telemetry.print(out);
+  EXPECT_EQ(std::ranges::count(out, '\n'), 2 + 2) << "the client's labels count too";
 }
 
 TEST_F(TelemetryTest, MemoryIsBounded) {

@@ -437,6 +437,18 @@ TEST_F(ShareGroupTest, OperatorsMoveEmptyGroups) {
   EXPECT_THAT(offsets(), IsEmpty());
 }
 
+TEST_F(ShareGroupTest, WhoWaitsIsToldWhereTheGroupWasMovedTo) {
+  joins("a");
+  give(5);
+  get("a");
+  EXPECT_TRUE(say("a", 0, 4));
+  beat("a", -1);
+  auto waits = ask(wish("b", 5'000));
+  EXPECT_FALSE(waits->answer);
+  EXPECT_TRUE(alter(2));
+  EXPECT_THAT(rangesOf(waits), ElementsAre(ShareRange{2, 4, 1}));
+}
+
 TEST_F(ShareGroupTest, AGroupIsDeletedWithAllThatItDid) {
   joins("a");
   give(2);

@@ -27,7 +27,8 @@ class SharePartitionTest : public testing::Test {
                                int64_t most = 1000, int64_t mostNew = 1000,
                                int64_t deadline = 100) {
     std::vector<ShareRange> got;
-    SharePartition::Terms terms{member(who), deadline, most, mostNew};
+    grant_ = member(who);
+    SharePartition::Terms terms{grant_, deadline, most, mostNew};
     int64_t count = partition_.acquire(first, last, terms, got);
     for (const ShareRange& range : got) count -= range.last - range.first + 1;
     EXPECT_EQ(count, 0);
@@ -45,6 +46,7 @@ class SharePartitionTest : public testing::Test {
   }
 
   SharePartition partition_{10};
+  SharePartition::Member grant_;  ///< of the latest take()
 };
 
 TEST_F(SharePartitionTest, WhatIsAcceptedMovesTheStartOn) {
@@ -113,9 +115,11 @@ TEST_F(SharePartitionTest, WhatALostMemberHadDoesNotCountAsDelivered) {
 
 TEST_F(SharePartitionTest, WhatReachedNobodyIsPutBack) {
   take("a", 10, 12);
-  EXPECT_TRUE(partition_.undo("a", {{10, 11, 1}}));
-  EXPECT_THAT(take("b", 10, 11), ElementsAre(ShareRange{10, 11, 1}));
-  EXPECT_FALSE(partition_.undo("a", {{10, 11, 1}})) << "they are another's by now";
+  auto first = grant_;
+  EXPECT_TRUE(partition_.undo(first, {{10, 11, 1}}));
+  EXPECT_THAT(take("b", 10, 10), ElementsAre(ShareRange{10, 10, 1}));
+  EXPECT_THAT(take("a", 11, 11), ElementsAre(ShareRange{11, 11, 1}));
+  EXPECT_FALSE(partition_.undo(first, {{10, 11, 1}})) << "they were given out again since";
 }
 
 TEST_F(SharePartitionTest, LimitsHold) {
@@ -147,6 +151,21 @@ TEST_F(SharePartitionTest, TheLogsStartMovesItOn) {
   partition_.raiseStart(30);
   EXPECT_EQ(partition_.start(), 30);
   EXPECT_EQ(partition_.end(), 30);
+}
+
+TEST_F(SharePartitionTest, ProgressIsAsIfTheStartWereRaised) {
+  take("a", 10, 30);
+  say("a", 12, 14, {kAccept});
+  say("a", 18, 20, {kAccept});
+  say("a", 25, 30, {kAccept});
+  for (int64_t logStart : {0, 10, 11, 12, 13, 15, 19, 21, 25, 27, 31, 40}) {
+    SharePartition raised = partition_;
+    raised.raiseStart(logStart);
+    auto progress = partition_.progress(logStart);
+    EXPECT_EQ(progress.start, raised.start()) << logStart;
+    EXPECT_EQ(progress.finished, raised.finished()) << logStart;
+    EXPECT_EQ(raised.progress(0).start, raised.start());
+  }
 }
 
 TEST_F(SharePartitionTest, ARestartForgetsWhoHasWhatAndNothingElse) {

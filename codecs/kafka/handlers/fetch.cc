@@ -44,7 +44,7 @@ class FetchRun final : public Work, public std::enable_shared_from_this<FetchRun
       : call_(std::move(call)), request_(std::move(request)) {
     auto asked = static_cast<size_t>(std::max(request_.maxBytes, 1));
     budget_ = std::min(asked, call_->options().maxFetchBytes);
-    budget_ = call_->quotaMeter().largestFetch(*call_->principal(), budget_);
+    budget_ = call_->quotaMeter().largestFetch(*call_->principal(), budget_, nowMs());
     enough_ = std::min(static_cast<size_t>(std::max(request_.minBytes, 0)), budget_);
   }
 

@@ -29,8 +29,9 @@ class ShareAcknowledgeRun final : public Work,
  private:
   bool ends() const { return request_.shareSessionEpoch == ShareSessions::kEnds; }
   ShareGroups& groups() const { return *call_->options().shareGroups; }
+  void refuse(Code error, std::string_view why) { refuse(code(error), why); }
   void settled(const Result<ShareSettled>& result);
-  void refuse(Code error, const char* why);
+  void refuse(int16_t error, std::string_view why);
   void respond();
 
   CallRef call_;
@@ -50,11 +51,14 @@ void ShareAcknowledgeRun::start() {
                   "GroupId and MemberId are needed; the latter has 36 octets at most.");
   }
   member_ = std::move(*member);
+  if (!groups().mayTakePart(call_->principal(), member_.group)) {
+    return refuse(Code::kGroupAuthorizationFailed, "The client may not take part in the group.");
+  }
   if (request_.shareSessionEpoch == ShareSessions::kBegins) {
     return refuse(Code::kInvalidShareSessionEpoch, "A session begins with a ShareFetch.");
   }
   ShareSessions::Step step = call_->shareSessions().advance(member_, request_.shareSessionEpoch,
-                                                            call_->connection(), {}, {});
+                                                            sessionOwner(*call_), {}, {});
   if (step.error != Code::kNone) return refuse(step.error, "");
   std::vector<ShareSettlement> settlements;
   said_ = readVerdicts(request_.topics, request_.isRenewAck, settlements);
@@ -67,17 +71,21 @@ void ShareAcknowledgeRun::start() {
 }
 
 void ShareAcknowledgeRun::settled(const Result<ShareSettled>& result) {
-  putResults(*call_, result, said_);
-  if (result) lockMs_ = result->lockMs;
+  if (!result) {
+    if (ends()) groups().releaseShares(member_.group, member_.member, nullptr);
+    return refuse(code(result.error(), Area::kGroup), result.error().text);
+  }
+  putResults(*call_, *result, said_);
+  lockMs_ = result->lockMs;
   if (!ends()) return respond();
   groups().releaseShares(member_.group, member_.member,
                          [self = shared_from_this()] { self->respond(); });
 }
 
-void ShareAcknowledgeRun::refuse(Code error, const char* why) {
+void ShareAcknowledgeRun::refuse(int16_t error, std::string_view why) {
   Response response;
-  response.errorCode = code(error);
-  if (*why != '\0') response.errorMessage = why;
+  response.errorCode = error;
+  if (!why.empty()) response.errorMessage = why;
   call_->answer(response);
 }
 

@@ -25,6 +25,8 @@ using Response = wire::ShareFetchResponse;
 constexpr int8_t kRecordLimit = 1;
 /// Who names no number of records gets so many, as the Java client asks for.
 constexpr int32_t kUsualRecords = 500;
+/// Who is held for a quota is heard again after this part of the time that it has for its records.
+constexpr int32_t kPartOfLock = 3;
 
 /// Ranges of `size` offsets at most, as the client likes to acknowledge them; 0 = as they are.
 std::vector<ShareRange> divided(const std::vector<ShareRange>& ranges, int32_t size) {
@@ -68,11 +70,13 @@ class ShareFetchRun final : public Work, public std::enable_shared_from_this<Sha
   bool ends() const { return request_.shareSessionEpoch == ShareSessions::kEnds; }
   bool begins() const { return request_.shareSessionEpoch == ShareSessions::kBegins; }
   ShareGroups& groups() const { return *call_->options().shareGroups; }
+  int64_t nowMs() const { return call_->transport().dispatcher().clock().monotonicMicros() / 1000; }
   void settle();
   void settled(const Result<ShareSettled>& result);
   void acquire();
   void acquired(Result<ShareAcquired> result);
   void refuse(int16_t errorCode, std::string_view why);
+  int32_t hold(size_t records);
   void respond();
   Response describe() const;
 
@@ -85,6 +89,7 @@ class ShareFetchRun final : public Work, public std::enable_shared_from_this<Sha
   std::map<SharePlace, Part> parts_;
   std::unique_ptr<WaitHandle> claim_;
   int32_t lockMs_ = 0;
+  int32_t holdMs_ = 0;  ///< its quota was used up before it came
   bool hurried_ = false;
 };
 
@@ -113,14 +118,21 @@ void ShareFetchRun::start() {
                   "GroupId and MemberId are needed; the latter has 36 octets at most.");
   }
   member_ = std::move(*member);
+  if (!groups().mayTakePart(call_->principal(), member_.group)) {
+    return refuse(code(Code::kGroupAuthorizationFailed),
+                  "The client may not take part in the group.");
+  }
   if (std::string why = fault(); !why.empty()) return refuse(code(Code::kInvalidRequest), why);
   ShareSessions::Step step =
-      call_->shareSessions().advance(member_, request_.shareSessionEpoch, call_->connection(),
+      call_->shareSessions().advance(member_, request_.shareSessionEpoch, sessionOwner(*call_),
                                      placesOf(request_.topics), placesOf(request_.forgotten));
   if (step.error != Code::kNone) return refuse(code(step.error), "");
   places_ = std::move(step.places);
   said_ = readVerdicts(request_.topics, renews(), settlements_);
-  settlements_.empty() ? settled(ShareSettled{{}, lockMs_}) : settle();
+  holdMs_ = call_->quotaMeter().fetchHold(*call_->principal(), nowMs());
+  // Who is to be held has to be told what the group's time for records is.
+  bool ask = !settlements_.empty() || holdMs_ > 0;
+  ask ? settle() : settled(ShareSettled{{}, lockMs_});
 }
 
 void ShareFetchRun::settle() {
@@ -131,14 +143,19 @@ void ShareFetchRun::settle() {
 }
 
 void ShareFetchRun::settled(const Result<ShareSettled>& result) {
-  putResults(*call_, result, said_);
-  if (result) lockMs_ = result->lockMs;
+  if (!result) {
+    if (ends()) groups().releaseShares(member_.group, member_.member, nullptr);
+    return refuse(code(result.error(), Area::kGroup), result.error().text);
+  }
+  putResults(*call_, *result, said_);
+  lockMs_ = result->lockMs;
   for (const ShareSaid& one : said_) parts_[one.place].said = &one;
   if (ends()) {
     return groups().releaseShares(member_.group, member_.member,
                                   [self = shared_from_this()] { self->respond(); });
   }
-  if (renews() || hurried_) return respond();
+  // Whose quota is used up gets nothing now: others may have it meanwhile.
+  if (renews() || hurried_ || holdMs_ > 0) return respond();
   acquire();
 }
 
@@ -149,7 +166,7 @@ void ShareFetchRun::acquire() {
   asked.places = places_;
   size_t most =
       std::min(static_cast<size_t>(std::max(request_.maxBytes, 1)), call_->options().maxFetchBytes);
-  asked.maxBytes = call_->quotaMeter().largestFetch(*call_->principal(), most);
+  asked.maxBytes = call_->quotaMeter().largestFetch(*call_->principal(), most, nowMs());
   asked.minBytes = std::min(static_cast<size_t>(std::max(request_.minBytes, 0)), asked.maxBytes);
   asked.maxRecords = request_.maxRecords > 0 ? request_.maxRecords : kUsualRecords;
   asked.exactly = request_.shareAcquireMode == kRecordLimit;
@@ -162,6 +179,7 @@ void ShareFetchRun::acquire() {
 
 void ShareFetchRun::acquired(Result<ShareAcquired> result) {
   if (!call_->open()) return;
+  Call::Busy busy(*call_);
   if (!result) return refuse(code(result.error(), Area::kGroup), result.error().text);
   lockMs_ = result->lockMs;
   for (ShareAcquired::Part& got : result->parts) {
@@ -211,6 +229,18 @@ Response ShareFetchRun::describe() const {
   return response;
 }
 
+/// Counts what is answered with. For how long the client is held: never for so long that it
+/// couldn't settle what it has got in time, and if need be it is held again.
+int32_t ShareFetchRun::hold(size_t records) {
+  const Principal& who = *call_->principal();
+  int32_t millis = holdMs_;
+  if (millis == 0) millis = call_->quotaMeter().count(QuotaKind::kFetch, who, records, nowMs());
+  millis = std::max(millis, call_->countTime());
+  millis = std::min(millis, std::max(lockMs_ / kPartOfLock, 1));
+  call_->throttle(millis);
+  return millis;
+}
+
 void ShareFetchRun::respond() {
   if (!call_->open()) return;
   // A new session is told of all its partitions.
@@ -224,10 +254,7 @@ void ShareFetchRun::respond() {
     if (part.read.bytes > 0) reads.push_back(&part.read);
     records += part.read.bytes;
   }
-  int64_t nowMs = call_->transport().dispatcher().clock().monotonicMicros() / 1000;
-  response.throttleTimeMs =
-      call_->quotaMeter().count(QuotaKind::kFetch, *call_->principal(), records, nowMs);
-  call_->throttle(response.throttleTimeMs);
+  response.throttleTimeMs = hold(records);
   wire::Encoder out = call_->begin();
   response.encode(out, call_->version());
   Reply reply = withBatches(std::move(out), reads, call_->broker().leaderEpoch());

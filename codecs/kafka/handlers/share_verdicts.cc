@@ -28,17 +28,11 @@ int16_t sharePartitionCode(const Call& call, const SharePlace& place, const Erro
   return code(error, Area::kTopic);
 }
 
-void putResults(const Call& call, const Result<ShareSettled>& settled,
-                std::vector<ShareSaid>& said) {
+void putResults(const Call& call, const ShareSettled& settled, std::vector<ShareSaid>& said) {
   size_t next = 0;
   for (ShareSaid& one : said) {
     if (one.errorCode != 0) continue;
-    if (!settled) {
-      one.errorCode = code(settled.error(), Area::kGroup);
-      one.text = settled.error().text;
-      continue;
-    }
-    const Result<>& result = settled->results.at(next++);
+    const Result<>& result = settled.results.at(next++);
     if (result) continue;
     one.errorCode = sharePartitionCode(call, one.place, result.error());
     one.text = result.error().text;

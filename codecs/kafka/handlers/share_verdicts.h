@@ -39,8 +39,11 @@ std::vector<ShareSaid> readVerdicts(const Topics& topics, bool renews,
                                     std::vector<ShareSettlement>& settlements);
 
 /// Puts what came of the settlements to those that had no error.
-void putResults(const Call& call, const Result<ShareSettled>& settled,
-                std::vector<ShareSaid>& said);
+void putResults(const Call& call, const ShareSettled& settled, std::vector<ShareSaid>& said);
+
+inline ShareSessions::Owner sessionOwner(const Call& call) {
+  return {call.connection(), call.principal()->user};
+}
 
 /// An error about a partition of a share group.
 int16_t sharePartitionCode(const Call& call, const SharePlace& place, const Error& error);
