@@ -604,8 +604,12 @@ def changed():
             broker.kill()
             broker.settings = []
             broker.start()
-            with open(broker.log_path) as log:
-                assert "isn't configured any more" in log.read(), "the log names what is left"
+
+            def told():
+                with open(broker.log_path) as log:
+                    return "isn't configured any more" in log.read()
+
+            wait_until(told, 20, "the log names what is left")
 
 
 @suite.case("a session of its own that an operator ends begins anew on both sides")
