@@ -116,6 +116,7 @@ void Bridge::start() {
     std::lock_guard lock(lock_);
     status_.sinceMs = dispatcher_.clock().wallMillis();
   }
+  connectedGauge(config_.name).set(0);  // it may never be
   tellState(false);
   prepare();
   measure();
