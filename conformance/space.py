@@ -157,7 +157,7 @@ def compaction():
                 failures.append(error)
 
         writer = Overwriter(broker, "compacted", options.keys)
-        threads = [threading.Thread(target=follow)]
+        threads = [threading.Thread(target=follow, daemon=True)]
         threads[0].start()
         with Peak(lambda: journal_bytes(broker)) as disk, Peak(broker.resident_bytes) as memory:
             writer.write(options.keys * options.rounds)
@@ -167,7 +167,7 @@ def compaction():
                 while not over.wait(0.1):
                     writer.write(max(1, options.keys // 2000))
 
-            threads.append(threading.Thread(target=trickle))
+            threads.append(threading.Thread(target=trickle, daemon=True))
             threads[1].start()
             # What the active segment holds can't be compacted yet: of a small topic that is a lot.
             limit = live * 1.3 + (0 if options.full else segment)
