@@ -171,7 +171,7 @@ def compaction():
             threads[1].start()
             # What the active segment holds can't be compacted yet: of a small topic that is a lot.
             limit = live * 1.3 + (0 if options.full else segment)
-            wait_until(lambda: journal_bytes(broker) < limit, 120, f"a journal of {limit} octets at most")
+            wait_until(lambda: journal_bytes(broker) < limit, 300, f"a journal of {limit} octets at most")
             sizes = sorted(map(lambda _: time.sleep(0.1) or journal_bytes(broker), range(100)))
             over.set()
             for thread in threads:
