@@ -4,6 +4,7 @@
 #include <charconv>
 #include <utility>
 
+#include "codecs/kafka/config_words.h"
 #include "codecs/kafka/topic_config_keys.h"
 
 namespace polylog::kafka {
@@ -17,23 +18,6 @@ const ConfigKey* find(BytesView key) {
 
 std::unexpected<Error> unknown(BytesView key) {
   return fail(ErrorKind::kInvalid, "unknown topic configuration " + std::string(key));
-}
-
-BytesView trimmed(BytesView text) {
-  while (text.starts_with(' ')) text.remove_prefix(1);
-  while (text.ends_with(' ')) text.remove_suffix(1);
-  return text;
-}
-
-std::vector<std::string> wordsOf(BytesView list) {
-  std::vector<std::string> words;
-  while (!list.empty()) {
-    size_t comma = std::min(list.find(','), list.size());
-    BytesView word = trimmed(list.substr(0, comma));
-    if (!word.empty()) words.emplace_back(word);
-    list.remove_prefix(std::min(comma + 1, list.size()));
-  }
-  return words;
 }
 
 /// flush.messages and flush.ms ask for writes to be synced soon. A broker whose acknowledgements

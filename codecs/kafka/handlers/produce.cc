@@ -213,16 +213,11 @@ void joinAndProduce(const ProductionRef& production, std::vector<Planned> planne
   Call& call = *production->call;
   std::vector<std::pair<std::string, int32_t>> joining;
   std::optional<TransactionProducer> who;
-  AccessControl* access = call.options().access;
-  auto mayWrite = [&](const std::string& topic) {
-    return access == nullptr ||
-           access->permits(call.principal(), Operation::kWrite, ResourceKind::kTopic, topic);
-  };
   for (const Planned& one : planned) {
     TopicRef topic = call.broker().findTopic(call.principal(), one.topic);
     if (!one.transactional || !hasPartition(topic, one.answer->index)) continue;
     // Producing refuses it by itself; the others go on.
-    if (!mayWrite(one.topic)) continue;
+    if (!permits(call, Operation::kWrite, ResourceKind::kTopic, one.topic)) continue;
     joining.emplace_back(one.topic, one.answer->index);
     if (who) continue;
     auto header = parseRecordBatchHeader(one.batch);
@@ -230,8 +225,7 @@ void joinAndProduce(const ProductionRef& production, std::vector<Planned> planne
         production->transactionalId, {header->producerId, header->producerEpoch}, 2};
   }
   if (!who) return produceAll(production, std::move(planned));
-  if (access != nullptr &&
-      !access->permits(call.principal(), Operation::kWrite, ResourceKind::kTransaction, who->id)) {
+  if (!permits(call, Operation::kWrite, ResourceKind::kTransaction, who->id)) {
     for (const Planned& one : planned) {
       production->refuse(*one.answer, code(Code::kTransactionalIdAuthorizationFailed), {});
     }
