@@ -20,8 +20,9 @@ from lib import amqp_clients, kafka_clients
 from lib.broker import BINARY, Broker
 from lib.cases import Suite, equal, wait_until
 from lib.certificates import Authority
-from lib.mosquitto import Mosquitto, free_port
+from lib.mosquitto import Mosquitto
 from lib.mqtt_clients import PahoClient
+from lib.ports import free_port
 from lib.sample import Sample
 
 suite = Suite("mqtt_bridge")

@@ -46,6 +46,15 @@ def health():
         client.close()
 
 
+@suite.case("a verb that is not there, or is missing, is answered with those that there are")
+def verbs():
+    for words, told in ((["usr", "list"], "no `polylog usr`; there are: serve,"),
+                        (["user", "lst"], "no `polylog user lst`; there are: create,"),
+                        (["user"], "`polylog user` wants one of these after it: create,")):
+        said = polylog(*words, status=1)
+        assert told in said, said
+
+
 @suite.case("queue and exchange create, list, describe, delete; what AMQP clients made is there")
 def queues():
     with Broker() as broker:

@@ -5,8 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <span>
+#include <string>
 #include <string_view>
-#include <utility>
 
 #include "server/client_commands.h"
 #include "server/config.h"
@@ -69,6 +70,28 @@ int runCheck(const std::string& file) {
   return report(errors);
 }
 
+/// What is wrong with the verbs at the beginning of `words`, and what could stand there; nothing if
+/// they are right. CLI11 says no more than that a subcommand is required.
+std::string mistakeInVerbs(const CLI::App& app, std::span<char*> words) {
+  const CLI::App* at = &app;
+  std::string path = app.get_name();
+  for (size_t i = 0;; ++i) {
+    const auto verbs = at->get_subcommands([](const CLI::App*) { return true; });
+    if (verbs.empty() || (i < words.size() && words[i][0] == '-')) return {};
+    auto named = std::ranges::find_if(
+        verbs, [&](const CLI::App* verb) { return i < words.size() && verb->check_name(words[i]); });
+    if (named == verbs.end()) {
+      std::string all;
+      for (const CLI::App* verb : verbs) all += (all.empty() ? "" : ", ") + verb->get_name();
+      return i < words.size()
+                 ? fmt::format("there is no `{} {}`; there are: {}", path, words[i], all)
+                 : fmt::format("`{}` wants one of these after it: {}", path, all);
+    }
+    at = *named;
+    path += " " + at->get_name();
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -96,17 +119,18 @@ int main(int argc, char** argv) {
   server::addClientCommands(app, status);
   server::addJournalCommands(app, status);
 
-  auto isCommand = [&](const CLI::App* command) { return command->check_name(argv[1]); };
-  if (argc > 1 && argv[1][0] != '-' && std::as_const(app).get_subcommands(isCommand).empty()) {
-    std::fprintf(stderr, "polylog: there is no command `%s`; `polylog --help` lists them\n",
-                 argv[1]);
-    return 1;
+  const std::span<char*> words(argv + 1, argc > 0 ? static_cast<size_t>(argc) - 1 : 0);
+  // The journal's verbs answer 1 for damage that they found.
+  const bool journal = !words.empty() && std::string_view(words[0]) == "journal";
+  const int mistaken = journal ? server::kJournalUnreadable : 1;
+  if (std::string mistake = mistakeInVerbs(app, words); !mistake.empty()) {
+    std::fprintf(stderr, "polylog: %s\n", mistake.c_str());
+    return mistaken;
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    bool journal = argc > 1 && std::string_view(argv[1]) == "journal";
-    return app.exit(error) == 0 ? 0 : journal ? server::kJournalUnreadable : 1;
+    return app.exit(error) == 0 ? 0 : mistaken;
   }
   return status;
 }

@@ -13,13 +13,9 @@ import subprocess
 import tempfile
 import time
 
+from .ports import free_port
+
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # Debian's wrapper in sbin would change the user
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class RabbitMQ:
