@@ -510,6 +510,12 @@ size_t editDistance(std::string_view a, std::string_view b) {
 }
 
 std::string unknownKey(std::string_view name) {
+  const std::string group = std::string(name) + ".";
+  for (const Key& key : keys()) {
+    if (std::string_view(key.name).starts_with(group)) {
+      return fmt::format("`{}` takes keys below it and no value: `{}` and others", name, key.name);
+    }
+  }
   const Key* nearest = nullptr;
   // Further off than a third of it, the resemblance is chance.
   size_t least = std::max<size_t>(3, name.size() / 3) + 1;

@@ -129,6 +129,15 @@ TEST(ConfigTest, anUnknownKeyIsRefusedWithTheNearest) {
   EXPECT_TRUE(has(loadError("completely.different.thing: 1\n"), "docs/configuration.md"));
 }
 
+TEST(ConfigTest, aGroupOfKeysTakesNoValue) {
+  Config config;
+  auto errors = loadConfigText("bridges:\n  - office\ntopics: 2\n", "f.yaml", config);
+  ASSERT_EQ(errors.size(), 2u);
+  EXPECT_TRUE(has(errors[0].text, "takes keys below it and no value: `bridges.NAME."))
+      << errors[0].text;
+  EXPECT_TRUE(has(errors[1].text, "`topics` takes keys below it")) << errors[1].text;
+}
+
 TEST(ConfigTest, allErrorsAreToldAtOnce) {
   std::string text = loadError("workers: -1\nflush: sometimes\nnosuchkeyatallhere: 1\n");
   EXPECT_TRUE(has(text, "workers")) << text;
