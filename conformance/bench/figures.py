@@ -162,8 +162,29 @@ def connections():
                   f"{statistics.median(cpu):.1f} s of the broker's CPU")
 
 
-PARTS = {"idle": (idle,), "connections": (connections,), "sleepers": (sleepers,), "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,),
-         "amqp": (amqp_figures,)}
+def retained():
+    """Retained messages of 64 octets, an address each."""
+    count = int(os.environ.get("RETAINED", 2_000_000))
+    print(f"{count:,} retained MQTT messages")
+    for name, kind in (("polylog", Broker), ("mosquitto", Mosquitto)):
+        with kind() as broker:
+            before = broker.resident_bytes()
+            put = run(broker, "mqtt_retained", "put", broker.mqtt, count)
+            print(f"  {name}: {put['retained/s']:,.0f} a second taken, "
+                  f"{(broker.resident_bytes() - before) / count:,.0f} octets resident each")
+            for what, wanted in (("#", count), ("plant/7/+", 1000), ("plant/+/5", count // 1000)):
+                got = run(broker, "mqtt_retained", "get", broker.mqtt, what)
+                assert got["received"] == wanted, f"{got['received']} of {wanted} by {what}"
+                print(f"    {what}: {wanted:,} in {wanted / got['received/s'] * 1000:,.1f} ms")
+            if name == "polylog":
+                broker.kill()
+                began = time.monotonic()
+                broker.start(timeout=120)
+                print(f"    ready {time.monotonic() - began:.1f} s after kill -9")
+
+
+PARTS = {"idle": (idle,), "connections": (connections,), "sleepers": (sleepers,), "retained": (retained,),
+         "mqtt": (mqtt_hop, mqtt_throughput), "kafka": (kafka_figures,), "amqp": (amqp_figures,)}
 for chosen in sys.argv[3:] or PARTS:
     for part in PARTS[chosen]:
         part()
