@@ -1,16 +1,14 @@
 #include "server/scrape.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <map>
-#include <memory>
 
 #include "core/base/metrics.h"
 #include "mapping/address.h"
+#include "server/process_memory.h"
 
 namespace polylog::server {
 namespace {
@@ -27,13 +25,7 @@ struct ProcessMetrics {
 
 void updateProcessMetrics() {
   static ProcessMetrics metrics;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen("/proc/self/statm", "re"),
-                                                       &std::fclose);
-  long long whole = 0;
-  long long resident = 0;
-  if (file && std::fscanf(file.get(), "%lld %lld", &whole, &resident) == 2) {
-    metrics.resident.set(resident * sysconf(_SC_PAGESIZE));
-  }
+  if (auto memory = processMemory()) metrics.resident.set(memory->resident);
   std::error_code error;
   std::filesystem::directory_iterator entries("/proc/self/fd", error);
   // Less the one by which they are counted.

@@ -1,7 +1,6 @@
 #include "server/sys_topics.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,7 @@
 #include "codecs/mqtt/counters.h"
 #include "core/base/clock.h"
 #include "core/base/metrics.h"
+#include "server/process_memory.h"
 #include "server/serve.h"
 
 namespace polylog::server {
@@ -124,7 +124,7 @@ void SysTopics::tick() {
   add("retained messages/count", gauge("polylog_retained_records", "").value());
   add("subscriptions/count", gauge("polylog_subscriptions", "").value());
   add("shared_subscriptions/count", static_cast<int64_t>(broker_.sharedGroups(principal_).size()));
-  add("heap/current", static_cast<int64_t>(mallinfo2().uordblks));
+  if (auto memory = processMemory()) add("heap/current", memory->own);
   addLoads(values);
   broker_.publishSystem(std::move(values));
   timer_->start(intervalSeconds_ * 1'000'000);

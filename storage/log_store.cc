@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "core/base/byte_reader.h"
 #include "core/base/byte_writer.h"
@@ -16,6 +18,9 @@ namespace {
 constexpr char kConfiguration = 'c';
 constexpr char kLogStart = 's';
 constexpr size_t kBucketsAtOnce = 1024;
+/// A mutex goes to whoever asks first once it is free, which would be the visit itself: of a million
+/// partitions nobody else would have a turn before the last.
+constexpr auto kTurnOfOthers = std::chrono::microseconds(50);
 
 /// Of options.cacheBytes, what index runs of sealed segments get.
 uint64_t runCacheShare(uint64_t cacheBytes) {
@@ -146,8 +151,10 @@ Result<> LogStoreImpl::visitPartitions(const std::function<void(Partition&)>& vi
       if (bucket >= partitions_.buckets()) return {};
       partitions_.visit(bucket, bucket + kBucketsAtOnce, visit);
     }
-    if (!between) continue;
-    if (auto done = between(); !done) return done;
+    if (between) {
+      if (auto done = between(); !done) return done;
+    }
+    if (options_.threads) std::this_thread::sleep_for(kTurnOfOthers);
   }
 }
 
