@@ -612,6 +612,18 @@ def changed():
             wait_until(told, 20, "the log names what is left")
 
 
+@suite.case("out: topic aliases, as many as the remote broker takes")
+def aliases():
+    with Mosquitto() as remote, Broker(bridge(remote, "factory/# out 1")) as broker:
+        up(broker)
+        watcher = Sub(remote, "#")
+        sender = PahoClient(broker, "sender")
+        names = [f"factory/hall/{number}/temperature" for number in range(15)] * 6
+        for name in names:
+            sender.publish(name, b"x", 1)
+        equal([message.topic for message in watcher.expect(90)], names, "names")
+
+
 @suite.case("a session of its own that an operator ends begins anew on both sides")
 def ended_by_operator():
     with Mosquitto() as remote, Broker(bridge(remote, "t/# both 2")) as broker:

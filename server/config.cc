@@ -9,6 +9,7 @@
 #include <numeric>
 #include <set>
 
+#include "codecs/mqtt/limits.h"
 #include "core/net/address.h"
 #include "core/password/password_file.h"
 #include "mapping/mqtt.h"
@@ -327,6 +328,11 @@ std::vector<Key> protocolKeys() {
              "Deliveries at QoS 1 and 2 on their way to one client."),
       number("mqtt.receive_maximum", &Config::mqttReceiveMaximum, 1, 65'535,
              "Publishes at QoS 1 and 2 that one client may have unacknowledged."),
+      number("mqtt.outbound_topic_aliases", &Config::mqttOutboundTopicAliases, 0,
+             mqtt::kMaxOutboundAliases,
+             "Topic aliases that the broker uses towards one client (MQTT 5) that takes some, or "
+             "towards a bridge's remote broker. Each keeps a name in memory while the connection "
+             "lasts. 0 = none."),
       number("mqtt.max_keep_alive", &Config::mqttMaxKeepAlive, 0, 65'535,
              "The longest keep-alive in seconds; clients that ask for more, or none, get this. 0 = "
              "any."),

@@ -69,6 +69,7 @@ struct Config {
 
   int64_t mqttMaxInflight = 1024;
   int64_t mqttReceiveMaximum = 1024;
+  int64_t mqttOutboundTopicAliases = 32;
   int64_t mqttMaxKeepAlive = 0;
   int64_t mqttMaxQos = 2;
   bool mqttRetainAvailable = true;

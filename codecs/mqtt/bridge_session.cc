@@ -234,6 +234,7 @@ void BridgeSession::takeLimits(const ConnackPacket& packet) {
       given.number(PropertyId::kReceiveMaximum).value_or(link_.clientReceiveMaximum));
   link_.clientMaxPacket =
       given.number(PropertyId::kMaximumPacketSize).value_or(link_.clientMaxPacket);
+  link_.takeTopicAliases(given.number(PropertyId::kTopicAliasMaximum).value_or(0));
   side_.maxQos = static_cast<uint8_t>(given.number(PropertyId::kMaximumQos).value_or(2));
   side_.retainAvailable = given.number(PropertyId::kRetainAvailable).value_or(1) != 0;
   const auto expiry = given.number(PropertyId::kSessionExpiry);

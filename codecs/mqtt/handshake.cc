@@ -225,6 +225,9 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   admission.maximumPacketSize =
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
+  admission.topicAliasMaximum =
+      static_cast<uint16_t>(properties.number(PropertyId::kTopicAliasMaximum).value_or(0));
+
   const auto state = packet.will ? bridgeStateName(packet.will->topic) : std::nullopt;
   if (state) admission.bridgeState = std::string(*state);
   if (packet.will && !state) {

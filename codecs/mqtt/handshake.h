@@ -48,6 +48,7 @@ struct Admission {
   bool keepAliveImposed = false;
   uint16_t receiveMaximum = 65535;
   uint32_t maximumPacketSize = 0xFFFFFFFF;
+  uint16_t topicAliasMaximum = 0;
 
   Credentials credentials;
   /// Enhanced authentication (4.12): its method, and the client's first data.

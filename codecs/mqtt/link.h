@@ -3,6 +3,7 @@
 // the connection's thread only; owned by Session.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -37,6 +38,7 @@ struct Link {
   std::shared_ptr<SubscriberSession> session;  ///< null before it is open and after the end
   uint32_t clientMaxPacket = 0xFFFFFFFF;
   uint16_t clientReceiveMaximum = 65535;
+  uint16_t topicAliases = 0;       ///< towards the client, at most (3.1.2.11.5)
   bool problemInformation = true;  ///< the client wants reason strings (3.1.2.11.7)
   uint32_t publisherHash = 0;      ///< partition hash of records without a key
   std::string mount;               ///< before every name (MqttOptions::mountPoint)
@@ -61,6 +63,11 @@ struct Link {
   ByteWriter out;
   int64_t packetsOut = 0;
 
+  /// The peer's Topic Alias Maximum.
+  void takeTopicAliases(uint32_t maximum) {
+    topicAliases =
+        static_cast<uint16_t>(std::min<uint32_t>(maximum, options->outboundTopicAliases));
+  }
   std::weak_ptr<char> guard() const { return alive; }
   bool traced() const {
     return options->tracer != nullptr && options->tracer->any() && principal != nullptr;

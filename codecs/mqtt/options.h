@@ -24,6 +24,8 @@ struct MqttOptions {
   uint16_t receiveMaximum = 1024;
   /// Topic aliases that a client may use (each keeps a topic name in memory).
   uint16_t topicAliasMaximum = 32;
+  /// Topic aliases that are used towards a client which takes some (0..256).
+  uint16_t outboundTopicAliases = 32;
   /// Deliveries at QoS 1 and 2 on their way to a client, however many it says it takes (1..49150).
   uint16_t maxInflight = 1024;
   /// The longest keep-alive in seconds: clients that ask for more, or none, get this. 0 = any.

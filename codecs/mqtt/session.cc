@@ -138,6 +138,7 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   if (link_.traced()) link_.trace(true, packet);
   link_.clientMaxPacket = admission->maximumPacketSize;
   link_.clientReceiveMaximum = admission->receiveMaximum;
+  link_.takeTopicAliases(admission->topicAliasMaximum);
   link_.problemInformation =
       packet.properties.number(PropertyId::kRequestProblemInfo).value_or(1) != 0;
   link_.publisherHash = mapping::partitionHash(std::nullopt, admission->session.clientId);
