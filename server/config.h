@@ -77,6 +77,8 @@ struct Config {
   int64_t mqttLiveBytes = 16 << 20;
   router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;
   std::string mqttMountPoint;
+  std::string mqttResponseInformation;
+  bool mqttCheckPayloadFormat = false;
   std::string mqttRedirect;
   bool mqttRedirectForGood = false;
   int64_t mqttPublishRate = 0;

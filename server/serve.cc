@@ -165,6 +165,8 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
     options.retainAvailable = config.mqttRetainAvailable;
     options.rules = config.rules;
     options.mountPoint = config.mqttMountPoint;
+    options.responseInformation = config.mqttResponseInformation;
+    options.checkPayloadFormat = config.mqttCheckPayloadFormat;
     options.redirect = config.mqttRedirect;
     options.redirectForGood = config.mqttRedirectForGood;
     options.publishesPerSecond = config.mqttPublishRate;

@@ -122,6 +122,13 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet, BytesVi
     if (packet.qos == 2) held_.emplace(packet.packetId, Held{});
   }
 
+  if (link_.options->checkPayloadFormat && !payloadAsIndicated(packet.properties, packet.payload)) {
+    refused().add();
+    answer.code = ReasonCode::kPayloadFormatInvalid;
+    if (packet.qos == 0) return fault(answer.code, "a payload that says it is UTF-8 and isn't");
+    answers_.push_back(answer);
+    return std::nullopt;
+  }
   const bool passed =
       link_.bridge != nullptr && !link_.bridge->inward(topic, packet.properties, scratch());
   if (passed || takeBridgeState(topic, packet.payload)) {

@@ -34,10 +34,15 @@ struct MqttOptions {
   uint32_t maxSessionExpirySeconds = kNeverExpires;
   uint8_t maxQos = 2;
   bool retainAvailable = true;
+  /// Publishes and wills that say they are UTF-8 and aren't are refused (3.3.2.3.2).
+  bool checkPayloadFormat = false;
   mapping::Rules rules;
   /// Put before every name that a client uses, and taken off what it gets: its own corner, of which
   /// it knows nothing. %c and %u as below. Names that begin with '$' are as for everybody.
   std::string mountPoint;
+  /// Told, as the Response Information, to a client that asks for it (3.1.2.11.6); empty = nothing
+  /// is. %c and %u as below: a start of names that is to be that client's own.
+  std::string responseInformation;
   /// Not empty: nobody is served, and CONNACK names this server instead.
   std::string redirect;
   bool redirectForGood = false;  ///< "server moved", not "use another server"

@@ -284,6 +284,7 @@ void Session::proceed(Admission admitted) {
   }
   link_.mount = std::move(*mount);
   if (auto refused = admitted.placeWill(*link_.options, link_.mount)) return turnAway(*refused);
+  admitted.findResponseInformation(*link_.options);
   if (!welcome(admitted)) return;
   link_.transport.handshakeDone();
   state_ = State::kOpening;
