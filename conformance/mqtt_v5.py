@@ -174,6 +174,39 @@ def own_responses():
         equal(client.subscribe("re/three/#", 1), 1, "its own")
 
 
+# ---- why, and no more than the client takes
+
+
+@suite.case("who is turned away, and whose publish is refused, is told why, if it wants to know and it fits")
+def reasons():
+    with Broker() as broker:
+        subprocess.run([BINARY, "acl", "create", "deny", "*", "write", "secret", "--admin", broker.admin], check=True,
+                       timeout=60, stdout=subprocess.DEVNULL)
+        for props, room in ((b"", True), (b"\x17\0", True), (b"\x27\0\0\0\x1e", False)):
+            refused = RawClient(broker, "$bridge/x", level=5, properties=props)
+            connack = Packet(*refused.connack, 5)
+            equal((connack.code, connack.get("reason_string") is not None), (0x85, room), "CONNACK")
+            client = RawClient(broker, "c", level=5, properties=props)
+            for qos, answer in ((1, 0x40), (2, 0x50)):
+                client.send(0x30 | qos << 1, text("secret") + two(qos) + properties() + b"x")
+                came = client.wait(answer)
+                equal((came.code, b"secret" in came.get("reason_string", b"")), (0x87, props == b""), "the publish")
+            client.close()
+
+
+@suite.case("an answer larger than the client takes ends the connection, and isn't sent")
+def large_answers():
+    with Broker() as broker:
+        client = RawClient(broker, "c", level=5, properties=b"\x27\0\0\0\x20")
+        for count, answered in ((20, True), (60, False)):
+            client.send(0x82, two(count) + properties() + b"".join(text(f"a/{n}") + b"\1" for n in range(count)))
+            if answered:
+                equal(len(client.wait(0x90).codes), count, "codes")
+        ended = client.until_closed()
+        equal([(one.type, one.code) for one in ended], [(0xE0, 0x95)], "the end")
+        assert ended[0].size <= 32, ended
+
+
 # ---- what a payload says that it is
 
 

@@ -313,6 +313,10 @@ std::optional<ConnackPacket> refusal(const Refusal& refusal) {
   ConnackPacket packet;
   if (refusal.answerAs == Version::k5) {
     packet.code = static_cast<uint8_t>(refusal.code);
+    // What a later version makes of properties isn't known.
+    if (refusal.code != ReasonCode::kUnsupportedVersion) {
+      packet.properties.add(PropertyId::kReasonString, BytesView(refusal.why));
+    }
     if (!refusal.serverReference.empty()) {
       packet.properties.add(PropertyId::kServerReference, BytesView(refusal.serverReference));
     }

@@ -34,6 +34,10 @@ inline constexpr size_t kMaxWaitingRequests = 4096;
 /// Octets of answers that a peer which does not read may cause.
 inline constexpr size_t kMaxUnreadAnswers = 256 * 1024;
 
+/// Octets of a reason string at most, and of a packet beside it and what else it has.
+inline constexpr size_t kMaxReason = 512;
+inline constexpr size_t kReasonOverhead = 16;
+
 /// Deliveries taken from the session at a time, and the encoded size at which they are handed to
 /// the transport.
 inline constexpr size_t kTakeAtOnce = 64;

@@ -95,6 +95,12 @@ struct Link {
   void answer(Encode&& encodeIt) {
     const size_t before = out.size();
     encodeIt(out);
+    if (out.size() - before > clientMaxPacket) {  // [MQTT-3.1.2-24]
+      std::string fitting = out.take();
+      fitting.resize(before);
+      out = ByteWriter(std::move(fitting));
+      return end({ReasonCode::kPacketTooLarge, "the client takes no packet as large as an answer"});
+    }
     ++packetsOut;
     if (transport.congested()) unreadAnswers += out.size() - before;
     if (out.size() >= kOutputChunk) flush();
@@ -102,6 +108,18 @@ struct Link {
   void answerAck(PacketType type, uint16_t packetId, ReasonCode code = ReasonCode::kSuccess) {
     if (traced()) trace(false, AckPacket{type, packetId, code, {}});
     answer([&](ByteWriter& w) { encodeAck(w, version, type, packetId, code); });
+  }
+  /// Why something was refused, as it may be told; empty: the client isn't to have it, or takes no
+  /// packet with it that has `rest` octets beside it (3.4.2.2.2, 3.1.2.11.7).
+  std::string reasonFor(std::string why, size_t rest) const {
+    // It may quote a name with the mount point, of which its clients know nothing.
+    if (version != Version::k5 || !problemInformation || !mount.empty()) return {};
+    why.resize(std::min(why.size(), kMaxReason));
+    for (char& c : why) {
+      if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character
+    }
+    if (kReasonOverhead + why.size() + rest > clientMaxPacket) return {};
+    return why;
   }
   void answerPacket(const Packet& packet) {
     trace(false, packet);

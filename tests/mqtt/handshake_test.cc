@@ -239,6 +239,29 @@ TEST(Handshake, RefusalsOfTheBroker) {
   EXPECT_TRUE(three.transport.closed);
 }
 
+TEST(Handshake, WhoIsTurnedAwayIsToldWhyIfThatFits) {
+  for (uint32_t most : {0U, 20U, 4U}) {
+    World world;
+    world.broker.openError = Error{ErrorKind::kNoSpace, "full"};
+    Client client(world);
+    ConnectPacket packet;
+    packet.clientId = "c1";
+    if (most > 0) packet.properties.add(PropertyId::kMaximumPacketSize, most);
+    if (most == 4) packet.properties.add(PropertyId::kAuthenticationData, "unasked");
+    client.sendAndRun(packet);
+    EXPECT_TRUE(client.transport.closed);
+    if (most == 4) {
+      EXPECT_EQ(client.transport.takeSent(), "");
+      continue;
+    }
+    const ConnackPacket connack = client.next<ConnackPacket>();
+    EXPECT_EQ(connack.code, 0x97);
+    const auto why = connack.properties.text(PropertyId::kReasonString);
+    EXPECT_EQ(why, most > 0 ? std::optional<BytesView>()
+                            : std::optional<BytesView>("the session could not be opened"));
+  }
+}
+
 TEST(Handshake, WillIsSetWithItsProperties) {
   World world;
   Client client(world);

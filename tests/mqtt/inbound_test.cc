@@ -426,6 +426,41 @@ TEST(Inbound, ErrorsInTheWordsOfEachVersion) {
   EXPECT_TRUE(three.broker("three").detached);
 }
 
+TEST(Inbound, RefusalsSayWhy) {
+  struct Case {
+    ErrorKind kind;
+    const char* mount;
+    std::optional<std::pair<PropertyId, uint32_t>> asked;
+    bool told;
+  };
+  for (const Case& each :
+       {Case{ErrorKind::kUnauthorized, "", std::nullopt, true},
+        // What is wrong with the broker isn't told, nor names behind a mount point, nor who doesn't
+        // want to know, or has no room for it.
+        Case{ErrorKind::kIo, "", std::nullopt, false},
+        Case{ErrorKind::kUnauthorized, "t/", std::nullopt, false},
+        Case{ErrorKind::kUnauthorized, "", {{PropertyId::kRequestProblemInfo, 0}}, false},
+        Case{ErrorKind::kUnauthorized, "", {{PropertyId::kMaximumPacketSize, 20}}, false}}) {
+    World world;
+    world.options.mountPoint = each.mount;
+    world.broker.judge = [&](const auto&) {
+      return PublishResult{Error{each.kind, "may not write `a`"}, false};
+    };
+    Client client(world);
+    ConnectPacket packet;
+    packet.clientId = "c1";
+    if (each.asked) packet.properties.add(each.asked->first, each.asked->second);
+    client.connect(packet);
+    for (uint8_t qos : {uint8_t{1}, uint8_t{2}}) {
+      client.sendAndRun(publishOf("a", "1", qos, 1));
+      const AckPacket ack = client.next<AckPacket>();
+      EXPECT_TRUE(isError(ack.code));
+      EXPECT_EQ(ack.properties.text(PropertyId::kReasonString),
+                each.told ? std::optional<BytesView>("may not write `a`") : std::nullopt);
+    }
+  }
+}
+
 TEST(Inbound, TopicAliases) {
   World world;
   Client client(world);
