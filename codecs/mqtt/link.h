@@ -112,8 +112,11 @@ struct Link {
   /// Why something was refused, as it may be told; empty: the client isn't to have it, or takes no
   /// packet with it that has `rest` octets beside it (3.4.2.2.2, 3.1.2.11.7).
   std::string reasonFor(std::string why, size_t rest) const {
-    // It may quote a name with the mount point, of which its clients know nothing.
-    if (version != Version::k5 || !problemInformation || !mount.empty()) return {};
+    // It may quote a name with the mount point, of which its clients know nothing, or a bridge's
+    // own.
+    if (version != Version::k5 || !problemInformation || !mount.empty() || bridge != nullptr) {
+      return {};
+    }
     why.resize(std::min(why.size(), kMaxReason));
     for (char& c : why) {
       if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character
