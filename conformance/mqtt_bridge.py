@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -39,9 +40,9 @@ def bridge(remote, *topics, version="5", name="north", protocol="mqtt", **keys):
     return settings + [f"{prefix}{key.replace('__', '.')}={value}" for key, value in keys.items()]
 
 
-def status(broker, name="north"):
+def status(broker, name="north", env=None):
     done = subprocess.run([BINARY, "bridge", "list", "--json", "--admin", broker.admin],
-                          stdout=subprocess.PIPE, check=True, timeout=30)
+                          stdout=subprocess.PIPE, check=True, timeout=30, env=env)
     return {each["name"]: each for each in json.loads(done.stdout)["bridges"]}[name]
 
 
@@ -515,6 +516,9 @@ def local_user():
                   sorted([("t/no-read/x", b"o"), ("t/no-write/x", b"o"), ("t/yes", b"o"),
                           ("t/no-read/x", b"t"), ("t/yes", b"t")]), "here")
             silence(here, 5), silence(there, 5)
+            theirs.publish("t/no-write/x", b"t", 0)
+            wait_until(lambda: status(broker, env=root)["refused"] == 2, what="what isn't taken at QoS 0 is counted")
+            equal(status(broker, env=root)["denied"], 1, "what isn't read is counted")
 
 
 @suite.case("mosquitto as the bridge: its high bit, no echo, its state below $SYS and when it has gone")
@@ -556,7 +560,9 @@ def told():
         equal(payloads(watcher.expect(2))[1], b"0", "state without the remote")
         table = subprocess.run([BINARY, "bridge", "list", "--admin", broker.admin], stdout=subprocess.PIPE,
                                check=True, text=True).stdout
-        assert "north" in table and "last_error" in table, table
+        head, row = table.splitlines()
+        at = head.index("error_at")
+        assert row.startswith("north") and re.match(r"20\d\d-\d\d-\d\dT", row[at:]), table
         remote.start()
         equal(payloads(watcher.expect(3, 30))[2], b"1", "state with it again")
         with urllib.request.urlopen(broker.admin + "/metrics") as answer:
@@ -611,6 +617,18 @@ def changed():
                     return "isn't configured any more" in log.read()
 
             wait_until(told, 20, "the log names what is left")
+
+
+@suite.case("out: topic aliases, as many as the remote broker takes")
+def aliases():
+    with Mosquitto() as remote, Broker(bridge(remote, "factory/# out 1")) as broker:
+        up(broker)
+        watcher = Sub(remote, "#")
+        sender = PahoClient(broker, "sender")
+        names = [f"factory/hall/{number}/temperature" for number in range(15)] * 6
+        for name in names:
+            sender.publish(name, b"x", 1)
+        equal([message.topic for message in watcher.expect(90)], names, "names")
 
 
 @suite.case("a session of its own that an operator ends begins anew on both sides")
@@ -670,6 +688,7 @@ def mistakes():
              "to the same broker"),
             (["bridges:", "  north:", "    address: mqtt=127.0.0.1:1884"], "bridges.north.topics"),
             (["bridges:", "  north:", "    topics: a out 1"], "bridges.north.address"),
+            (["bridges:", "  north:", "    address: mqtt=localhost:1883", "    topics: a out 1"], "own listener"),
             (["bridges:", "  north:", "    address: http=127.0.0.1:1"], "mqtts=HOST:PORT"),
             ([*head, "      - a out 1", "    tls.ca: /nowhere"], "has no effect"),
             ([*head, "      - a out 1", "    password: x"], "`user` is missing"),

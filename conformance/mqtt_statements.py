@@ -21,13 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 from lib.broker import BINARY, Broker
 from lib.cases import Suite
 from lib.mosquitto import Mosquitto
-from mqtt import (authentication, connect, flow, properties, publish, resuming, subscribe, table, websocket,
-                  wills)
+from mqtt import (authentication, connect, flow, other_server, properties, publish, resuming, subscribe, table,
+                  websocket, wills)
 from mqtt.differences import DIFFERENCES
 from mqtt.scenario import CASES, Place
 
 ORDER = [module.__name__ for module in (connect, wills, publish, resuming, subscribe, properties, flow,
-                                        authentication, websocket)]
+                                        authentication, websocket, other_server)]
 AT_ONCE = 16
 TIMEOUT = 20  # seconds that a case waits for a packet; mosquitto's failures wait less
 MOSQUITTO_TIMEOUT = 4

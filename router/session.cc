@@ -1,9 +1,13 @@
 #include "router/session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/base/metrics.h"
+#include "core/model/bridge.h"
 #include "router/batch_cache.h"
 #include "router/exclusive_table.h"
 #include "router/publisher.h"
@@ -18,6 +22,16 @@ namespace {
 
 constexpr int64_t kMicros = 1'000'000;
 constexpr int64_t kRetryMicros = kMicros;
+
+/// What a bridge isn't given, because the user that it is here may not read it, is one of the
+/// things that it doesn't carry: counted with the others (codecs/mqtt/bridge_side.cc).
+void countForBridge(BytesView clientId, int64_t denied) {
+  if (!clientId.starts_with(kBridgeSessions)) return;
+  clientId.remove_prefix(kBridgeSessions.size());
+  counter("polylog_bridge_dropped_total", "Messages that a bridge didn't carry, by reason",
+          fmt::format(R"(bridge="{}",reason="denied")", clientId))
+      .add(denied);
+}
 
 }  // namespace
 
@@ -392,18 +406,23 @@ size_t Session::withoutDenied(size_t from, std::vector<Delivery>& out) {
     return true;
   };
   auto begin = out.begin() + static_cast<std::ptrdiff_t>(from);
+  int64_t withheld = 0;
   // What the client may have under its packet identifier has to be released all the same.
   for (auto at = begin; at != out.end(); ++at) {
     const bool begun = at->redelivered && at->guarantee == DeliveryGuarantee::kExactlyOnce;
     if (begun && at->id < kSharedIds && !at->accepted && !mayRead(at->record->address)) {
       at->accepted = true;
-      core_.metrics.dropped(DropReason::kDenied).add();
+      ++withheld;
     }
   }
   auto kept = std::remove_if(begin, out.end(), denied);
   auto count = static_cast<size_t>(out.end() - kept);
   out.erase(kept, out.end());
-  if (count > 0) core_.metrics.dropped(DropReason::kDenied).add(static_cast<int64_t>(count));
+  withheld += static_cast<int64_t>(count);
+  if (withheld > 0) {
+    core_.metrics.dropped(DropReason::kDenied).add(withheld);
+    countForBridge(clientId_, withheld);
+  }
   return count;
 }
 

@@ -17,6 +17,8 @@ void describe(Json& json, const BridgeStatus& bridge) {
     json.field("dropped", bridge.backlog.dropped);
     json.field("sent", bridge.sent);
     json.field("received", bridge.received);
+    json.field("denied", bridge.denied);
+    json.field("refused", bridge.refused);
     json.field("last_error", bridge.lastError);
     json.field("last_error_ms", bridge.lastErrorMs);
   });

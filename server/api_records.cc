@@ -8,7 +8,9 @@
 #include "core/base/log.h"
 #include "core/event/dispatcher.h"
 #include "core/model/record_batch.h"
+#include "mapping/address.h"
 #include "mapping/partition.h"
+#include "mapping/properties.h"
 #include "server/api.h"
 #include "server/json.h"
 
@@ -57,6 +59,15 @@ struct PostedRecord {
   std::vector<std::pair<std::string, std::optional<std::string>>> headers;
 };
 
+/// MQTT's subscribers may cut the connection over a payload that isn't what is said of it.
+bool formatHolds(const PostedRecord& record) {
+  return std::ranges::none_of(record.headers, [&](const auto& header) {
+    return header.first == mapping::kPayloadFormat &&
+           header.second == mapping::kPayloadFormatText && record.value &&
+           !mapping::isUtf8(*record.value);
+  });
+}
+
 Result<PostedRecord> parseRecord(const JsonValue& object) {
   if (object.object() == nullptr) {
     return fail(ErrorKind::kInvalid,
@@ -81,6 +92,12 @@ Result<PostedRecord> parseRecord(const JsonValue& object) {
     auto content = octets(header, "value");
     if (!content) return std::unexpected(content.error());
     record.headers.emplace_back(std::move(**name), std::move(*content));
+  }
+  if (!formatHolds(record)) {
+    return fail(
+        ErrorKind::kInvalid,
+        "the header `payload-format` says utf-8 and the value isn't: say bytes, or leave it "
+        "out");
   }
   return record;
 }

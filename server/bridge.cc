@@ -325,6 +325,8 @@ BridgeStatus Bridge::status() const {
   BridgeStatus out = status_;
   out.sent = counters_.sent.value();
   out.received = counters_.received.value();
+  out.denied = counters_.denied.value();
+  out.refused = counters_.refusedHere.value();
   return out;
 }
 

@@ -36,6 +36,8 @@ struct BridgeStatus {
   int64_t sinceMs = 0;  ///< in that state
   int64_t sent = 0;     ///< since the broker started
   int64_t received = 0;
+  int64_t denied = 0;     ///< kept back: the local user may not read it
+  int64_t refused = 0;    ///< by this broker: the local user may not publish it, among others
   std::string lastError;  ///< empty = none since the broker started
   int64_t lastErrorMs = 0;
   BridgeStore::Backlog backlog;

@@ -12,6 +12,7 @@
 
 #include "core/net/address.h"
 #include "server/config.h"
+#include "server/listener_config.h"
 
 namespace polylog::server {
 namespace {
@@ -84,6 +85,29 @@ void checkOne(const BridgeConfig& bridge, std::vector<Error>& errors) {
       if (auto loop = mqtt::loopOf(bridge.topics[j], bridge.topics[i], true)) {
         errors.push_back(wrong(bridge, "topics", *loop));
       }
+    }
+  }
+}
+
+/// Whether that address leads to this listener, as far as the texts tell.
+bool leadsTo(const HostPort& address, const HostPort& listener) {
+  if (isUnixSocket(listener) || address.port != listener.port) return false;
+  if (address.host == listener.host) return true;
+  // Every address of 127.0.0.0/8 is another's, but `localhost` is any.
+  const bool named = address.host == "localhost" || listener.host == "localhost";
+  return isLoopback(address) && (isWildcard(listener) || (named && isLoopback(listener)));
+}
+
+/// A bridge to the broker itself would carry everything in a circle.
+void checkOwn(const BridgeConfig& bridge, const Config& config, std::vector<Error>& errors) {
+  for (size_t i = 0; i < bridge.addresses.size(); ++i) {
+    for (const ListenerConfig& listener : config.listeners) {
+      if (!leadsTo(bridge.addresses[i].address, listener.address)) continue;
+      errors.push_back(
+          wrong(bridge, "address",
+                fmt::format("`{}` leads to this broker's own listener {}: give another broker's",
+                            bridge.addressTexts[i], nameOf(listener))));
+      return;
     }
   }
 }
@@ -185,6 +209,7 @@ std::vector<Error> checkBridges(const Config& config) {
   std::vector<Error> errors;
   for (size_t i = 0; i < config.bridges.size(); ++i) {
     checkOne(config.bridges[i], errors);
+    checkOwn(config.bridges[i], config, errors);
     for (size_t j = 0; j < i; ++j) checkPair(config.bridges[j], config.bridges[i], errors);
   }
   return errors;

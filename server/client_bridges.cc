@@ -13,7 +13,7 @@ void addBridgeVerbs(CLI::App& app, const CommonRef& common) {
   list->callback([=] {
     show(common, "/api/bridges", "bridges",
          {"name", "state", "address", "waiting", "in_flight", "dropped", "sent", "received",
-          "last_error"});
+          "denied", "refused", "last_error_ms", "last_error"});
   });
 }
 

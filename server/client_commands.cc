@@ -17,7 +17,8 @@ constexpr std::string_view kUnit = "_ms";
 
 /// Whether a member is a point in time, in milliseconds since 1970.
 bool isTime(std::string_view name) {
-  constexpr std::string_view kTimes[] = {"at_ms", "connected_ms", "created_ms", "until_ms"};
+  constexpr std::string_view kTimes[] = {"at_ms", "connected_ms", "created_ms", "until_ms",
+                                         "last_error_ms"};
   return std::ranges::find(kTimes, name) != std::end(kTimes);
 }
 
@@ -219,6 +220,7 @@ std::string cell(std::string_view name, const JsonValue& value) {
   if (name == "expiry_seconds" && *number == kSessionNeverExpires) return "never";
   if (!isTime(name)) return cell(value);
   if (*number < 0) return "never";
+  if (*number == 0 && name == "last_error_ms") return "-";
   const std::time_t seconds = static_cast<std::time_t>(*number / 1000);
   std::tm utc{};
   gmtime_r(&seconds, &utc);
@@ -228,6 +230,7 @@ std::string cell(std::string_view name, const JsonValue& value) {
 }
 
 std::string heading(std::string_view name) {
+  if (name == "last_error_ms") return "error_at";  // beside the error itself
   if (isTime(name)) name.remove_suffix(kUnit.size());
   return std::string(name);
 }

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <set>
 
+#include "codecs/mqtt/limits.h"
 #include "core/net/address.h"
 #include "core/password/password_file.h"
 #include "mapping/mqtt.h"
@@ -305,6 +306,18 @@ std::vector<Key> topicKeys() {
   };
 }
 
+/// Whole levels: with one cut in two, names below it would reach into its neighbours.
+std::optional<std::string> assignNameStart(const std::string& text, std::string& out) {
+  const bool sound =
+      mapping::validMqttTopicName(text) && text.ends_with('/') && !text.starts_with('$');
+  if (!sound) {
+    return "give the start of a topic name, whole levels with a slash behind them, without "
+           "+ and # and not beginning with $";
+  }
+  out = text;
+  return std::nullopt;
+}
+
 std::vector<Key> protocolKeys() {
   return {
       number("limits.max_message_bytes", &Config::maxMessageBytes, 1024, 256 << 20,
@@ -327,6 +340,11 @@ std::vector<Key> protocolKeys() {
              "Deliveries at QoS 1 and 2 on their way to one client."),
       number("mqtt.receive_maximum", &Config::mqttReceiveMaximum, 1, 65'535,
              "Publishes at QoS 1 and 2 that one client may have unacknowledged."),
+      number("mqtt.outbound_topic_aliases", &Config::mqttOutboundTopicAliases, 0,
+             mqtt::kMaxOutboundAliases,
+             "Topic aliases that the broker uses towards one client (MQTT 5) that takes some, or "
+             "towards a bridge's remote broker. Each keeps a name in memory while the connection "
+             "lasts. 0 = none."),
       number("mqtt.max_keep_alive", &Config::mqttMaxKeepAlive, 0, 65'535,
              "The longest keep-alive in seconds; clients that ask for more, or none, get this. 0 = "
              "any."),
@@ -338,6 +356,9 @@ std::vector<Key> protocolKeys() {
           "[L] Whether clients may publish retained messages: told in CONNACK (MQTT 5) if not; who "
           "does so nevertheless is cut off (0x9A). Those that are there are delivered all the "
           "same."),
+      flag("mqtt.check_payload_format", &Config::mqttCheckPayloadFormat,
+           "[L] Whether publishes and wills whose Payload Format Indicator (MQTT 5) says UTF-8 are "
+           "refused if they aren't: 0x99 in PUBACK, PUBREC, CONNACK, and DISCONNECT at QoS 0."),
       number("mqtt.inbox.max_records", &Config::mqttInboxRecords, 1, kMaxInt64,
              "Deliveries that wait for one sleeping session; beyond it the oldest are dropped, "
              "counted."),
@@ -360,16 +381,19 @@ std::vector<Key> protocolKeys() {
        "get: `tenants/a/` is a corner of its own for a listener's clients, `clients/%c/` for each "
        "(%u: the user's name). Names that begin with `$` are as they are.",
        false,
+       [](const Values& values, Config& config) {
+         return assignNameStart(values[0], config.mqttMountPoint);
+       }},
+      {"mqtt.response_information", "start of a topic name, up to a slash, with %c", "none",
+       "[L] Told to MQTT 5 clients that ask for response information: where the responses to their "
+       "requests may go. `responses/%c/` is one's own (%c: the client identifier, %u: the user's "
+       "name). It gives no rights: access rules are as for any topic.",
+       false,
        [](const Values& values, Config& config) -> std::optional<std::string> {
-         // With a level cut in two, names below it would reach into its neighbours.
-         const bool sound = mapping::validMqttTopicName(values[0]) && values[0].ends_with('/') &&
-                            !values[0].starts_with('$');
-         if (!sound) {
-           return "give the start of a topic name, whole levels with a slash behind them, without "
-                  "+ and # and not beginning with $";
+         if (values[0].find("%c") == std::string::npos) {
+           return "put %c (the client identifier) in it: it is to be one client's own";
          }
-         config.mqttMountPoint = values[0];
-         return std::nullopt;
+         return assignNameStart(values[0], config.mqttResponseInformation);
        }},
       anyText("mqtt.redirect", "server reference, such as HOST:PORT", &Config::mqttRedirect,
               "[L] Serves nobody: MQTT 5 clients are sent to that server (0x9C), others told that "

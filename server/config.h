@@ -69,6 +69,7 @@ struct Config {
 
   int64_t mqttMaxInflight = 1024;
   int64_t mqttReceiveMaximum = 1024;
+  int64_t mqttOutboundTopicAliases = 32;
   int64_t mqttMaxKeepAlive = 0;
   int64_t mqttMaxQos = 2;
   bool mqttRetainAvailable = true;
@@ -76,6 +77,8 @@ struct Config {
   int64_t mqttLiveBytes = 16 << 20;
   router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;
   std::string mqttMountPoint;
+  std::string mqttResponseInformation;
+  bool mqttCheckPayloadFormat = false;
   std::string mqttRedirect;
   bool mqttRedirectForGood = false;
   int64_t mqttPublishRate = 0;

@@ -28,9 +28,15 @@ constexpr std::array<std::string_view, 3> kOwn = {
     "limits.listener_connections", "limits.listener_connection_rate", "proxy_protocol"};
 
 /// And those that a listener of MQTT may.
-constexpr std::array<std::string_view, 7> kMqttOwn = {
-    "mqtt.mount_point", "mqtt.redirect", "mqtt.redirect_permanent", "mqtt.publish_rate",
-    "mqtt.byte_rate",   "mqtt.max_qos",  "mqtt.retain_available"};
+constexpr std::array<std::string_view, 9> kMqttOwn = {"mqtt.mount_point",
+                                                      "mqtt.response_information",
+                                                      "mqtt.check_payload_format",
+                                                      "mqtt.redirect",
+                                                      "mqtt.redirect_permanent",
+                                                      "mqtt.publish_rate",
+                                                      "mqtt.byte_rate",
+                                                      "mqtt.max_qos",
+                                                      "mqtt.retain_available"};
 
 /// Whether a listener of that kind has any use for the key.
 bool takesKey(const ListenerKind& kind, std::string_view key) {

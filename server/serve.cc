@@ -159,11 +159,14 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
     mqtt::MqttOptions options;
     options.receiveMaximum = static_cast<uint16_t>(config.mqttReceiveMaximum);
     options.maxInflight = static_cast<uint16_t>(config.mqttMaxInflight);
+    options.outboundTopicAliases = static_cast<uint16_t>(config.mqttOutboundTopicAliases);
     options.maxKeepAliveSeconds = static_cast<uint16_t>(config.mqttMaxKeepAlive);
     options.maxQos = static_cast<uint8_t>(config.mqttMaxQos);
     options.retainAvailable = config.mqttRetainAvailable;
     options.rules = config.rules;
     options.mountPoint = config.mqttMountPoint;
+    options.responseInformation = config.mqttResponseInformation;
+    options.checkPayloadFormat = config.mqttCheckPayloadFormat;
     options.redirect = config.mqttRedirect;
     options.redirectForGood = config.mqttRedirectForGood;
     options.publishesPerSecond = config.mqttPublishRate;
@@ -336,6 +339,7 @@ void Server::startThreads() {
 Result<> Server::openBridges() {
   mqtt::MqttOptions options;
   options.receiveMaximum = static_cast<uint16_t>(config_.mqttReceiveMaximum);
+  options.outboundTopicAliases = static_cast<uint16_t>(config_.mqttOutboundTopicAliases);
   options.rules = config_.rules;
   options.tracer = tracer_.get();
   std::vector<EventDispatcher*> workers;

@@ -23,6 +23,13 @@ std::string inWords(const std::optional<BytesView>& reason) {
   return " (" + text + ")";
 }
 
+/// Where the remote broker sends its clients (4.11), which is for people to follow.
+std::string elsewhere(const Properties& properties, const std::string& bridge) {
+  const auto server = properties.text(PropertyId::kServerReference);
+  if (!server) return {};
+  return fmt::format(", sent to another server{}: set bridges.{}.address", inWords(server), bridge);
+}
+
 /// What a CONNACK that refuses means to whoever has to do something about it.
 std::string refusalText(const ConnackPacket& packet, Version version, const std::string& bridge) {
   const auto code = static_cast<ReasonCode>(packet.code);
@@ -43,6 +50,7 @@ std::string refusalText(const ConnackPacket& packet, Version version, const std:
   } else if (v5 ? code == ReasonCode::kBanned : false) {
     why += ", banned";
   }
+  why += elsewhere(packet.properties, bridge);
   why += inWords(packet.properties.text(PropertyId::kReasonString));
   return "the remote broker refuses the connection: " + why;
 }
@@ -191,8 +199,9 @@ std::optional<Fault> BridgeSession::handle(Packet& packet) {
   if (const auto* suback = std::get_if<SubackPacket>(&packet)) return handleSuback(*suback);
   if (std::holds_alternative<PingPacket>(packet)) return std::nullopt;
   if (const auto* disconnect = std::get_if<DisconnectPacket>(&packet)) {
-    fail(fmt::format("the remote broker has ended the connection: code 0x{:02X}{}",
+    fail(fmt::format("the remote broker has ended the connection: code 0x{:02X}{}{}",
                      static_cast<unsigned>(disconnect->code),
+                     elsewhere(disconnect->properties, options_->name),
                      inWords(disconnect->properties.text(PropertyId::kReasonString))));
     return std::nullopt;
   }
@@ -234,6 +243,7 @@ void BridgeSession::takeLimits(const ConnackPacket& packet) {
       given.number(PropertyId::kReceiveMaximum).value_or(link_.clientReceiveMaximum));
   link_.clientMaxPacket =
       given.number(PropertyId::kMaximumPacketSize).value_or(link_.clientMaxPacket);
+  link_.takeTopicAliases(given.number(PropertyId::kTopicAliasMaximum).value_or(0));
   side_.maxQos = static_cast<uint8_t>(given.number(PropertyId::kMaximumQos).value_or(2));
   side_.retainAvailable = given.number(PropertyId::kRetainAvailable).value_or(1) != 0;
   const auto expiry = given.number(PropertyId::kSessionExpiry);

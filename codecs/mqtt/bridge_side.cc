@@ -27,7 +27,8 @@ BridgeCounters::BridgeCounters(const std::string& bridge)
       droppedLoop(dropped(bridge, "loop")),
       droppedName(dropped(bridge, "name")),
       refusedThere(dropped(bridge, "refused_there")),
-      refusedHere(dropped(bridge, "refused_here")) {}
+      refusedHere(dropped(bridge, "refused_here")),
+      denied(dropped(bridge, "denied")) {}
 
 bool BridgeSide::outward(std::string& topic, const Record& record) const {
   size_t marks = 0;

@@ -44,6 +44,7 @@ struct BridgeCounters {
   Metric& droppedName;   ///< have no name on the other side
   Metric& refusedThere;  ///< by the remote, for good
   Metric& refusedHere;   ///< by this broker, for good
+  Metric& denied;        ///< may not be read by whom the bridge is here
 };
 
 class BridgeSide {

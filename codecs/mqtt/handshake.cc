@@ -15,6 +15,9 @@ namespace {
 
 using Code311 = ConnectReturnCode;
 
+/// More than CONNACK has beside the response information.
+constexpr size_t kMaxOtherConnack = 512;
+
 /// What we don't know is told so in the oldest form that it can read.
 Refusal wrongVersion(const ConnectPacket& packet) {
   Refusal refusal{ReasonCode::kUnsupportedVersion, Code311::kUnacceptableVersion, Version::k311,
@@ -40,6 +43,9 @@ std::expected<Will, Refusal> willOf(const ConnectPacket& packet, const MqttOptio
   }
   if (fields.retain && !options.retainAvailable) {
     return refuse(version, ReasonCode::kRetainNotSupported, std::nullopt, "will retain");
+  }
+  if (options.checkPayloadFormat && !payloadAsIndicated(fields.properties, fields.payload)) {
+    return refuse(version, ReasonCode::kPayloadFormatInvalid, std::nullopt, "will payload");
   }
   BytesView topic = fields.topic;
   const auto delay = mapping::takeMqttDelay(topic, nowMs);
@@ -148,18 +154,37 @@ std::optional<Refusal> Admission::placeWill(const MqttOptions& options, const st
   return std::nullopt;
 }
 
-std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user) {
-  // Such a name would reach into others' corners.
+namespace {
+
+/// The template filled in for a client; nothing where its names can't be a part: such a name would
+/// reach into others' corners, or be in none.
+std::optional<std::string> ownNames(const std::string& pattern, BytesView clientId,
+                                    BytesView user) {
   auto unfit = [&](BytesView placeholder, BytesView name) {
-    return options.mountPoint.find(placeholder) != std::string::npos &&
+    return pattern.find(placeholder) != std::string::npos &&
            name.find_first_of("/+#") != BytesView::npos;
   };
   if (unfit("%c", clientId) || unfit("%u", user)) return std::nullopt;
-  std::string mount = mapping::filledIn(options.mountPoint, clientId, user);
-  // Names that begin with '$' stand under no mount point, nor what is put before them.
-  const bool fit = mount.empty() || (mount[0] != '$' && mapping::validMqttTopicName(mount));
-  if (fit) return mount;
+  std::string names = mapping::filledIn(pattern, clientId, user);
+  // Names that begin with '$' are the broker's own.
+  const bool fit = names.empty() || (names[0] != '$' && mapping::validMqttTopicName(names));
+  if (fit) return names;
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientId, BytesView user) {
+  return ownNames(options.mountPoint, clientId, user);
+}
+
+void Admission::findResponseInformation(const MqttOptions& options) {
+  if (!asksForResponseInformation) return;  // [MQTT-3.1.2-28]
+  auto names = ownNames(options.responseInformation, principal->clientId, principal->user);
+  // Not what would make CONNACK larger than the client takes.
+  if (names && names->size() + kMaxOtherConnack <= maximumPacketSize) {
+    responseInformation = std::move(*names);
+  }
 }
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,
@@ -225,6 +250,11 @@ std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttO
   admission.maximumPacketSize =
       properties.number(PropertyId::kMaximumPacketSize).value_or(admission.maximumPacketSize);
 
+  admission.topicAliasMaximum =
+      static_cast<uint16_t>(properties.number(PropertyId::kTopicAliasMaximum).value_or(0));
+  admission.asksForResponseInformation =
+      properties.number(PropertyId::kRequestResponseInfo).value_or(0) != 0;
+
   const auto state = packet.will ? bridgeStateName(packet.will->topic) : std::nullopt;
   if (state) admission.bridgeState = std::string(*state);
   if (packet.will && !state) {
@@ -270,6 +300,9 @@ ConnackPacket acceptance(const Admission& admission, const MqttOptions& options,
   if (options.topicAliasMaximum > 0) {
     out.add(PropertyId::kTopicAliasMaximum, options.topicAliasMaximum);
   }
+  if (!admission.responseInformation.empty()) {
+    out.add(PropertyId::kResponseInfo, BytesView(admission.responseInformation));
+  }
   // Wildcards, subscription identifiers and shared subscriptions are available, which is what their
   // absence means.
   return packet;
@@ -280,6 +313,10 @@ std::optional<ConnackPacket> refusal(const Refusal& refusal) {
   ConnackPacket packet;
   if (refusal.answerAs == Version::k5) {
     packet.code = static_cast<uint8_t>(refusal.code);
+    // What a later version makes of properties isn't known.
+    if (refusal.code != ReasonCode::kUnsupportedVersion) {
+      packet.properties.add(PropertyId::kReasonString, BytesView(refusal.why));
+    }
     if (!refusal.serverReference.empty()) {
       packet.properties.add(PropertyId::kServerReference, BytesView(refusal.serverReference));
     }

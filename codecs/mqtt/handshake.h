@@ -48,6 +48,9 @@ struct Admission {
   bool keepAliveImposed = false;
   uint16_t receiveMaximum = 65535;
   uint32_t maximumPacketSize = 0xFFFFFFFF;
+  uint16_t topicAliasMaximum = 0;
+  bool asksForResponseInformation = false;
+  std::string responseInformation;  ///< that CONNACK is to have; empty = none
 
   Credentials credentials;
   /// Enhanced authentication (4.12): its method, and the client's first data.
@@ -61,6 +64,8 @@ struct Admission {
   /// Gives the will its address, under the mount point, once that is known. Refused: it can't have
   /// one.
   std::optional<Refusal> placeWill(const MqttOptions& options, const std::string& mount);
+  /// Finds the response information, if it asks for any, once it is known who it is.
+  void findResponseInformation(const MqttOptions& options);
 };
 
 /// NAME of `$SYS/broker/connection/NAME/state`, where mosquitto's bridges tell whether they are

@@ -24,6 +24,13 @@ Metric& refused() {
   return metric;
 }
 
+/// Whether it would be refused again, for what it is.
+bool isPublishersFault(ErrorKind kind) {
+  return kind == ErrorKind::kInvalid || kind == ErrorKind::kUnsupported ||
+         kind == ErrorKind::kNotFound || kind == ErrorKind::kUnauthorized ||
+         kind == ErrorKind::kTooLarge;
+}
+
 /// What a record costs while it waits, beside its octets.
 constexpr size_t kRecordOverhead = 64;
 
@@ -122,6 +129,13 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet, BytesVi
     if (packet.qos == 2) held_.emplace(packet.packetId, Held{});
   }
 
+  if (link_.options->checkPayloadFormat && !payloadAsIndicated(packet.properties, packet.payload)) {
+    refused().add();
+    answer.code = ReasonCode::kPayloadFormatInvalid;
+    if (packet.qos == 0) return fault(answer.code, "a payload that says it is UTF-8 and isn't");
+    answers_.push_back(answer);
+    return std::nullopt;
+  }
   const bool passed =
       link_.bridge != nullptr && !link_.bridge->inward(topic, packet.properties, scratch());
   if (passed || takeBridgeState(topic, packet.payload)) {
@@ -275,8 +289,10 @@ void InboundPublishes::flush() {
   if (!link_.open()) return reset();
   unaskedRecords_ += gathered_.size();
   unaskedBytes_ += gatheredBytes_;
-  const bool ask =
-      !answers_.empty() || unaskedRecords_ >= kProbeRecords || unaskedBytes_ >= kProbeBytes;
+  // A bridge counts what is refused at QoS 0, too.
+  const bool rightsHold = link_.bridge != nullptr && !link_.principal->trusted;
+  const bool ask = !answers_.empty() || rightsHold || unaskedRecords_ >= kProbeRecords ||
+                   unaskedBytes_ >= kProbeBytes;
   Done<std::vector<PublishResult>> done;
   std::shared_ptr<Batch> batch;
   if (ask) {
@@ -327,7 +343,11 @@ void InboundPublishes::answerFinished() {
     waitingRecords_ -= batch->records;
     waitingBytes_ -= batch->bytes;
     for (const PublishResult& result : batch->results) {
-      if (result.error) refused().add();
+      if (!result.error) continue;
+      refused().add();
+      if (link_.bridge != nullptr && isPublishersFault(result.error->kind)) {
+        link_.bridge->counters().refusedHere.add();
+      }
     }
     for (const Answer& each : batch->answers) {
       if (!link_.open() || !answer(each, *batch)) return;
@@ -356,15 +376,7 @@ std::optional<ReasonCode> InboundPublishes::judge(const Answer& answer, const Ba
 /// What will never be taken is refused, what may be later is left with the remote.
 std::optional<ReasonCode> InboundPublishes::judgeForBridge(const PublishResult& result) {
   if (!result.error) return ReasonCode::kSuccess;
-  switch (result.error->kind) {
-    case ErrorKind::kInvalid:
-    case ErrorKind::kUnsupported:
-    case ErrorKind::kNotFound:
-    case ErrorKind::kUnauthorized:
-    case ErrorKind::kTooLarge: break;
-    default: return std::nullopt;
-  }
-  link_.bridge->counters().refusedHere.add();
+  if (!isPublishersFault(result.error->kind)) return std::nullopt;
   return static_cast<ReasonCode>(mapping::mqttError(result.error->kind).puback);
 }
 
@@ -376,15 +388,31 @@ bool InboundPublishes::answer(const Answer& answer, const Batch& batch) {
     return false;
   }
   if (answer.qos == 2) {
-    answerExactlyOnce(answer, *code);
+    answerExactlyOnce(answer, batch, *code);
     return true;
   }
   if (*code != ReasonCode::kPacketIdInUse) --inFlight_;
-  link_.answerAck(PacketType::kPuback, answer.packetId, *code);
+  acknowledge(answer, batch, *code);
   return true;
 }
 
-void InboundPublishes::answerExactlyOnce(const Answer& answer, ReasonCode code) {
+/// PUBACK or PUBREC, with what the broker says of a refusal.
+void InboundPublishes::acknowledge(const Answer& answer, const Batch& batch, ReasonCode code) {
+  AckPacket packet{
+      answer.qos == 1 ? PacketType::kPuback : PacketType::kPubrec, answer.packetId, code, {}};
+  const auto index = static_cast<size_t>(answer.result);
+  std::string why;
+  if (answer.result >= 0 && index < batch.results.size() && batch.results[index].error) {
+    const Error& error = *batch.results[index].error;
+    if (isPublishersFault(error.kind)) why = link_.reasonFor(error.text, 0);
+  }
+  if (why.empty()) return link_.answerAck(packet.type, packet.packetId, code);
+  packet.properties.add(PropertyId::kReasonString, BytesView(why));
+  link_.answerPacket(std::move(packet));
+}
+
+void InboundPublishes::answerExactlyOnce(const Answer& answer, const Batch& batch,
+                                         ReasonCode code) {
   auto found = held_.find(answer.packetId);
   if (answer.repeat && found == held_.end()) return;  // the original failed, and was told so
   if (code != ReasonCode::kPacketIdInUse && found != held_.end()) {
@@ -395,7 +423,7 @@ void InboundPublishes::answerExactlyOnce(const Answer& answer, ReasonCode code) 
       found->second.stage = Holding::kHeld;
     }
   }
-  link_.answerAck(PacketType::kPubrec, answer.packetId, code);
+  acknowledge(answer, batch, code);
 }
 
 std::optional<Fault> InboundPublishes::release(const AckPacket& packet) {

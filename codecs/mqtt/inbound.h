@@ -94,7 +94,8 @@ class InboundPublishes {
   bool answer(const Answer& answer, const Batch& batch);
   std::optional<ReasonCode> judge(const Answer& answer, const Batch& batch);
   std::optional<ReasonCode> judgeForBridge(const PublishResult& result);
-  void answerExactlyOnce(const Answer& answer, ReasonCode code);
+  void answerExactlyOnce(const Answer& answer, const Batch& batch, ReasonCode code);
+  void acknowledge(const Answer& answer, const Batch& batch, ReasonCode code);
   void released(uint16_t packetId, const Result<>& result);
 
   Link& link_;

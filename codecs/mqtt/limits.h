@@ -34,12 +34,23 @@ inline constexpr size_t kMaxWaitingRequests = 4096;
 /// Octets of answers that a peer which does not read may cause.
 inline constexpr size_t kMaxUnreadAnswers = 256 * 1024;
 
+/// Octets of a reason string at most, and of a packet beside it and what else it has.
+inline constexpr size_t kMaxReason = 512;
+inline constexpr size_t kReasonOverhead = 16;
+
 /// Deliveries taken from the session at a time, and the encoded size at which they are handed to
 /// the transport.
 inline constexpr size_t kTakeAtOnce = 64;
 inline constexpr size_t kOutputChunk = 16 * 1024;
 /// Payloads from this size on go out by reference.
 inline constexpr size_t kByReferenceBytes = 2048;
+
+/// Topic aliases towards a client, however many it takes, and the longest name that is kept for
+/// one.
+inline constexpr uint16_t kMaxOutboundAliases = 256;
+inline constexpr size_t kMaxAliasedName = 1024;
+/// What an alias adds to a packet at most: itself, and two lengths that grow by an octet.
+inline constexpr size_t kAliasBytes = 5;
 
 /// Packet identifiers are 1..65535: so many for a session's own deliveries, the rest for those from
 /// shared subscriptions, whose ids are another sequence.

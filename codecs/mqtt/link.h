@@ -3,6 +3,7 @@
 // the connection's thread only; owned by Session.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -37,6 +38,7 @@ struct Link {
   std::shared_ptr<SubscriberSession> session;  ///< null before it is open and after the end
   uint32_t clientMaxPacket = 0xFFFFFFFF;
   uint16_t clientReceiveMaximum = 65535;
+  uint16_t topicAliases = 0;       ///< towards the client, at most (3.1.2.11.5)
   bool problemInformation = true;  ///< the client wants reason strings (3.1.2.11.7)
   uint32_t publisherHash = 0;      ///< partition hash of records without a key
   std::string mount;               ///< before every name (MqttOptions::mountPoint)
@@ -61,6 +63,11 @@ struct Link {
   ByteWriter out;
   int64_t packetsOut = 0;
 
+  /// The peer's Topic Alias Maximum.
+  void takeTopicAliases(uint32_t maximum) {
+    topicAliases =
+        static_cast<uint16_t>(std::min<uint32_t>(maximum, options->outboundTopicAliases));
+  }
   std::weak_ptr<char> guard() const { return alive; }
   bool traced() const {
     return options->tracer != nullptr && options->tracer->any() && principal != nullptr;
@@ -88,6 +95,12 @@ struct Link {
   void answer(Encode&& encodeIt) {
     const size_t before = out.size();
     encodeIt(out);
+    if (out.size() - before > clientMaxPacket) {  // [MQTT-3.1.2-24]
+      std::string fitting = out.take();
+      fitting.resize(before);
+      out = ByteWriter(std::move(fitting));
+      return end({ReasonCode::kPacketTooLarge, "the client takes no packet as large as an answer"});
+    }
     ++packetsOut;
     if (transport.congested()) unreadAnswers += out.size() - before;
     if (out.size() >= kOutputChunk) flush();
@@ -95,6 +108,21 @@ struct Link {
   void answerAck(PacketType type, uint16_t packetId, ReasonCode code = ReasonCode::kSuccess) {
     if (traced()) trace(false, AckPacket{type, packetId, code, {}});
     answer([&](ByteWriter& w) { encodeAck(w, version, type, packetId, code); });
+  }
+  /// Why something was refused, as it may be told; empty: the client isn't to have it, or takes no
+  /// packet with it that has `rest` octets beside it (3.4.2.2.2, 3.1.2.11.7).
+  std::string reasonFor(std::string why, size_t rest) const {
+    // It may quote a name with the mount point, of which its clients know nothing, or a bridge's
+    // own.
+    if (version != Version::k5 || !problemInformation || !mount.empty() || bridge != nullptr) {
+      return {};
+    }
+    why.resize(std::min(why.size(), kMaxReason));
+    for (char& c : why) {
+      if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character
+    }
+    if (kReasonOverhead + why.size() + rest > clientMaxPacket) return {};
+    return why;
   }
   void answerPacket(const Packet& packet) {
     trace(false, packet);

@@ -24,6 +24,8 @@ struct MqttOptions {
   uint16_t receiveMaximum = 1024;
   /// Topic aliases that a client may use (each keeps a topic name in memory).
   uint16_t topicAliasMaximum = 32;
+  /// Topic aliases that are used towards a client which takes some (0..256).
+  uint16_t outboundTopicAliases = 32;
   /// Deliveries at QoS 1 and 2 on their way to a client, however many it says it takes (1..49150).
   uint16_t maxInflight = 1024;
   /// The longest keep-alive in seconds: clients that ask for more, or none, get this. 0 = any.
@@ -32,10 +34,15 @@ struct MqttOptions {
   uint32_t maxSessionExpirySeconds = kNeverExpires;
   uint8_t maxQos = 2;
   bool retainAvailable = true;
+  /// Publishes and wills that say they are UTF-8 and aren't are refused (3.3.2.3.2).
+  bool checkPayloadFormat = false;
   mapping::Rules rules;
   /// Put before every name that a client uses, and taken off what it gets: its own corner, of which
   /// it knows nothing. %c and %u as below. Names that begin with '$' are as for everybody.
   std::string mountPoint;
+  /// Told, as the Response Information, to a client that asks for it (3.1.2.11.6); empty = nothing
+  /// is. %c and %u as below: a start of names that is to be that client's own.
+  std::string responseInformation;
   /// Not empty: nobody is served, and CONNACK names this server instead.
   std::string redirect;
   bool redirectForGood = false;  ///< "server moved", not "use another server"

@@ -86,56 +86,91 @@ void OutboundDeliveries::pump() {
   workspace().taken = std::move(taken);
 }
 
-void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
-  const bool afresh = link_.bridge != nullptr && link_.bridge->afresh;
-  if (delivery.accepted) {
-    own_.add(delivery.id, Stage::kReleased);
-    if (link_.traced()) {
-      link_.trace(
-          false,
-          AckPacket{PacketType::kPubrel, own_.packetId(delivery.id), ReasonCode::kSuccess, {}});
-    }
-    encodeAck(link_.out, link_.version, PacketType::kPubrel, own_.packetId(delivery.id));
-    ++link_.packetsOut;
-    return;
+void OutboundDeliveries::sendRelease(int64_t id) {
+  own_.add(id, Stage::kReleased);
+  if (link_.traced()) {
+    link_.trace(false, AckPacket{PacketType::kPubrel, own_.packetId(id), ReasonCode::kSuccess, {}});
   }
+  encodeAck(link_.out, link_.version, PacketType::kPubrel, own_.packetId(id));
+  ++link_.packetsOut;
+}
+
+/// The name under which the peer gets it. False: it isn't sent (counted).
+bool OutboundDeliveries::name(const Delivery& delivery) {
   Workspace& work = workspace();
   work.topic.clear();
   // What is named as the mount point itself has no name under it.
   if (!mapping::appendMqttTopic(delivery.record->address, work.topic) ||
       work.topic == link_.mount) {
     droppedUnnameable().add();
-    return drop(delivery);
+    return false;
   }
   if (link_.bridge != nullptr && !link_.bridge->outward(work.topic, delivery.record->record)) {
-    return drop(delivery);
+    return false;
   }
+  work.packet.topic = work.topic;
+  if (work.packet.topic.starts_with(link_.mount))
+    work.packet.topic.remove_prefix(link_.mount.size());
+  return true;
+}
+
+void OutboundDeliveries::send(const Delivery& delivery, int64_t nowMs) {
+  if (delivery.accepted) return sendRelease(delivery.id);
+  if (!name(delivery)) return drop(delivery);
   if (!fillProperties(delivery, nowMs)) {
     droppedExpired().add();
     return drop(delivery);
   }
+  PublishPacket& packet = workspace().packet;
+  const bool afresh = link_.bridge != nullptr && link_.bridge->afresh;
   uint8_t qos = mapping::qosOf(delivery.guarantee);
   if (link_.bridge != nullptr) qos = std::min(qos, link_.bridge->maxQos);
-  work.packet.topic = work.topic;
-  if (work.packet.topic.starts_with(link_.mount))
-    work.packet.topic.remove_prefix(link_.mount.size());
-  work.packet.qos = qos;
-  work.packet.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
-  work.packet.retain =
-      delivery.retain && (link_.bridge == nullptr || link_.bridge->retainAvailable);
-  work.packet.dup = qos > 0 && delivery.redelivered && !afresh;
+  packet.qos = qos;
+  packet.packetId = qos > 0 ? laneOf(delivery.id).packetId(delivery.id) : uint16_t{0};
+  packet.retain = delivery.retain && (link_.bridge == nullptr || link_.bridge->retainAvailable);
+  packet.dup = qos > 0 && delivery.redelivered && !afresh;
   const BytesView payload = mapping::mqttPayload(delivery.record->record);
-  const size_t size = publishSize(link_.version, work.packet, payload.size());
+  const BytesView named = packet.topic;
+  if (link_.topicAliases > 0) alias(packet, payload.size());
+  const size_t size = publishSize(link_.version, packet, payload.size());
   if (size > link_.clientMaxPacket || size > kMaxRemainingLength) {
     droppedTooLarge().add();  // [MQTT-3.1.2-25]: as if it had been sent
     return drop(delivery);
   }
   if (link_.traced()) {
-    work.packet.payload = payload;
-    link_.trace(false, work.packet);
-    work.packet.payload = {};
+    const BytesView asSent = std::exchange(packet.topic, named);  // people want to know
+    packet.payload = payload;
+    link_.trace(false, packet);
+    packet.payload = {};
+    packet.topic = asSent;
   }
-  encodePublishHead(link_.out, link_.version, work.packet, payload.size());
+  write(delivery, payload);
+}
+
+/// Gives the packet an alias, beside the name or in its place. One that the client doesn't know yet
+/// only where the packet is sure to go out. At QoS 2 none: clients keep the packet until PUBREL,
+/// and may not have the name with it then (npm's mqtt hasn't).
+void OutboundDeliveries::alias(PublishPacket& packet, size_t payloadBytes) {
+  if (packet.qos == 2 || !OutboundAliases::worthwhile(packet.topic)) return;
+  const uint16_t known = aliases_ ? aliases_->find(packet.topic) : uint16_t{0};
+  if (known > 0) {
+    packet.properties.add(PropertyId::kTopicAlias, known);
+    packet.topic = {};
+    return;
+  }
+  const size_t size = publishSize(link_.version, packet, payloadBytes) + kAliasBytes;
+  if (size > link_.clientMaxPacket || size > kMaxRemainingLength) return;
+  if (!aliases_) {
+    aliases_ = std::make_unique<OutboundAliases>(link_.topicAliases);
+  }
+  const uint16_t given = aliases_->give(packet.topic);
+  if (given > 0) packet.properties.add(PropertyId::kTopicAlias, given);
+}
+
+/// The packet in the workspace, which is the delivery.
+void OutboundDeliveries::write(const Delivery& delivery, BytesView payload) {
+  const uint8_t qos = workspace().packet.qos;
+  encodePublishHead(link_.out, link_.version, workspace().packet, payload.size());
   ++link_.packetsOut;
   if (payload.size() >= kByReferenceBytes) {
     link_.flush();

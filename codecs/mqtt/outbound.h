@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "codecs/mqtt/in_flight.h"
 #include "codecs/mqtt/link.h"
+#include "codecs/mqtt/outbound_aliases.h"
 #include "codecs/mqtt/packet.h"
 
 namespace polylog::mqtt {
@@ -30,6 +32,10 @@ class OutboundDeliveries {
   TakeLimits limits() const;
   InFlight& laneOf(int64_t id) { return id >= kSharedIds ? shared_ : own_; }
   void send(const Delivery& delivery, int64_t nowMs);
+  void sendRelease(int64_t id);
+  bool name(const Delivery& delivery);
+  void alias(PublishPacket& packet, size_t payloadBytes);
+  void write(const Delivery& delivery, BytesView payload);
   void addPlace(const LogPlace& place, int64_t timestampMs);
   bool fillProperties(const Delivery& delivery, int64_t nowMs);
   void drop(const Delivery& delivery);
@@ -42,6 +48,7 @@ class OutboundDeliveries {
   InFlight shared_{kOwnPacketIds + 1, kSharedPacketIds};
   bool sharedTurn_ = false;  ///< who may use what is left of the window
   int64_t window_ = 1;
+  std::unique_ptr<OutboundAliases> aliases_;  ///< once one has been given
 };
 
 }  // namespace polylog::mqtt

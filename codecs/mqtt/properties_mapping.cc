@@ -32,4 +32,8 @@ void appendTravelling(const mapping::MqttProperties& travelling, Properties& out
   }
 }
 
+bool payloadAsIndicated(const Properties& properties, BytesView payload) {
+  return properties.number(PropertyId::kPayloadFormat).value_or(0) == 0 || mapping::isUtf8(payload);
+}
+
 }  // namespace polylog::mqtt

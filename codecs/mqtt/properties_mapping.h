@@ -11,4 +11,7 @@ void travelling(const Properties& properties, mapping::MqttProperties& out);
 /// The reverse: appends.
 void appendTravelling(const mapping::MqttProperties& travelling, Properties& out);
 
+/// False for what its Payload Format Indicator says is UTF-8 and isn't (3.3.2.3.2).
+bool payloadAsIndicated(const Properties& properties, BytesView payload);
+
 }  // namespace polylog::mqtt

@@ -18,6 +18,7 @@ MqttOptions withLimits(const Broker& broker, MqttOptions options) {
   options.maxPacketBytes = std::min(options.maxPacketBytes, largest);
   options.receiveMaximum = std::max<uint16_t>(options.receiveMaximum, 1);
   options.maxInflight = std::clamp<uint16_t>(options.maxInflight, 1, kOwnPacketIds - 1);
+  options.outboundTopicAliases = std::min(options.outboundTopicAliases, kMaxOutboundAliases);
   options.maxQos = std::min<uint8_t>(options.maxQos, 2);
   return options;
 }

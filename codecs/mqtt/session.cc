@@ -127,6 +127,8 @@ std::optional<Fault> Session::handle(Packet& packet) {
 
 std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   counters().connects.add();
+  link_.clientMaxPacket =
+      packet.properties.number(PropertyId::kMaximumPacketSize).value_or(link_.clientMaxPacket);
   auto admission = judge(packet, *link_.options, link_.transport.peer(), link_.transport.identity(),
                          link_.transport.dispatcher().clock().wallMillis());
   if (!admission) {
@@ -136,8 +138,8 @@ std::optional<Fault> Session::handleConnect(const ConnectPacket& packet) {
   link_.version = admission->version;
   link_.principal = admission->principal;
   if (link_.traced()) link_.trace(true, packet);
-  link_.clientMaxPacket = admission->maximumPacketSize;
   link_.clientReceiveMaximum = admission->receiveMaximum;
+  link_.takeTopicAliases(admission->topicAliasMaximum);
   link_.problemInformation =
       packet.properties.number(PropertyId::kRequestProblemInfo).value_or(1) != 0;
   link_.publisherHash = mapping::partitionHash(std::nullopt, admission->session.clientId);
@@ -283,6 +285,7 @@ void Session::proceed(Admission admitted) {
   }
   link_.mount = std::move(*mount);
   if (auto refused = admitted.placeWill(*link_.options, link_.mount)) return turnAway(*refused);
+  admitted.findResponseInformation(*link_.options);
   if (!welcome(admitted)) return;
   link_.transport.handshakeDone();
   state_ = State::kOpening;
@@ -327,7 +330,13 @@ void Session::turnAway(const Refusal& refused) {
   if (auto packet = refusal(refused)) {
     link_.trace(false, *packet);
     encode(link_.out, refused.answerAs, *packet);
-    ++link_.packetsOut;
+    if (link_.out.size() > link_.clientMaxPacket) {  // [MQTT-3.2.2-19]
+      link_.out.clear();
+      packet->properties.clear();
+      encode(link_.out, refused.answerAs, *packet);
+      if (link_.out.size() > link_.clientMaxPacket) link_.out.clear();
+    }
+    if (link_.out.size() > 0) ++link_.packetsOut;
     link_.flush();
   }
   leave(refused.why);
@@ -411,6 +420,7 @@ void Session::say(const Fault& fault) {
     link_.out.clear();
     packet.properties.clear();
     encode(link_.out, link_.version, packet);
+    if (link_.out.size() > link_.clientMaxPacket) link_.out.clear();
   }
   if (link_.out.size() > 0) ++link_.packetsOut;
 }

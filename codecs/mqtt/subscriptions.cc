@@ -17,10 +17,6 @@ namespace {
 /// Marks an entry whose code the session decides.
 constexpr ReasonCode kOpen = static_cast<ReasonCode>(0xFF);
 
-/// Octets of a reason string at most, and of a SUBACK beside it and its codes.
-constexpr size_t kMostReason = 512;
-constexpr size_t kReasonOverhead = 16;
-
 ReasonCode granted(DeliveryGuarantee guarantee) {
   return static_cast<ReasonCode>(mapping::qosOf(guarantee));
 }
@@ -225,17 +221,8 @@ void Subscriptions::answer(PacketType type, uint16_t packetId, std::vector<Reaso
   packet.type = type;
   packet.packetId = packetId;
   packet.codes = std::move(codes);
-  // It may quote a name with the mount point, of which its clients know nothing.
-  if (!link_.mount.empty()) why.clear();
-  why.resize(std::min(why.size(), kMostReason));
-  for (char& c : why) {
-    if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character
-  }
-  // [MQTT-3.9.2-1], [MQTT-3.1.2-29]
-  const bool fits = kReasonOverhead + why.size() + packet.codes.size() <= link_.clientMaxPacket;
-  if (link_.version == Version::k5 && !why.empty() && link_.problemInformation && fits) {
-    packet.properties.add(PropertyId::kReasonString, BytesView(why));
-  }
+  why = link_.reasonFor(std::move(why), packet.codes.size());
+  if (!why.empty()) packet.properties.add(PropertyId::kReasonString, BytesView(why));
   link_.answerPacket(std::move(packet));
 }
 

@@ -125,20 +125,45 @@ def alias_life(at):
     assert client.ended() in ("closed", 0x82, 0x94), "the alias was still known"
 
 
+def resolved(messages, most):
+    """The names that PUBLISH packets of one connection mean, by the aliases that it has told so far."""
+    names, known = [], {}
+    for came in messages:
+        alias = came.get("topic_alias")
+        assert alias is None or 1 <= alias <= most, alias
+        assert came.topic or alias in known, f"an alias that stands for nothing: {alias}"
+        if came.topic and alias:
+            known[alias] = came.topic
+        names.append((came.topic or known[alias]).decode())
+    return names
+
+
 @case("the broker sends no topic alias above the client's maximum, and none where there is none",
       v5="3.1.2-26 3.1.2-27 3.3.2-11 3.3.2-10")
 def own_aliases(at):
-    for most, props in ((0, b""), (0, b"\x22\0\0"), (1, b"\x22\0\1")):
+    for most, props in ((0, b""), (0, b"\x22\0\0"), (1, b"\x22\0\1"), (5, b"\x22\0\5"), (65535, b"\x22\xff\xff")):
         reader = subscriber(at, properties=props)
-        names = [at.topic(f"t{number % 3}") for number in range(9)]
+        names = [at.topic(f"a-topic/{number % 7}") for number in range(21)]
+        sender = at.peer("sender")
         for name in names:
-            at.publish(name, b"", 1)
-        seen, known = [], {}
-        for came in reader.take(9):
-            alias = came.get("topic_alias")
-            assert alias is None or 1 <= alias <= most, alias
-            if came.topic:
-                known[alias] = came.topic
-            seen.append((came.topic or known[alias]).decode())
-        equal(seen, names, "names")
+            sender.publish(name, b"", 1)
+        equal(resolved(reader.take(21), most), names, "names")
         reader.leave()
+
+
+@case("what comes again on the next connection comes with its name", v5="3.3.2-7 3.3.2-8")
+def own_alias_life(at):
+    props = b"\x22\0\5"
+    reader = at.peer("reader", kept=True, properties=props)
+    reader.subscribe(at.topic("#"), qos=1)
+    for number in range(4):
+        at.publish(at.topic("a-topic"), b"%d" % number, 1)
+    first = reader.messages(4)
+    reader.ack(first[1].identifier)
+    reader.ping()
+    reader.drop()
+    reader = at.peer("reader", kept=True, properties=props)
+    at.publish(at.topic("a-topic"), b"4", 1)
+    again = reader.take(4)
+    equal([one.payload for one in again], [b"0", b"2", b"3", b"4"], "messages")
+    equal(resolved(again, 5), [at.topic("a-topic")] * 4, "names")

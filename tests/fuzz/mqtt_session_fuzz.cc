@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "codecs/mqtt/decoder.h"
@@ -27,6 +28,8 @@ using polylog::test::ManualDispatcher;
 void check(bool holds) {
   if (!holds) std::abort();
 }
+
+constexpr uint16_t kMostAliases = 2;
 
 class FixedRandom final : public Random {
  public:
@@ -64,13 +67,22 @@ struct Peer {
       auto* whole = std::get_if<DecodedPacket>(&decoded);
       check(whole != nullptr);
       rest.remove_prefix(whole->size);
+      if (const auto* publish = std::get_if<PublishPacket>(&whole->packet)) checkAlias(*publish);
     }
+  }
+  /// A name may be left out only where it has been told what stands for it.
+  void checkAlias(const PublishPacket& publish) {
+    const auto alias = publish.properties.number(PropertyId::kTopicAlias);
+    check(!alias || (*alias >= 1 && *alias <= kMostAliases));
+    if (alias && !publish.topic.empty()) told.insert(*alias);
+    check(!publish.topic.empty() || (alias && told.contains(*alias)));
   }
 
   FakeTransport transport;
   std::unique_ptr<ProtocolSession> session;
   std::string input;
   std::optional<Version> version;
+  std::set<uint32_t> told;  ///< the aliases
 };
 
 struct Script {
@@ -114,6 +126,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.random = &random;
   options.receiveMaximum = 8;
   options.maxInflight = 8;
+  options.outboundTopicAliases = kMostAliases;
+  options.checkPayloadFormat = true;
+  options.responseInformation = "re/%c/";
   const SessionFactory factory = makeSessionFactory(broker, options);
   auto peer = std::make_unique<Peer>(dispatcher, factory);
 

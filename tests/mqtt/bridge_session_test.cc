@@ -677,6 +677,54 @@ TEST(BridgeSessionTest, limitsThatTheRemoteTellsAreKept) {
   EXPECT_TRUE(remote.inbox().acknowledged.contains(0));
 }
 
+TEST(BridgeSessionTest, topicAliasesAsManyAsTheRemoteTakes) {
+  Remote remote({"some-topic/# out 1"});
+  remote.prepare();
+  // On the next connection nothing is known of them.
+  for (int connection = 0; connection < 2; ++connection) {
+    if (remote.connect().cleanStart) {
+      remote.accept(false);
+      remote.close();
+      remote.connect();
+    }
+    ConnackPacket connack{connection > 0, 0, {}};
+    connack.properties.add(PropertyId::kTopicAliasMaximum, 1);
+    remote.send(connack);
+    (void)remote.grant(remote.packets());
+    for (int i = 0; i < 4; ++i) {
+      Delivery delivery;
+      delivery.record = polylog::test::makeRouted("some-topic", i == 2 ? "other" : "one", "x");
+      delivery.guarantee = DeliveryGuarantee::kAtLeastOnce;
+      delivery.id = 4 * connection + i;
+      remote.inbox().deliver(std::move(delivery));
+    }
+    remote.run();
+    std::vector<std::string> topics;
+    for (const Packet& packet : remote.packets()) {
+      const auto* publish = std::get_if<PublishPacket>(&packet);
+      if (publish == nullptr) continue;
+      topics.emplace_back(publish->topic);
+      EXPECT_EQ(publish->properties.number(PropertyId::kTopicAlias).has_value(),
+                publish->topic != "some-topic/other");
+      remote.send(ackOf(PacketType::kPuback, publish->packetId));
+    }
+    EXPECT_EQ(topics, (std::vector<std::string>{"some-topic/one", "", "some-topic/other", ""}));
+  }
+}
+
+TEST(BridgeSessionTest, anotherServerThatIsNamedIsTold) {
+  Remote remote({"a/# out 2"});
+  remote.prepare();
+  remote.connect();
+  ConnackPacket connack{false, 0x9D, {}};
+  connack.properties.add(PropertyId::kServerReference, "new.example:1883");
+  remote.send(connack);
+  remote.drop();
+  ASSERT_TRUE(remote.ended);
+  EXPECT_NE(remote.ended->why.find("new.example:1883"), std::string::npos) << remote.ended->why;
+  EXPECT_NE(remote.ended->why.find("bridges.north.address"), std::string::npos);
+}
+
 TEST(BridgeSessionTest, theHighBitIsLeftOutOnceItIsRefused) {
   Remote remote({"a/# both 1"}, Version::k311);
   remote.prepare();

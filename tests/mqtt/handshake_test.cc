@@ -239,6 +239,29 @@ TEST(Handshake, RefusalsOfTheBroker) {
   EXPECT_TRUE(three.transport.closed);
 }
 
+TEST(Handshake, WhoIsTurnedAwayIsToldWhyIfThatFits) {
+  for (uint32_t most : {0U, 20U, 4U}) {
+    World world;
+    world.broker.openError = Error{ErrorKind::kNoSpace, "full"};
+    Client client(world);
+    ConnectPacket packet;
+    packet.clientId = "c1";
+    if (most > 0) packet.properties.add(PropertyId::kMaximumPacketSize, most);
+    if (most == 4) packet.properties.add(PropertyId::kAuthenticationData, "unasked");
+    client.sendAndRun(packet);
+    EXPECT_TRUE(client.transport.closed);
+    if (most == 4) {
+      EXPECT_EQ(client.transport.takeSent(), "");
+      continue;
+    }
+    const ConnackPacket connack = client.next<ConnackPacket>();
+    EXPECT_EQ(connack.code, 0x97);
+    const auto why = connack.properties.text(PropertyId::kReasonString);
+    EXPECT_EQ(why, most > 0 ? std::optional<BytesView>()
+                            : std::optional<BytesView>("the session could not be opened"));
+  }
+}
+
 TEST(Handshake, WillIsSetWithItsProperties) {
   World world;
   Client client(world);
@@ -344,6 +367,67 @@ TEST(Handshake, ConnackThatTheClientCannotTake) {
   EXPECT_TRUE(client.transport.closed);
   EXPECT_EQ(client.transport.takeSent(), "");
   EXPECT_TRUE(client.broker().detached);
+}
+
+TEST(Handshake, ResponseInformationForWhoAsks) {
+  struct Case {
+    const char* pattern;
+    std::string clientId;
+    std::optional<uint32_t> asks;
+    uint32_t maximumPacket;
+    std::optional<BytesView> told;
+  };
+  for (const Case& each : {Case{"re/%u/%c/", "c1", 1, 0, "re/ann/c1/"},
+                           {"re/%c/", "c1", 0, 0, std::nullopt},
+                           {"re/%c/", "c1", std::nullopt, 0, std::nullopt},
+                           {"", "c1", 1, 0, std::nullopt},
+                           // Such a name would reach into others' corners.
+                           {"re/%c/", "c1/x", 1, 0, std::nullopt},
+                           {"re/%c/", "c+", 1, 0, std::nullopt},
+                           {"%c/", "$c", 1, 0, std::nullopt},
+                           {"re/%c/", "c1", 1, 100, std::nullopt}}) {
+    World world;
+    world.options.responseInformation = each.pattern;
+    Client client(world);
+    ConnectPacket packet;
+    packet.clientId = each.clientId;
+    packet.username = "ann";
+    if (each.asks) packet.properties.add(PropertyId::kRequestResponseInfo, *each.asks);
+    if (each.maximumPacket > 0) {
+      packet.properties.add(PropertyId::kMaximumPacketSize, each.maximumPacket);
+    }
+    const ConnackPacket connack = client.connect(std::move(packet));
+    EXPECT_EQ(connack.code, 0);
+    EXPECT_EQ(connack.properties.text(PropertyId::kResponseInfo), each.told) << each.clientId;
+  }
+}
+
+TEST(Handshake, ResponseInformationOfAnAssignedClientId) {
+  World world;
+  world.options.responseInformation = "re/%c/";
+  Client client(world);
+  ConnectPacket packet;
+  packet.properties.add(PropertyId::kRequestResponseInfo, 1);
+  const ConnackPacket connack = client.connect(std::move(packet));
+  const std::string id(connack.properties.text(PropertyId::kAssignedClientId).value());
+  EXPECT_EQ(connack.properties.text(PropertyId::kResponseInfo), "re/" + id + "/");
+}
+
+TEST(Handshake, AWillThatIsntTheUtf8ThatItSays) {
+  for (bool checks : {false, true}) {
+    for (uint32_t indicator : {0U, 1U}) {
+      World world;
+      world.options.checkPayloadFormat = checks;
+      Client client(world);
+      ConnectPacket packet;
+      packet.clientId = "c1";
+      packet.will = WillFields{"a", "x\xff", 0, false, {}};
+      packet.will->properties.add(PropertyId::kPayloadFormat, indicator);
+      const bool refused = checks && indicator == 1;
+      EXPECT_EQ(client.connect(packet).code, refused ? 0x99 : 0);
+      EXPECT_EQ(world.broker.sessions.empty(), refused);
+    }
+  }
 }
 
 TEST(Handshake, SecondConnect) {

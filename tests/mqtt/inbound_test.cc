@@ -426,6 +426,41 @@ TEST(Inbound, ErrorsInTheWordsOfEachVersion) {
   EXPECT_TRUE(three.broker("three").detached);
 }
 
+TEST(Inbound, RefusalsSayWhy) {
+  struct Case {
+    ErrorKind kind;
+    const char* mount;
+    std::optional<std::pair<PropertyId, uint32_t>> asked;
+    bool told;
+  };
+  for (const Case& each :
+       {Case{ErrorKind::kUnauthorized, "", std::nullopt, true},
+        // What is wrong with the broker isn't told, nor names behind a mount point, nor who doesn't
+        // want to know, or has no room for it.
+        Case{ErrorKind::kIo, "", std::nullopt, false},
+        Case{ErrorKind::kUnauthorized, "t/", std::nullopt, false},
+        Case{ErrorKind::kUnauthorized, "", {{PropertyId::kRequestProblemInfo, 0}}, false},
+        Case{ErrorKind::kUnauthorized, "", {{PropertyId::kMaximumPacketSize, 20}}, false}}) {
+    World world;
+    world.options.mountPoint = each.mount;
+    world.broker.judge = [&](const auto&) {
+      return PublishResult{Error{each.kind, "may not write `a`"}, false};
+    };
+    Client client(world);
+    ConnectPacket packet;
+    packet.clientId = "c1";
+    if (each.asked) packet.properties.add(each.asked->first, each.asked->second);
+    client.connect(packet);
+    for (uint8_t qos : {uint8_t{1}, uint8_t{2}}) {
+      client.sendAndRun(publishOf("a", "1", qos, 1));
+      const AckPacket ack = client.next<AckPacket>();
+      EXPECT_TRUE(isError(ack.code));
+      EXPECT_EQ(ack.properties.text(PropertyId::kReasonString),
+                each.told ? std::optional<BytesView>("may not write `a`") : std::nullopt);
+    }
+  }
+}
+
 TEST(Inbound, TopicAliases) {
   World world;
   Client client(world);
@@ -516,6 +551,54 @@ TEST(Inbound, LimitsThatConnackTold) {
   packet.retain = true;
   retain.send(packet);
   retain.expectClosed(ReasonCode::kRetainNotSupported);
+}
+
+TEST(Inbound, PayloadsThatArentTheUtf8ThatTheySay) {
+  World world;
+  world.options.checkPayloadFormat = true;
+  Client client(world);
+  client.connect();
+  const std::string text("caf\xc3\xa9 \0 \xf0\x9f\x90\x9d", 12);
+  uint16_t id = 0;
+  auto publish = [&](BytesView payload, uint8_t qos, std::optional<uint32_t> indicator) {
+    PublishPacket packet = publishOf("a", payload, qos, qos > 0 ? ++id : uint16_t{0});
+    if (indicator) packet.properties.add(PropertyId::kPayloadFormat, *indicator);
+    client.sendAndRun(packet);
+  };
+  auto answer = [&](BytesView payload, uint8_t qos, std::optional<uint32_t> indicator) {
+    publish(payload, qos, indicator);
+    return client.next<AckPacket>().code;
+  };
+  for (uint8_t qos : {uint8_t{1}, uint8_t{2}}) {
+    EXPECT_EQ(answer(text, qos, 1), ReasonCode::kSuccess);
+    EXPECT_EQ(answer("", qos, 1), ReasonCode::kSuccess);
+    EXPECT_EQ(answer("\xff", qos, 0), ReasonCode::kSuccess);
+    EXPECT_EQ(answer("\xff", qos, std::nullopt), ReasonCode::kSuccess);
+    EXPECT_EQ(world.broker.published.size(), 4U);
+    for (BytesView wrong : {"caf\xe9", "\xc3", "\xed\xa0\x80", "\xc0\xaf", "\xf4\x90\x80\x80"}) {
+      EXPECT_EQ(answer(wrong, qos, 1), ReasonCode::kPayloadFormatInvalid);
+    }
+    EXPECT_EQ(world.broker.published.size(), 4U);
+    world.broker.published.clear();
+  }
+  // The identifier of what was refused is free again, and room for it is.
+  for (int each = 0; each < 2000; ++each) {
+    id = 0;
+    EXPECT_EQ(answer("\xff", 2, 1), ReasonCode::kPayloadFormatInvalid);
+  }
+  publish("\xff", 0, 1);
+  client.expectClosed(ReasonCode::kPayloadFormatInvalid);
+  EXPECT_TRUE(world.broker.published.empty());
+}
+
+TEST(Inbound, PayloadsAreTheirPublishersAffairUnlessTheOptionsSay) {
+  World world;
+  Client client(world);
+  client.connect();
+  PublishPacket packet = publishOf("a", "\xff", 1, 1);
+  packet.properties.add(PropertyId::kPayloadFormat, 1);
+  client.sendAndRun(packet);
+  EXPECT_EQ(client.next<AckPacket>().code, ReasonCode::kSuccess);
 }
 
 TEST(Inbound, WhatCameBeforeAFaultIsPublished) {

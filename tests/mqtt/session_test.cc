@@ -504,5 +504,28 @@ TEST(Backpressure, CallbacksAfterTheEndDoNothing) {
   EXPECT_EQ(client.transport.sent, "");
 }
 
+/// [MQTT-3.1.2-24]
+TEST(Session, AnswersThatTheClientTakesNoPacketAsLargeAsEndTheConnection) {
+  World world;
+  Client client(world);
+  ConnectPacket packet;
+  packet.clientId = "c1";
+  packet.properties.add(PropertyId::kMaximumPacketSize, 30);
+  client.connect(packet);
+  SubscribePacket subscribe;
+  subscribe.packetId = 1;
+  subscribe.entries.resize(25, SubscribeEntry{"a", 0, false, false, 0});
+  client.sendAndRun(subscribe);
+  EXPECT_EQ(client.next<SubackPacket>().codes.size(), 25U);
+  subscribe.entries.resize(26, SubscribeEntry{"a", 0, false, false, 0});
+  client.feed(client.encoded(PingPacket{PacketType::kPingreq}) + client.encoded(subscribe));
+  client.run();
+  EXPECT_TRUE(client.transport.closed);
+  const auto came = client.packets();
+  ASSERT_EQ(came.size(), 2U) << "what was there before it, and the end";
+  EXPECT_TRUE(std::holds_alternative<PingPacket>(came[0]));
+  EXPECT_EQ(std::get<DisconnectPacket>(came[1]).code, ReasonCode::kPacketTooLarge);
+}
+
 }  // namespace
 }  // namespace polylog::mqtt::test

@@ -2,6 +2,7 @@
 #include "server/admin.h"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -173,6 +174,18 @@ TEST_F(AdminTest, topicsThatCannotBe) {
   EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?partitions=x"), "400"));
   EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?partitions=99999999999"), "400"));
   EXPECT_EQ(get("/api/topics")["topics"].size(), 0U);
+}
+
+TEST_F(AdminTest, aPayloadFormatThatIsntIsRefused) {
+  auto said = [](const char* value, const char* format) {
+    return fmt::format(
+        R"({{"value_base64":"{}","headers":[{{"name":"payload-format","value":"{}"}}]}})", value,
+        format);
+  };
+  EXPECT_TRUE(
+      has(errorOf("POST", "/api/topics/t/records", said("/w==", "utf-8")), "`payload-format`"));
+  post("/api/topics/t/records", said("/w==", "bytes"));
+  post("/api/topics/t/records", said("eA==", "utf-8"));
 }
 
 TEST_F(AdminTest, recordsComeBackAsTheyWent) {
@@ -358,9 +371,10 @@ TEST_F(AdminTest, usersAndRules) {
   EXPECT_EQ(rules[size_t{0}]["name"].text(), "a/#");
   EXPECT_EQ(rules[size_t{0}]["pattern"].text(), "filter");
   EXPECT_EQ(rules[size_t{0}]["permission"].text(), "deny");
-  EXPECT_TRUE(has(errorOf("DELETE", "/api/acls?permission=deny&user=ann&operation=read&name=b"),
-                  "404"));
-  const char* same = "/api/acls?permission=deny&user=ann&operation=read&name=a%2F%23&pattern=filter";
+  EXPECT_TRUE(
+      has(errorOf("DELETE", "/api/acls?permission=deny&user=ann&operation=read&name=b"), "404"));
+  const char* same =
+      "/api/acls?permission=deny&user=ann&operation=read&name=a%2F%23&pattern=filter";
   EXPECT_TRUE(client_->request("DELETE", same).has_value());
   EXPECT_TRUE(has(errorOf("POST", "/api/users/ann"), "password"));
   EXPECT_TRUE(has(errorOf("DELETE", "/api/users/ann"), "404"));

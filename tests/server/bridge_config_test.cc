@@ -31,6 +31,33 @@ bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+TEST(BridgeConfigTest, noneToTheBrokerItself) {
+  auto said = [](const std::string& listener, const std::string& address) {
+    Config config;
+    return judge("listeners: [\"" + listener +
+                     "\"]\nauth.required: true\nbridges:\n  n.topics: a out 1\n" +
+                     "  n.address: " + address + "\n",
+                 config);
+  };
+  for (auto [listener, address] :
+       {std::pair{"mqtt=127.0.0.1:1883", "mqtt=127.0.0.1:1883"},
+        {"mqtt=127.0.0.1:1883", "mqtt=localhost:1883"},
+        {"mqtt=0.0.0.0:1883", "mqtt=127.0.0.1:1883"},
+        {"mqtt=[::]:1883", "mqtt=localhost:1883"},
+        {"mqtt=0.0.0.0:1883", "[mqtt=one.example:1, mqtt=127.0.0.9:1883]"},
+        {"mqtt=localhost:1883", "mqtt=[::1]:1883"},
+        {"mqtt=broker.example:1883", "mqtt=broker.example:1883"}}) {
+    const std::string text = said(listener, address);
+    EXPECT_TRUE(has(text, "bridges.n.address") && has(text, "own listener")) << listener << text;
+  }
+  for (auto [listener, address] : {std::pair{"mqtt=127.0.0.1:1883", "mqtt=127.0.0.1:1884"},
+                                   {"mqtt=127.0.0.1:1883", "mqtt=127.0.0.2:1883"},
+                                   {"mqtt=0.0.0.0:1883", "mqtt=192.0.2.1:1883"},
+                                   {"mqtt=127.0.0.1:0", "mqtt=127.0.0.1:1883"}}) {
+    EXPECT_FALSE(has(said(listener, address), "own listener")) << listener;
+  }
+}
+
 TEST(BridgeConfigTest, severalBridgesEachWithKeysOfTheirOwn) {
   Config config;
   EXPECT_EQ(judge("bridges:\n"

@@ -95,6 +95,10 @@ TEST(ConfigTest, whatIsMadeOfNamesIsChecked) {
   for (const char* wrong : {"tenants/a", "+/", "#/", "$SYS/"}) {
     EXPECT_FALSE(takes(std::string("mqtt.mount_point=") + wrong)) << wrong;
   }
+  EXPECT_TRUE(takes("mqtt.response_information=responses/%c/"));
+  for (const char* wrong : {"responses/", "%u/", "responses/%c", "+/%c/", "$re/%c/"}) {
+    EXPECT_FALSE(takes(std::string("mqtt.response_information=") + wrong)) << wrong;
+  }
   EXPECT_TRUE(takes("mqtt.auto_subscribe=a/%c/# qos=2 nl=1 rap=1 rh=2,$share/g/b"));
   for (const char* wrong : {"a/#/b", "a qos=3", "a nl", "a x=1", "$share/g/a nl=1", ""}) {
     EXPECT_FALSE(takes(std::string("mqtt.auto_subscribe=") + wrong)) << wrong;
