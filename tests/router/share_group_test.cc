@@ -267,6 +267,49 @@ TEST_F(ShareGroupTest, NothingIsToldBeforeTheDiskHasIt) {
   EXPECT_THAT(get("a"), ElementsAre(ShareRange{0, 1, 1})) << "it was never said";
 }
 
+TEST_F(ShareGroupTest, WhatWasToldAsFailedDoesNotCount) {
+  joins("a");
+  give(3);
+  get("a");
+  std::optional<Result<>> told;
+  on(0, [&] {
+    shares().settleShares(who_, "g", "a", {{place(), {{0, 1, {ShareVerdict::kAccept}}}}},
+                          [&](Result<ShareSettled> settled) { told = settled->results.at(0); });
+  });
+  run();
+  failWrites();
+  ASSERT_TRUE(told && !told->has_value());
+  EXPECT_EQ(offsets().at(0).start, 0);
+  EXPECT_TRUE(say("a", 0, 0)) << "it is with the member still";
+  advance(31'000);
+  EXPECT_THAT(get("b"), ElementsAre(ShareRange{1, 2, 2})) << "without a restart";
+  EXPECT_TRUE(say("b", 1, 2));
+  EXPECT_EQ(offsets().at(0).start, 3);
+}
+
+TEST_F(ShareGroupTest, TheJournalHearsOfWhatWasTakenBack) {
+  joins("a");
+  give(2);
+  get("a");
+  std::optional<Result<>> first, second;
+  auto accept = [&](int64_t at, std::optional<Result<>>& told) {
+    shares().settleShares(who_, "g", "a", {{place(), {{at, at, {ShareVerdict::kAccept}}}}},
+                          [&](Result<ShareSettled> settled) { told = settled->results.at(0); });
+  };
+  const size_t owner = std::hash<std::string_view>{}("g") % loops_.size();
+  on(owner, [&] { accept(0, first); });
+  run();
+  // The group writes again before it hears of the failure.
+  loops_[owner]->post([&] { accept(1, second); });
+  store_->failPending({ErrorKind::kIo, "the disk said no"});
+  settle();
+  ASSERT_TRUE(first && second);
+  EXPECT_FALSE(first->has_value());
+  EXPECT_TRUE(second->has_value());
+  crash();
+  EXPECT_THAT(get("b"), ElementsAre(ShareRange{0, 0, 1}));
+}
+
 TEST_F(ShareGroupTest, ALatestStartIsOneForGood) {
   setReset(ShareReset::kLatest);
   joins("a");
