@@ -24,6 +24,10 @@ struct ClientFacts {
   std::string softwareVersion;
   std::string address;
   std::string port;
+  uint64_t connection = 0;  ///< with address and port, which it is
+  bool sameConnection(const ClientFacts& other) const {
+    return connection == other.connection && port == other.port && address == other.address;
+  }
 };
 
 /// What the settings say.
