@@ -511,6 +511,46 @@ TEST_F(ShareGroupTest, AGroupIsDeletedWithAllThatItDid) {
   EXPECT_THAT(get("b"), ElementsAre(ShareRange{0, 1, 1})) << "another group of that name";
 }
 
+TEST_F(ShareGroupTest, ADeletionThatACrashInterruptsIsWholeOrNone) {
+  options_.groupDefaults.maxSharePartitions = 20'000;
+  crash();
+  // Of two topics, more partitions than an entry of the journal has room for.
+  constexpr size_t kHalf = 6'000;
+  for (const char* name : {"many", "more"}) {
+    TopicSpec spec;
+    spec.name = name;
+    spec.partitions = kHalf;
+    ASSERT_TRUE(createTopic(spec));
+  }
+  for (size_t entries : {size_t{0}, size_t{1}, size_t{2}}) {
+    joins("a");
+    beat("a", -1);
+    std::vector<ShareOffset> all(2 * kHalf);
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].topic = i < kHalf ? "many" : "more";
+      all[i].partition = static_cast<int32_t>(i % kHalf);
+      all[i].start = 5;
+    }
+    on(0,
+       [&] { shares().alterShareOffsets(who_, "g", all, [](auto told) { EXPECT_TRUE(told); }); });
+    settle();
+    on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) { FAIL() << "told"; }); });
+    run();
+    store_->keepFirst(entries);
+    crash();
+    if (entries == 0) {
+      EXPECT_EQ(offsets().size(), all.size());
+      EXPECT_TRUE(deleteGroup());
+    }
+    size_t left = 0;
+    for (auto table : {storage::StateTable::kGroup, storage::StateTable::kSharePartition}) {
+      store_->scanState(table, "", [&](BytesView, BytesView) { return ++left > 0; });
+    }
+    EXPECT_EQ(left, 0U) << entries;
+    EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+  }
+}
+
 TEST_F(ShareGroupTest, PartitionsAreLimited) {
   joins("a");
   ShareAcquire all = wish("a");
