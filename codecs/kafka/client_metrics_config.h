@@ -24,10 +24,7 @@ struct ClientFacts {
   std::string softwareVersion;
   std::string address;
   std::string port;
-  uint64_t connection = 0;  ///< with address and port, which it is
-  bool sameConnection(const ClientFacts& other) const {
-    return connection == other.connection && port == other.port && address == other.address;
-  }
+  uint64_t connection = 0;  ///< which of its listener's; no parameter of a subscription
 };
 
 /// What the settings say.

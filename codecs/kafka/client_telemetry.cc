@@ -152,8 +152,10 @@ void ClientTelemetry::makeRoom(const ClientFacts& client) {
   size_t own = 0;
   auto oldest = instances_.end();
   for (auto at = instances_.begin(); at != instances_.end(); ++at) {
-    if (!at->facts.sameConnection(client)) continue;
-    if (own++ == 0) oldest = at;
+    const ClientFacts& facts = at->facts;
+    // Of two listeners, two connections from one address may be taken for one: they share.
+    bool same = facts.connection == client.connection && facts.address == client.address;
+    if (same && own++ == 0) oldest = at;
   }
   if (own >= limits_.ofConnection) return forget(oldest);
   if (instances_.size() < limits_.clients) return;
@@ -205,8 +207,7 @@ ClientTelemetry::Instance& ClientTelemetry::instance(const InstanceId& id, Clien
     subscribe(instances_.emplace_back(made(id, std::move(client))), *set);
     found = byId_.emplace(id, std::prev(instances_.end())).first;
   } else {
-    ClientFacts& facts = found->second->facts;
-    facts.connection = client.connection;
+    found->second->facts.connection = client.connection;
     if (found->second->version != set->version) subscribe(*found->second, *set);
   }
   instances_.splice(instances_.end(), instances_, found->second);
