@@ -172,6 +172,43 @@ def sessions():
         assert "never" in polylog("session", "list", *admin), "an expiry of never"
 
 
+@suite.case("quotas and subscriptions of clients' metrics are set, listed and deleted, and outlive kill -9")
+def quotas():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        listed = lambda: {one.pop("of"): one for one in json.loads(polylog("quota", "list", "--json", *admin))["quotas"]}
+        polylog("quota", "set", "--user", "ann", "--default-client-id", "--producer-byte-rate", "1000",
+                "--request-percentage", "12.5", *admin)
+        polylog("quota", "set", "--default-ip", "--connection-creation-rate", "50", *admin)
+        ann = {"user": "ann", "client_id": "", "producer_byte_rate": 1000, "request_percentage": 12.5}
+        anywhere = {"ip": "", "connection_creation_rate": 50}
+        equal(listed(), {"user ann, every other client id": ann, "every other ip": anywhere}, "set")
+        broker.restart()
+        equal(listed(), {"user ann, every other client id": ann, "every other ip": anywhere}, "after kill -9")
+        assert "12.5" in polylog("quota", "list", *admin), "the table"
+        for wrong in (["--user", "ann", "--producer-byte-rate", "some"], ["--producer-byte-rate", "1"],
+                      ["--ip", "10.0.0.0/8", "--connection-creation-rate", "1"], ["--user", "ann", "--connection-creation-rate", "1"],
+                      ["--user", "ann"]):
+            polylog("quota", "set", *wrong, *admin, status=1)
+        polylog("quota", "delete", "--user", "ann", "--default-client-id", "request_percentage", *admin)
+        del ann["request_percentage"]
+        equal(listed()["user ann, every other client id"], ann, "one is gone")
+        polylog("quota", "delete", "--user", "ann", "--default-client-id", *admin)
+        polylog("quota", "delete", "--default-ip", *admin)
+        equal(listed(), {}, "gone")
+        assert "no quotas for user ann" in polylog("quota", "delete", "--user", "ann", *admin, status=1)
+        polylog("client-metrics", "set", "s", "--metrics", "org.apache.kafka.,other.", *admin)
+        polylog("client-metrics", "set", "s", "--interval-ms", "2000", "--match", "client_id=a.*", *admin)
+        subscription = {"name": "s", "interval_ms": "2000", "metrics": "org.apache.kafka.,other.", "match": "client_id=a.*"}
+        broker.restart()
+        listed = lambda: json.loads(polylog("client-metrics", "list", "--json", *admin))["client_metrics"]
+        equal(listed(), [subscription], "a subscription")
+        assert "100" in polylog("client-metrics", "set", "s", "--interval-ms", "1", *admin, status=1), "out of bounds"
+        polylog("client-metrics", "delete", "s", *admin)
+        equal(listed(), [], "gone")
+        polylog("client-metrics", "delete", "s", *admin, status=1)
+
+
 @suite.case("check-config names the key, the value and the remedy")
 def configuration():
     with tempfile.TemporaryDirectory() as folder:

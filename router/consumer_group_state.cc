@@ -9,7 +9,7 @@
 namespace polylog::router {
 namespace {
 
-constexpr uint8_t kGroupVersion = 2;  // 1 = a classic group
+constexpr uint8_t kGroupVersion = 2;  // 1 = a classic group, 4 = one on its way out
 constexpr uint8_t kShareGroupVersion = 3;
 constexpr uint8_t kVersion = 1;
 constexpr size_t kIdSize = std::tuple_size_v<TopicId>;

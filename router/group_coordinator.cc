@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/byte_reader.h"
+#include "core/base/byte_writer.h"
 #include "core/base/log.h"
 #include "router/catalogue.h"
 #include "router/group_parts.h"
@@ -11,6 +13,24 @@ namespace polylog::router {
 namespace {
 
 constexpr int64_t kCleaningMicros = 600'000'000;
+
+/// Instead of a group's own entry while its deletion is under way, if that takes several entries of
+/// the journal: what of it is found then is done with.
+constexpr uint8_t kDeletedGroup = 4;
+
+std::string encodeDeleted(int64_t atMs) {
+  ByteWriter out;
+  out.u8(kDeletedGroup);
+  out.i64(atMs);
+  return out.take();
+}
+/// When it was.
+std::optional<int64_t> decodeDeleted(BytesView value) {
+  ByteReader in(value);
+  const bool deleted = in.u8() == kDeletedGroup;
+  const int64_t atMs = in.i64();
+  return deleted && in.complete() ? std::optional(atMs) : std::nullopt;
+}
 
 }  // namespace
 
@@ -55,7 +75,12 @@ Result<> GroupCoordinator::load() {
     return entry;
   };
   using storage::StateTable;
+  std::map<std::string, int64_t, std::less<>> deleted;
   core_.store.scanState(StateTable::kGroup, "", [&](BytesView key, BytesView value) {
+    if (auto atMs = decodeDeleted(value)) {
+      deleted.emplace(key, *atMs);
+      return true;
+    }
     auto group = restored(key, value);
     if (!group) {
       result = std::unexpected(group.error());
@@ -77,9 +102,11 @@ Result<> GroupCoordinator::load() {
       result = std::unexpected(state.error());
       return false;
     }
-    // Its topic was deleted just before the end.
+    // Its topic was deleted just before the end, or its group was on its way out. One that has
+    // taken the group's place has offsets of its own.
     TopicRef topic = core_.catalogue->find(state->topic);
-    if (!topic) {
+    auto gone = deleted.find(state->group);
+    if (!topic || (gone != deleted.end() && state->offset.committedMs <= gone->second)) {
       orphans.push_back({StateTable::kGroupOffset, std::string(key), std::nullopt});
       return true;
     }
@@ -88,9 +115,12 @@ Result<> GroupCoordinator::load() {
     entry.offsets[{state->topic, state->partition}] = {std::move(state->offset), topic->id, 0, {}};
     return true;
   });
-  if (result && !orphans.empty()) {
+  for (const auto& [name, atMs] : deleted) {
+    orphans.push_back({StateTable::kGroup, name, std::nullopt});
+  }
+  while (result && !orphans.empty()) {
     storage::AppendRequest request;
-    request.state = std::move(orphans);
+    request.state = takePiece(orphans);
     request.durability = storage::Durability::kUnwaited;
     (void)core_.store.append(std::move(request));  // else at the next start
   }
@@ -358,7 +388,13 @@ void GroupCoordinator::removeHere(Owned& owned, const std::string& group, Done<R
   }
   std::vector<storage::StateChange> deletion = deletionOf(group, *entry);
   forget(owned, group);
-  journalDeletion(owned, std::move(deletion), std::move(done));
+  std::optional<storage::StateChange> mark;
+  auto rest = deletion;
+  takePiece(rest);
+  if (!rest.empty()) {  // a crash in the middle would leave a part of it
+    mark = {storage::StateTable::kGroup, group, encodeDeleted(core_.clock.wallMillis())};
+  }
+  journalDeletion(owned, std::move(deletion), std::move(done), std::move(mark));
 }
 
 /// Only what no newer group, or commit, of the same name has written since: on this very worker.

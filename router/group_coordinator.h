@@ -121,7 +121,8 @@ class GroupCoordinator {
   void deleteOffsetsHere(Owned& owned, GroupOffsetDeletion deletion,
                          Done<Result<std::vector<Result<>>>> done);
   void journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
-                       std::move_only_function<void(Result<>)> done);
+                       std::move_only_function<void(Result<>)> done,
+                       std::optional<storage::StateChange> mark = std::nullopt);
   void journalAll(Owned& owned, std::vector<storage::StateChange> state,
                   std::move_only_function<void(Result<>)> done);
   void committed(Owned& owned, CommitCall& call, const Result<storage::Appended>& result);

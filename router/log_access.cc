@@ -18,6 +18,9 @@
 namespace polylog::router {
 namespace {
 
+/// As many batches of the largest size as may come decompressed out of one request.
+constexpr size_t kDecodedBatchesAtOnce = 4;
+
 /// A reader that waits for several partitions at once, woken by the first.
 struct Wait {
   storage::LogStore& store;
@@ -90,12 +93,30 @@ Result<PartitionId> LogAccess::partitionOf(const std::string& topic, int32_t par
 
 // ---------------------------------------------------------------- producing
 
+DecompressionBudget& LogAccess::budgetFor(const SharedBytes& batch) {
+  Opened& opened = opened_[core_.here().index];
+  const std::shared_ptr<const void>& octets = batch.owner();
+  bool same = octets && !opened.octets.owner_before(octets) && !octets.owner_before(opened.octets);
+  if (!same) {
+    const size_t each = core_.options.maxDecodedBytes;
+    opened = {octets, DecompressionBudget(each, each * kDecodedBatchesAtOnce)};
+  }
+  return opened.budget;
+}
+
 Result<> LogAccess::checkContents(const Topic& topic, const RecordBatchHeader& header,
-                                  SharedBytes& batch) const {
-  auto records = checkRecords(batch.view(), core_.options.maxDecodedBytes);
+                                  SharedBytes& batch) {
+  DecompressionBudget& budget = budgetFor(batch);
+  const bool reduced = budget.reduced();
+  auto records = checkRecords(batch.view(), budget);
   if (!records) {
     // Not kCorrupt, which has a producer send the same again: it is not the way that changed it.
-    if (records.error().kind == ErrorKind::kTooLarge) return std::unexpected(records.error());
+    if (records.error().kind == ErrorKind::kTooLarge) {
+      if (!reduced) return std::unexpected(records.error());
+      return fail(ErrorKind::kTooLarge,
+                  fmt::format("the batches of one request decompress to more than {} octets",
+                              core_.options.maxDecodedBytes * kDecodedBatchesAtOnce));
+    }
     return fail(ErrorKind::kInvalid, records.error().text);
   }
   if (topic.config.cleanup.compacts && !records->allKeyed) {

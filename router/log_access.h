@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/model/broker.h"
+#include "core/model/decompression_budget.h"
 #include "core/model/record_batch.h"
 #include "router/core.h"
 
@@ -15,7 +16,7 @@ namespace polylog::router {
 
 class LogAccess {
  public:
-  explicit LogAccess(Core& core) : core_(core) {}
+  explicit LogAccess(Core& core) : core_(core), opened_(core.workers.size()) {}
 
   void produce(const PrincipalRef& principal, ProduceBatch batch, Done<Result<Produced>> done);
   Result<Fetched> fetch(const PrincipalRef& principal, const std::string& topic, int32_t partition,
@@ -36,9 +37,14 @@ class LogAccess {
   Result<PartitionId> partitionOf(const std::string& topic, int32_t partition) const;
 
  private:
-  /// Of a topic that is compacted.
-  Result<> checkContents(const Topic& topic, const RecordBatchHeader& header,
-                         SharedBytes& batch) const;
+  /// What has been decompressed of the octets that a worker deals with, which came in one piece: a
+  /// request's, or those of a few small ones.
+  struct Opened {
+    std::weak_ptr<const void> octets;
+    DecompressionBudget budget{0, 0};
+  };
+  DecompressionBudget& budgetFor(const SharedBytes& batch);
+  Result<> checkContents(const Topic& topic, const RecordBatchHeader& header, SharedBytes& batch);
   /// Gives the batch the compression that its topic's batches have.
   Result<> recompress(const Topic& topic, const RecordBatchHeader& header, int64_t limit,
                       SharedBytes& batch) const;
@@ -47,6 +53,7 @@ class LogAccess {
   Result<storage::Appended> append(const ProduceBatch& batch, storage::AppendRequest request);
 
   Core& core_;
+  std::vector<Opened> opened_;  ///< by worker, each one's own
 };
 
 }  // namespace polylog::router

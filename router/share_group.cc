@@ -313,6 +313,7 @@ void ShareGroup::flush(std::move_only_function<void(Result<>)> then) {
   auto flight = std::make_shared<Flight>();
   flight->members = std::exchange(dirtyMembers_, {});
   flight->partitions = std::exchange(dirtyPartitions_, {});
+  flight->settled = std::exchange(settled_, {});
   flight->group = std::exchange(dirtyGroup_, false);
   flight->waiting.push_back(std::move(then));
   std::vector<storage::StateChange> changes;
@@ -342,19 +343,40 @@ void ShareGroup::flush(std::move_only_function<void(Result<>)> then) {
   });
 }
 
-/// What could not be journaled has been told to nobody; it goes with the next change, since what is
-/// in memory has moved on.
+/// What could not be journaled has been told to nobody. What members said of records is taken back;
+/// the rest goes with the next change, since what is in memory has moved on.
 void ShareGroup::landed(const std::shared_ptr<Flight>& flight, const Result<>& result) {
   std::erase(flights_, flight);
   if (!result && !dead_) {
     dirtyMembers_.merge(flight->members);
     dirtyPartitions_.merge(flight->partitions);
     dirtyGroup_ = dirtyGroup_ || flight->group;
+    takeBack(*flight);
   }
   if (result) {
     for (const SharePlace& place : flight->partitions) unborn_.erase(place);
   }
+  // An entry that was written after the one that failed says what has been taken back since.
+  bool again = std::exchange(failed_, !result) && result && !dead_;
+  if (again && (!dirtyMembers_.empty() || !dirtyPartitions_.empty() || dirtyGroup_)) {
+    flush([](const Result<>&) {});
+  }
   for (auto& then : flight->waiting) then(result);
+}
+
+void ShareGroup::takeBack(const Flight& flight) {
+  for (const auto& [place, changed] : flight.settled) {
+    auto at = partitions_.find(place);
+    if (at == partitions_.end()) continue;
+    at->second.takeBack(changed);
+    if (auto deadline = at->second.nextDeadline()) armLocks(*deadline);
+  }
+}
+
+/// Where a partition goes on is said anew: what was said of its records before is not taken back.
+void ShareGroup::keepSettled(const SharePlace& place) {
+  settled_.erase(place);
+  for (const auto& flight : flights_) flight->settled.erase(place);
 }
 
 void ShareGroup::whenDurable(std::move_only_function<void(Result<>)> then) {

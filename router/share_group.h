@@ -2,8 +2,9 @@
 // too, and what the group has done with each partition (SharePartition).
 //
 // What is changed is changed in memory at once and told when the journal has it, as in
-// ConsumerGroup; who is given records is told at once, since a crash only takes them back. Members
-// that ask for records when there are none wait here.
+// ConsumerGroup; what members said of records is taken back if it fails. Who is given records is
+// told at once, since a crash only takes them back. Members that ask for records when there are
+// none wait here.
 //
 // On the group's owner worker only; replies may run from inside a call.
 #pragma once
@@ -122,6 +123,7 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
   struct Flight {
     std::set<std::string> members;
     std::set<SharePlace> partitions;
+    std::map<SharePlace, std::vector<SharePartition::Settled>> settled;
     bool group = false;
     std::vector<std::move_only_function<void(Result<>)>> waiting;
   };
@@ -174,6 +176,8 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
   // ---- the journal (share_group.cc)
   void flush(std::move_only_function<void(Result<>)> then);
   void landed(const std::shared_ptr<Flight>& flight, const Result<>& result);
+  void takeBack(const Flight& flight);
+  void keepSettled(const SharePlace& place);
 
   ShareGroupHost& host_;
   const GroupLimits& limits_;
@@ -198,6 +202,9 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
   std::set<std::string> dirtyMembers_;  ///< to be journaled: changed, or gone
   std::set<SharePlace> dirtyPartitions_;
   bool dirtyGroup_ = false;
+  /// What members said of records since the last entry, to be taken back if the next one fails.
+  std::map<SharePlace, std::vector<SharePartition::Settled>> settled_;
+  bool failed_ = false;  ///< the latest entry: it may be that an earlier state has been journaled
   std::deque<std::shared_ptr<Flight>> flights_;
 };
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/base/log.h"
@@ -317,9 +318,11 @@ void ShareGroup::settle(const PrincipalRef& who, const std::string& memberId,
     if (at == partitions_.end()) {
       return fail(ErrorKind::kLocked, "group '" + name_ + "' has given out nothing of it");
     }
-    Result<> settled = at->second.settle(member, settlement.batches, terms.deliveries, deadline);
-    if (settled && !onlyRenews(settlement)) dirtyPartitions_.insert(place);
-    return settled;
+    auto settled = at->second.settle(member, settlement.batches, terms.deliveries, deadline);
+    if (!settled) return std::unexpected(settled.error());
+    if (!onlyRenews(settlement)) dirtyPartitions_.insert(place);
+    if (!settled->empty()) std::ranges::move(*settled, std::back_inserter(settled_[place]));
+    return {};
   };
   ShareSettled settled;
   settled.lockMs = terms.lockMs;
@@ -490,6 +493,7 @@ void ShareGroup::alterOffsets(const std::vector<ShareOffset>& offsets, ResultsRe
     }
     partitions_.insert_or_assign(place, SharePartition(offset.start));
     dirtyPartitions_.insert(place);
+    keepSettled(place);
     return {};
   };
   Results results;
@@ -515,6 +519,7 @@ void ShareGroup::deleteOffsets(const std::vector<std::string>& topics, ResultsRe
     while (at != partitions_.end() && at->first.topic == topic->id) {
       dirtyPartitions_.insert(at->first);
       unborn_.erase(at->first);
+      keepSettled(at->first);
       at = partitions_.erase(at);
     }
   }
@@ -530,6 +535,7 @@ void ShareGroup::dropTopics() {
     if (host_.findTopic(entry.first.topic)) return false;
     dirtyPartitions_.insert(entry.first);
     unborn_.erase(entry.first);
+    keepSettled(entry.first);
     return true;
   });
   if (partitions_.size() == before) return;

@@ -202,7 +202,7 @@ Result<> SharePartition::check(const Member& member, const ShareVerdicts& batch)
 }
 
 void SharePartition::apply(int64_t first, int64_t last, ShareVerdict verdict, int32_t limit,
-                           int64_t deadline) {
+                           int64_t deadline, std::vector<Settled>& changed) {
   first = std::max(first, start_);
   if (last < first) return;
   split(first);
@@ -210,36 +210,70 @@ void SharePartition::apply(int64_t first, int64_t last, ShareVerdict verdict, in
   for (auto at = runs_.lower_bound(first); at != runs_.end() && at->first <= last; ++at) {
     Run& run = at->second;
     if (run.state != State::kAcquired) continue;
-    switch (verdict) {
-      case ShareVerdict::kRelease: giveBack(run, limit); break;
-      case ShareVerdict::kRenew: run.deadline = deadline; break;
-      default: finish(run, State::kDone);
+    if (verdict == ShareVerdict::kRenew) {
+      run.deadline = deadline;
+      continue;
     }
+    Settled& one = changed.emplace_back(at->first, run);
+    if (verdict == ShareVerdict::kRelease) {
+      giveBack(run, limit);
+    } else {
+      finish(run, State::kDone);
+    }
+    one.after = run.state;
   }
   merge(first, last);
 }
 
-Result<> SharePartition::settle(const Member& member, const std::vector<ShareVerdicts>& batches,
-                                int32_t limit, int64_t deadline) {
+Result<std::vector<SharePartition::Settled>> SharePartition::settle(
+    const Member& member, const std::vector<ShareVerdicts>& batches, int32_t limit,
+    int64_t deadline) {
   for (const ShareVerdicts& batch : batches) {
-    if (Result<> ok = check(member, batch); !ok) return ok;
+    if (Result<> ok = check(member, batch); !ok) return std::unexpected(ok.error());
   }
+  std::vector<Settled> changed;
   for (const ShareVerdicts& batch : batches) {
     const auto& verdicts = batch.verdicts;
     if (verdicts.size() == 1) {
-      apply(batch.first, batch.last, verdicts.front(), limit, deadline);
+      apply(batch.first, batch.last, verdicts.front(), limit, deadline, changed);
       continue;
     }
     for (size_t i = 0; i < verdicts.size();) {
       size_t next = i + 1;
       while (next < verdicts.size() && verdicts[next] == verdicts[i]) ++next;
-      apply(batch.first + int64_t(i), batch.first + int64_t(next) - 1, verdicts[i], limit,
-            deadline);
+      apply(batch.first + int64_t(i), batch.first + int64_t(next) - 1, verdicts[i], limit, deadline,
+            changed);
       i = next;
     }
   }
   advance();
-  return {};
+  return changed;
+}
+
+void SharePartition::takeBack(const std::vector<Settled>& changed) {
+  for (const Settled& one : changed) {
+    if (one.after == State::kDone && one.first < start_) {
+      // All below the start is done with.
+      Run done;
+      done.state = State::kDone;
+      done.end = start_;
+      runs_.emplace(one.first, std::move(done));
+      start_ = one.first;
+    }
+    int64_t first = std::max(one.first, start_);
+    if (first >= one.before.end) continue;
+    split(first);
+    split(one.before.end);
+    for (auto at = runs_.lower_bound(first); at != runs_.end() && at->first < one.before.end;
+         ++at) {
+      if (at->second.state != one.after) continue;
+      int64_t end = at->second.end;
+      at->second = one.before;
+      at->second.end = end;
+    }
+  }
+  merge(start_, end_);
+  advance();
 }
 
 template <class Change>

@@ -23,6 +23,27 @@ class SharePartition {
  public:
   using Member = std::shared_ptr<const std::string>;
 
+ private:
+  enum class State : uint8_t {
+    kAvailable = 0,
+    kDone = 1,
+    kNothing = 2,  ///< no record, or one that nobody is to see
+    kAcquired = 3,
+  };
+  struct Run {
+    int64_t end = 0;  ///< exclusive
+    State state = State::kAvailable;
+    int16_t deliveries = 0;
+    Member member;
+    int64_t deadline = 0;
+    bool finished() const { return state == State::kDone || state == State::kNothing; }
+    bool alike(const Run& other) const {
+      return state == other.state && deliveries == other.deliveries && member == other.member &&
+             deadline == other.deadline;
+    }
+  };
+
+ public:
   explicit SharePartition(int64_t start) : start_(start), end_(start) {}
 
   /// All below is dealt with.
@@ -56,10 +77,20 @@ class SharePartition {
   /// Gives a member what can be acquired of [first, last]; how many that were. Adds to `out`.
   int64_t acquire(int64_t first, int64_t last, Terms& terms, std::vector<ShareRange>& out);
 
+  /// A run of offsets that a verdict has changed: as it was, and what has become of it.
+  struct Settled {
+    int64_t first = 0;
+    Run before;
+    State after = State::kDone;
+  };
   /// All of it or nothing: kLocked unless all that is spoken of is with the member. Offsets below
-  /// start() are passed over.
-  Result<> settle(const Member& member, const std::vector<ShareVerdicts>& batches, int32_t limit,
-                  int64_t deadline);
+  /// start() are passed over. What has changed, but for what was renewed.
+  Result<std::vector<Settled>> settle(const Member& member,
+                                      const std::vector<ShareVerdicts>& batches, int32_t limit,
+                                      int64_t deadline);
+  /// What settle() has changed, and nobody else since, is with its member again, until the time it
+  /// was with it before.
+  void takeBack(const std::vector<Settled>& changed);
   /// What the member has goes back, as if it hadn't been given out: it said nothing of it, and may
   /// never have seen it (as Kafka counts). Whether there was any.
   bool release(const std::string& member);
@@ -77,24 +108,6 @@ class SharePartition {
   static Result<SharePartition> decode(const std::string& key, BytesView value);
 
  private:
-  enum class State : uint8_t {
-    kAvailable = 0,
-    kDone = 1,
-    kNothing = 2,  ///< no record, or one that nobody is to see
-    kAcquired = 3,
-  };
-  struct Run {
-    int64_t end = 0;  ///< exclusive
-    State state = State::kAvailable;
-    int16_t deliveries = 0;
-    Member member;
-    int64_t deadline = 0;
-    bool finished() const { return state == State::kDone || state == State::kNothing; }
-    bool alike(const Run& other) const {
-      return state == other.state && deliveries == other.deliveries && member == other.member &&
-             deadline == other.deadline;
-    }
-  };
   using Runs = std::map<int64_t, Run>;
 
   Runs::iterator runAt(int64_t offset);
@@ -106,7 +119,8 @@ class SharePartition {
   void merge(int64_t first, int64_t last);
   void advance();
   Result<> check(const Member& member, const ShareVerdicts& batch);
-  void apply(int64_t first, int64_t last, ShareVerdict verdict, int32_t limit, int64_t deadline);
+  void apply(int64_t first, int64_t last, ShareVerdict verdict, int32_t limit, int64_t deadline,
+             std::vector<Settled>& changed);
   template <class Change>
   bool changeAcquired(const Change& change);
 

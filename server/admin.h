@@ -16,8 +16,10 @@ namespace polylog {
 class AccessControl;
 class Authenticator;
 class Broker;
+class ClientMetricsControl;
 class Clients;
 class EventDispatcher;
+class QuotaControl;
 namespace mqtt {
 class Tracer;
 }
@@ -37,6 +39,8 @@ struct AdminSecurity {
   Clients* clients = nullptr;   ///< null: who is connected can't be seen
   mqtt::Tracer* tracer = nullptr;  ///< null: nothing can be traced
   const Bridges* bridges = nullptr;  ///< null: there are none
+  QuotaControl* quotas = nullptr;    ///< null: Kafka's clients can't be slowed down
+  ClientMetricsControl* clientMetrics = nullptr;  ///< null: nor asked for their metrics
 };
 
 class AdminServer {

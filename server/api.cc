@@ -176,6 +176,8 @@ Api::Api(Broker& broker, const AdminSecurity& security, Dispatcher& dispatcher)
       clients_(security.clients),
       tracer_(security.tracer),
       bridges_(security.bridges),
+      quotas_(security.quotas),
+      clientMetrics_(security.clientMetrics),
       dispatcher_(dispatcher) {
   Principal principal;
   principal.clientId = "admin";
@@ -219,6 +221,10 @@ void Api::handle(Call call) {
     if (path[1] == "slow_subscribers" && path.size() == 2) return listSlow(std::move(call));
     if (path[1] == "traces" && path.size() <= 3) return handleTraces(std::move(call));
     if (path[1] == "bridges" && path.size() == 2) return handleBridges(std::move(call));
+    if (path[1] == "quotas" && path.size() == 2) return handleQuotas(std::move(call));
+    if (path[1] == "client_metrics" && path.size() <= 3) {
+      return handleClientMetrics(std::move(call));
+    }
     if (path[1] == "bans" && path.size() == 2) return handleBans(std::move(call));
     if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
@@ -226,7 +232,8 @@ void Api::handle(Call call) {
       {ErrorKind::kNotFound,
        "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
        "/api/sessions, /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, "
-       "/api/slow_subscribers, /api/bans, /api/traces and /api/bridges"});
+       "/api/slow_subscribers, /api/bans, /api/traces, /api/bridges, /api/quotas and "
+       "/api/client_metrics"});
 }
 
 void Api::handleTopics(Call call) {

@@ -1,7 +1,8 @@
 // The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
 // /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, /api/bans, /api/traces,
-// /api/bridges, and records by HTTP for the `produce` and `consume` verbs. Each handler turns a
-// Call into Broker calls and the Broker's answers into JSON. A worker's thread only.
+// /api/bridges, /api/quotas, /api/client_metrics, and records by HTTP for the `produce` and
+// `consume` verbs. Each handler turns a Call into Broker calls and the Broker's answers into JSON.
+// A worker's thread only.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,9 @@
 
 namespace polylog {
 class AccessControl;
+class ClientMetricsControl;
 class Clients;
+class QuotaControl;
 namespace mqtt {
 class Tracer;
 }
@@ -85,12 +88,17 @@ class Api {
   void handleBridges(Call call);
   // api_traces.cc
   void handleTraces(Call call);
+  // api_quotas.cc
+  void handleQuotas(Call call);
+  void handleClientMetrics(Call call);
 
   Broker& broker_;
   AccessControl* access_;
   Clients* clients_;
   mqtt::Tracer* tracer_;
   const Bridges* bridges_;
+  QuotaControl* quotas_;
+  ClientMetricsControl* clientMetrics_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
   std::unique_ptr<QueueClient> queues_;

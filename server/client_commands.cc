@@ -201,6 +201,7 @@ Result<JsonValue> parseAnswer(const Common& common, const std::string& answer) {
 std::string cell(const JsonValue& value) {
   if (value.text() != nullptr) return *value.text();
   if (auto number = value.number()) return fmt::to_string(*number);
+  if (auto real = value.real()) return fmt::to_string(*real);
   if (auto flag = value.flag()) return *flag ? "yes" : "no";
   std::vector<std::string> parts;
   if (value.array() != nullptr) {
@@ -258,6 +259,7 @@ void addClientCommands(CLI::App& app, int& status) {
   addAccessCommands(app, common);
   addClientVerbs(app, common);
   addBridgeVerbs(app, common);
+  addQuotaVerbs(app, common);
   addRecordCommands(app, common);
 }
 

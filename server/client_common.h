@@ -53,6 +53,8 @@ void addAccessCommands(CLI::App& app, const CommonRef& common);
 void addClientVerbs(CLI::App& app, const CommonRef& common);
 /// `bridge ...`.
 void addBridgeVerbs(CLI::App& app, const CommonRef& common);
+/// `quota ...` and `client-metrics ...`.
+void addQuotaVerbs(CLI::App& app, const CommonRef& common);
 /// `produce TOPIC` and `consume TOPIC`.
 void addRecordCommands(CLI::App& app, const CommonRef& common);
 

@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/rapidjson.h"
 #include "mapping/address.h"
@@ -39,6 +40,15 @@ void Json::name(std::string_view name) {
 
 void Json::field(std::string_view name, std::string_view text) {
   octets(name, text);
+}
+
+void Json::field(std::string_view name, double number) {
+  this->name(name);
+  if (number == std::floor(number) && std::abs(number) < 1e15) {
+    writer_->json.Int64(static_cast<int64_t>(number));
+  } else {
+    writer_->json.Double(number);
+  }
 }
 
 void Json::field(std::string_view name, int64_t number) {

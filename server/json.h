@@ -29,6 +29,7 @@ class Json {
     field(name, std::string_view(text));
   }
   void field(std::string_view name, int64_t number);
+  void field(std::string_view name, double number);
   void field(std::string_view name, bool value);
   /// Null, text, or base64 under another name.
   void octets(std::string_view name, const std::optional<BytesView>& value);

@@ -24,6 +24,7 @@ struct ClientFacts {
   std::string softwareVersion;
   std::string address;
   std::string port;
+  uint64_t connection = 0;  ///< which of its listener's; no parameter of a subscription
 };
 
 /// What the settings say.

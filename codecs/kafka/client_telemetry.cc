@@ -146,6 +146,26 @@ void ClientTelemetry::forget(Instances::iterator at) {
   instances_.erase(at);
 }
 
+/// A connection that has its share has the longest unused of its own make way; and if there is no
+/// room at all, the address that most come from, so that those of one don't push out all others'.
+void ClientTelemetry::makeRoom(const ClientFacts& client) {
+  size_t own = 0;
+  auto oldest = instances_.end();
+  for (auto at = instances_.begin(); at != instances_.end(); ++at) {
+    const ClientFacts& facts = at->facts;
+    // Of two listeners, two connections from one address may be taken for one: they share.
+    bool same = facts.connection == client.connection && facts.address == client.address;
+    if (same && own++ == 0) oldest = at;
+  }
+  if (own >= limits_.ofConnection) return forget(oldest);
+  if (instances_.size() < limits_.clients) return;
+  std::map<std::string_view, size_t> from;
+  size_t most = 0;
+  for (const Instance& one : instances_) most = std::max(most, ++from[one.facts.address]);
+  forget(std::ranges::find_if(
+      instances_, [&](const Instance& one) { return from[one.facts.address] == most; }));
+}
+
 /// Those that aren't heard of any more go; each has its own time.
 void ClientTelemetry::sweep() {
   const int64_t now = nowMs();
@@ -183,11 +203,12 @@ ClientTelemetry::Instance& ClientTelemetry::instance(const InstanceId& id, Clien
   auto found = byId_.find(id);
   if (found == byId_.end()) {
     sweep();
-    if (instances_.size() >= limits_.clients) forget(instances_.begin());
+    makeRoom(client);
     subscribe(instances_.emplace_back(made(id, std::move(client))), *set);
     found = byId_.emplace(id, std::prev(instances_.end())).first;
-  } else if (found->second->version != set->version) {
-    subscribe(*found->second, *set);
+  } else {
+    found->second->facts.connection = client.connection;
+    if (found->second->version != set->version) subscribe(*found->second, *set);
   }
   instances_.splice(instances_.end(), instances_, found->second);
   found->second->usedMs = nowMs();

@@ -25,6 +25,7 @@ class ClientTelemetry {
  public:
   struct Limits {
     size_t clients = 10'000;
+    size_t ofConnection = 8;  ///< a client's process has one, or a few
     size_t series = 20'000;
     size_t seriesOfClient = 500;
     size_t bytes = 8 * 1024 * 1024;  ///< of all series' labels, their clients' included
@@ -85,6 +86,7 @@ class ClientTelemetry {
   Instance& instance(const InstanceId& id, ClientFacts&& client);
   void subscribe(Instance& instance, const ClientMetricsSet& set);
   void forget(Instances::iterator at);
+  void makeRoom(const ClientFacts& client);
   void sweep();
   void drop(Instance& instance);
   Code check(Instance& instance, const Push& push);

@@ -7,6 +7,7 @@
 #include "core/base/byte_reader.h"
 #include "core/base/crc32c.h"
 #include "core/model/compression.h"
+#include "core/model/decompression_budget.h"
 
 namespace polylog {
 namespace {
@@ -241,12 +242,19 @@ Result<RecordBatchHeader> validateRecordBatch(BytesView batch) {
 }
 
 Result<RecordsSummary> checkRecords(BytesView batch, size_t maxBody) {
+  DecompressionBudget alone(maxBody, maxBody);
+  return checkRecords(batch, alone);
+}
+
+Result<RecordsSummary> checkRecords(BytesView batch, DecompressionBudget& budget) {
   Result<RecordBatchHeader> header = parseRecordBatchHeader(batch);
   if (!header) return std::unexpected(std::move(header.error()));
   BytesView records = batch.substr(kRecordBatchHeaderSize);
   std::string plain;
   if (header->compression() != Compression::kNone) {
-    Result<std::string> opened = decompress(header->compression(), records, maxBody);
+    const size_t room = budget.room();
+    Result<std::string> opened = decompress(header->compression(), records, room);
+    budget.take(opened ? opened->size() : room);
     if (!opened) return std::unexpected(std::move(opened.error()));
     plain = std::move(*opened);
     records = plain;

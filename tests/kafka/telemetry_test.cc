@@ -300,6 +300,38 @@ TEST_F(TelemetryTest, StrangersMakeNobodyGo) {
   EXPECT_THAT(out, testing::HasSubstr("name=\"m\""));
 }
 
+TEST_F(TelemetryTest, AConnectionPushesOutNobodyElse) {
+  ClientTelemetry::Limits limits;
+  limits.clients = 4;
+  limits.ofConnection = 2;
+  ClientTelemetry telemetry(control_, clock_, systemRandom(), limits);
+  set("s", {{"interval.ms", "100"}, {"metrics", "*"}});
+  std::string data = metricsData({gauge("m", 1)});
+  auto pushes = [&](const std::string& name, const std::string& address, uint64_t connection) {
+    ClientFacts client;
+    client.clientId = name;
+    client.address = address;
+    client.connection = connection;
+    auto asked = telemetry.ask({}, client);
+    EXPECT_EQ(telemetry.push({asked.id, asked.subscriptionId, false, 0, data}, client),
+              Code::kNone);
+  };
+  auto shown = [&](const std::string& name) {
+    std::string out;
+    telemetry.print(out);
+    return out.find("client_id=\"" + name + "\"") != std::string::npos;
+  };
+  pushes("good", "10.0.0.1", 1);
+  pushes("other", "10.0.0.2", 2);
+  for (int i = 0; i < 10; ++i) pushes("many" + std::to_string(i), "10.0.0.2", 3);
+  EXPECT_TRUE(shown("good") && shown("other") && shown("many8") && shown("many9"));
+  EXPECT_FALSE(shown("many7"));
+  // Nor does one that comes again and again.
+  for (uint64_t i = 0; i < 10; ++i) pushes("again" + std::to_string(i), "10.0.0.3", 10 + i);
+  EXPECT_TRUE(shown("good"));
+  EXPECT_TRUE(shown("again9"));
+}
+
 TEST_F(TelemetryTest, OctetsAreBounded) {
   ClientTelemetry::Limits limits;
   limits.bytes = 1000;

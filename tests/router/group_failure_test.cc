@@ -162,5 +162,116 @@ TEST_F(GroupFailureTest, ATopicMadeAnewKeepsWhatIsCommittedForIt) {
   EXPECT_EQ(offset("t", 0), -1);
 }
 
+// ---------------------------------------------------------------- a crash in the middle
+
+/// Whatever the journal has of a deletion after a crash, the group is whole or gone.
+class GroupDeletionTest : public GroupFailureTest {
+ protected:
+  /// Of two topics, more offsets than an entry of the journal has room for.
+  static constexpr int32_t kHalf = 6'000;
+  static constexpr int32_t kMany = 2 * kHalf;
+
+  void SetUp() override {
+    GroupFailureTest::SetUp();
+    for (const char* name : {"many", "more"}) {
+      TopicSpec spec;
+      spec.name = name;
+      spec.partitions = kHalf;
+      ASSERT_TRUE(createTopic(spec));
+    }
+  }
+  void commitAll(int32_t count) {
+    std::vector<GroupOffset> offsets;
+    for (int32_t i = 0; i < count; ++i) {
+      offsets.push_back({i < kHalf ? "many" : "more", i % kHalf, 7, -1, ""});
+    }
+    auto results = commit(std::move(offsets));
+    ASSERT_TRUE(results && results->back());
+  }
+  /// A group that has had a member.
+  void makeGroup(GroupKind kind) {
+    if (kind == GroupKind::kClassic) {
+      auto first = join(joining());
+      advance(500);
+      leave(first->result.memberId);
+    } else {
+      ConsumerHeartbeat beat;
+      beat.group = "g";
+      beat.memberId = "a";
+      beat.rebalanceTimeoutMs = 60'000;
+      beat.topics = {"t"};
+      beat.owned = Assignment{};
+      for (int32_t epoch : {0, -1}) {
+        beat.epoch = epoch;
+        on(1,
+           [&] { router_->consumerHeartbeat(who_, beat, [](auto told) { EXPECT_TRUE(told); }); });
+        settle();
+      }
+    }
+    ASSERT_EQ(describe()->kind, kind);
+  }
+  /// The broker dies while the deletion is under way, of which the journal has some entries.
+  void dieDeleting(size_t entries) {
+    on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) { FAIL() << "told"; }); });
+    run();
+    store_->keepFirst(entries);
+    crash();
+  }
+  size_t left() {
+    size_t count = 0;
+    for (auto table : {storage::StateTable::kGroup, storage::StateTable::kGroupMember,
+                       storage::StateTable::kGroupOffset}) {
+      store_->scanState(table, "", [&](BytesView, BytesView) { return ++count > 0; });
+    }
+    return count;
+  }
+};
+
+TEST_F(GroupDeletionTest, OfOneEntryIsWholeOrGone) {
+  for (GroupKind kind : {GroupKind::kClassic, GroupKind::kConsumer}) {
+    makeGroup(kind);
+    commitAll(3);
+    dieDeleting(0);
+    ASSERT_TRUE(describe());
+    EXPECT_EQ(describe()->kind, kind);
+    EXPECT_EQ(describe()->offsets.size(), 3U);
+    dieDeleting(1);
+    EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+    EXPECT_EQ(offset("many", 0), -1);
+    EXPECT_EQ(left(), 0U);
+  }
+}
+
+TEST_F(GroupDeletionTest, OfManyEntriesIsWholeOrGone) {
+  for (GroupKind kind : {GroupKind::kClassic, GroupKind::kConsumer}) {
+    for (size_t entries : {size_t{0}, size_t{1}, size_t{2}}) {
+      makeGroup(kind);
+      commitAll(kMany);
+      dieDeleting(entries);
+      if (entries == 0) {
+        ASSERT_TRUE(describe());
+        EXPECT_EQ(describe()->offsets.size(), size_t{kMany});
+        ASSERT_TRUE(deleteGroup());
+      }
+      EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound) << entries;
+      EXPECT_EQ(offset("more", kHalf - 1), -1);
+      EXPECT_EQ(left(), 0U);
+    }
+  }
+}
+
+TEST_F(GroupDeletionTest, OneOfItsNameHasItsOwnOffsets) {
+  commitAll(kMany);
+  on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) {}); });
+  run();
+  store_->keepFirst(1);
+  crash();
+  commitAll(2);
+  crash();
+  EXPECT_EQ(offset("many", 1), 7);
+  EXPECT_EQ(offset("many", 2), -1);
+  EXPECT_EQ(left(), 2U);
+}
+
 }  // namespace
 }  // namespace polylog::router

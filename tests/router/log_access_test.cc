@@ -118,6 +118,43 @@ TEST_F(LogTest, RecordsAreLookedAtCompressedOrNot) {
   EXPECT_EQ(told->result.error().kind, ErrorKind::kInvalid);
 }
 
+TEST_F(LogTest, WhatOneRequestDecompressesToIsBounded) {
+  options_.maxDecodedBytes = 10'000;
+  crash();
+  TopicSpec spec;
+  spec.name = "many";
+  spec.partitions = 8;
+  ASSERT_TRUE(createTopic(spec));
+  const std::string value(9'000, 'x');
+  RecordBatchBuilder builder;
+  Record record;
+  record.timestampMs = 1000;
+  record.value = BytesView(value);
+  builder.add(record);
+  const std::string batch = builder.finish(Compression::kGzip);
+  builder.add(record);
+  const std::string plain = builder.finish();
+  // The same octets for all partitions, as if it were so many batches of one request.
+  auto request = [&](const SharedBytes& octets, int32_t partitions) {
+    std::vector<std::optional<ErrorKind>> told(static_cast<size_t>(partitions));
+    on(0, [&] {
+      for (int32_t i = 0; i < partitions; ++i) {
+        router_->produce(who_, {"many", i, octets, true}, [&told, i](const auto& result) {
+          if (!result) told[static_cast<size_t>(i)] = result.error().kind;
+        });
+      }
+    });
+    settle();
+    return told;
+  };
+  const std::optional<ErrorKind> fine, large = ErrorKind::kTooLarge;
+  auto octets = SharedBytes::own(batch);
+  EXPECT_THAT(request(octets, 6), ElementsAre(fine, fine, fine, fine, large, large));
+  EXPECT_THAT(request(octets, 1), ElementsAre(large));
+  EXPECT_THAT(request(SharedBytes::own(batch), 1), ElementsAre(fine)) << "another request's";
+  EXPECT_THAT(request(SharedBytes::own(plain), 8), testing::Each(fine)) << "nothing to decompress";
+}
+
 TEST_F(LogTest, TheHeaderGetsTheLargestTimestampThatItLacks) {
   const std::string whole = batchOf({{"a", "1"}, {"b", "2"}}, 5);
   produce("t", patched(whole, 35, std::string(8, '\xff')));

@@ -174,7 +174,7 @@ TEST_F(QueueTest, AConsumerThatSendsNothingGetsABoundedNumber) {
       accept(consumer, idsOf(consumer));
       EXPECT_THAT(consumer.texts, SizeIs(first + 10)) << "acknowledged or not";
     }
-    on(1, [&] { consumer.sent(first + 10); });
+    on(1, [&] { consumer.sent(first); });  // the rest
     settle();
     EXPECT_GT(consumer.texts.size(), first + 10);
     drop(consumer);

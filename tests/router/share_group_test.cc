@@ -267,6 +267,49 @@ TEST_F(ShareGroupTest, NothingIsToldBeforeTheDiskHasIt) {
   EXPECT_THAT(get("a"), ElementsAre(ShareRange{0, 1, 1})) << "it was never said";
 }
 
+TEST_F(ShareGroupTest, WhatWasToldAsFailedDoesNotCount) {
+  joins("a");
+  give(3);
+  get("a");
+  std::optional<Result<>> told;
+  on(0, [&] {
+    shares().settleShares(who_, "g", "a", {{place(), {{0, 1, {ShareVerdict::kAccept}}}}},
+                          [&](Result<ShareSettled> settled) { told = settled->results.at(0); });
+  });
+  run();
+  failWrites();
+  ASSERT_TRUE(told && !told->has_value());
+  EXPECT_EQ(offsets().at(0).start, 0);
+  EXPECT_TRUE(say("a", 0, 0)) << "it is with the member still";
+  advance(31'000);
+  EXPECT_THAT(get("b"), ElementsAre(ShareRange{1, 2, 2})) << "without a restart";
+  EXPECT_TRUE(say("b", 1, 2));
+  EXPECT_EQ(offsets().at(0).start, 3);
+}
+
+TEST_F(ShareGroupTest, TheJournalHearsOfWhatWasTakenBack) {
+  joins("a");
+  give(2);
+  get("a");
+  std::optional<Result<>> first, second;
+  auto accept = [&](int64_t at, std::optional<Result<>>& told) {
+    shares().settleShares(who_, "g", "a", {{place(), {{at, at, {ShareVerdict::kAccept}}}}},
+                          [&](Result<ShareSettled> settled) { told = settled->results.at(0); });
+  };
+  const size_t owner = std::hash<std::string_view>{}("g") % loops_.size();
+  on(owner, [&] { accept(0, first); });
+  run();
+  // The group writes again before it hears of the failure.
+  loops_[owner]->post([&] { accept(1, second); });
+  store_->failPending({ErrorKind::kIo, "the disk said no"});
+  settle();
+  ASSERT_TRUE(first && second);
+  EXPECT_FALSE(first->has_value());
+  EXPECT_TRUE(second->has_value());
+  crash();
+  EXPECT_THAT(get("b"), ElementsAre(ShareRange{0, 0, 1}));
+}
+
 TEST_F(ShareGroupTest, ALatestStartIsOneForGood) {
   setReset(ShareReset::kLatest);
   joins("a");
@@ -466,6 +509,46 @@ TEST_F(ShareGroupTest, AGroupIsDeletedWithAllThatItDid) {
   EXPECT_EQ(none->answer->error().kind, ErrorKind::kNotFound);
   joins("b");
   EXPECT_THAT(get("b"), ElementsAre(ShareRange{0, 1, 1})) << "another group of that name";
+}
+
+TEST_F(ShareGroupTest, ADeletionThatACrashInterruptsIsWholeOrNone) {
+  options_.groupDefaults.maxSharePartitions = 20'000;
+  crash();
+  // Of two topics, more partitions than an entry of the journal has room for.
+  constexpr size_t kHalf = 6'000;
+  for (const char* name : {"many", "more"}) {
+    TopicSpec spec;
+    spec.name = name;
+    spec.partitions = kHalf;
+    ASSERT_TRUE(createTopic(spec));
+  }
+  for (size_t entries : {size_t{0}, size_t{1}, size_t{2}}) {
+    joins("a");
+    beat("a", -1);
+    std::vector<ShareOffset> all(2 * kHalf);
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].topic = i < kHalf ? "many" : "more";
+      all[i].partition = static_cast<int32_t>(i % kHalf);
+      all[i].start = 5;
+    }
+    on(0,
+       [&] { shares().alterShareOffsets(who_, "g", all, [](auto told) { EXPECT_TRUE(told); }); });
+    settle();
+    on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) { FAIL() << "told"; }); });
+    run();
+    store_->keepFirst(entries);
+    crash();
+    if (entries == 0) {
+      EXPECT_EQ(offsets().size(), all.size());
+      EXPECT_TRUE(deleteGroup());
+    }
+    size_t left = 0;
+    for (auto table : {storage::StateTable::kGroup, storage::StateTable::kSharePartition}) {
+      store_->scanState(table, "", [&](BytesView, BytesView) { return ++left > 0; });
+    }
+    EXPECT_EQ(left, 0U) << entries;
+    EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+  }
 }
 
 TEST_F(ShareGroupTest, PartitionsAreLimited) {

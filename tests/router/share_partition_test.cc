@@ -36,7 +36,11 @@ class SharePartitionTest : public testing::Test {
   }
   Result<> say(const std::string& who, int64_t first, int64_t last,
                std::vector<ShareVerdict> verdicts, int64_t deadline = 200) {
-    return partition_.settle(member(who), {{first, last, std::move(verdicts)}}, kLimit, deadline);
+    auto changed =
+        partition_.settle(member(who), {{first, last, std::move(verdicts)}}, kLimit, deadline);
+    if (!changed) return std::unexpected(changed.error());
+    said_ = std::move(*changed);
+    return {};
   }
   /// As after a crash.
   void restart() {
@@ -46,7 +50,8 @@ class SharePartitionTest : public testing::Test {
   }
 
   SharePartition partition_{10};
-  SharePartition::Member grant_;  ///< of the latest take()
+  SharePartition::Member grant_;               ///< of the latest take()
+  std::vector<SharePartition::Settled> said_;  ///< with the latest say()
 };
 
 TEST_F(SharePartitionTest, WhatIsAcceptedMovesTheStartOn) {
@@ -120,6 +125,49 @@ TEST_F(SharePartitionTest, WhatReachedNobodyIsPutBack) {
   EXPECT_THAT(take("b", 10, 10), ElementsAre(ShareRange{10, 10, 1}));
   EXPECT_THAT(take("a", 11, 11), ElementsAre(ShareRange{11, 11, 1}));
   EXPECT_FALSE(partition_.undo(first, {{10, 11, 1}})) << "they were given out again since";
+}
+
+TEST_F(SharePartitionTest, WhatWasSaidIsTakenBack) {
+  take("a", 10, 15);
+  ASSERT_TRUE(say("a", 12, 13, {kAccept, kReject}));
+  auto middle = said_;
+  ASSERT_TRUE(say("a", 10, 11, {kAccept}));
+  EXPECT_EQ(partition_.start(), 14);
+  partition_.takeBack(middle);
+  EXPECT_EQ(partition_.start(), 12) << "what was said before it has been kept";
+  partition_.takeBack(said_);
+  EXPECT_EQ(partition_.start(), 10);
+  EXPECT_EQ(partition_.held(), 6);
+  EXPECT_THAT(take("b", 10, 15), IsEmpty()) << "it is with its member again";
+  EXPECT_TRUE(say("a", 10, 15, {kAccept})) << "which may say it anew";
+  EXPECT_EQ(partition_.start(), 16);
+}
+
+TEST_F(SharePartitionTest, WhatOthersHaveSinceIsNotTakenBack) {
+  take("a", 10, 12);
+  ASSERT_TRUE(say("a", 10, 12, {kRelease}));
+  auto released = said_;
+  EXPECT_THAT(take("b", 10, 10), ElementsAre(ShareRange{10, 10, 2}));
+  EXPECT_THAT(take("b", 11, 11), ElementsAre(ShareRange{11, 11, 2}));
+  ASSERT_TRUE(say("b", 10, 10, {kAccept}));
+  partition_.takeBack(released);
+  EXPECT_EQ(partition_.start(), 11) << "accepted by another";
+  EXPECT_TRUE(say("b", 11, 11, {kAccept})) << "with another";
+  EXPECT_THAT(take("b", 12, 12), IsEmpty());
+  EXPECT_TRUE(partition_.expire(100, kLimit)) << "for as long as it had it";
+  EXPECT_THAT(take("b", 12, 12), ElementsAre(ShareRange{12, 12, 2}));
+}
+
+TEST_F(SharePartitionTest, WhatTheLogHasLostIsNotMissedWhenItIsTakenBack) {
+  take("a", 10, 15);
+  ASSERT_TRUE(say("a", 10, 12, {kAccept}));
+  partition_.raiseStart(14);
+  partition_.takeBack(said_);
+  partition_.raiseStart(14);
+  EXPECT_EQ(partition_.start(), 14);
+  EXPECT_EQ(partition_.held(), 2);
+  restart();
+  EXPECT_THAT(take("b", 10, 20), ElementsAre(ShareRange{14, 20, 1}));
 }
 
 TEST_F(SharePartitionTest, LimitsHold) {

@@ -161,6 +161,12 @@ void FakeLogStore::failPending(const Error& error) {
   deliver(completions);
 }
 
+void FakeLogStore::keepFirst(size_t entries) {
+  std::lock_guard lock(mutex_);
+  std::vector<CommittedBatch> none;
+  for (size_t i = 0; i < std::min(entries, pending_.size()); ++i) makeDurable(pending_[i], none);
+}
+
 void FakeLogStore::deliver(Completions& completions) {
   for (auto& [sink, tasks] : completions) sink->completed(std::move(tasks));
 }

@@ -26,6 +26,9 @@ class FakeLogStore final : public storage::LogStore {
   // ---- for tests
   void commit();
   void failPending(const Error& error);
+  /// A power failure: of what is pending the first entries are durable, which nobody hears of. To
+  /// be followed by afterCrash(). State alone.
+  void keepFirst(size_t entries);
   /// The next append() returns this error.
   void refuseNext(Error error);
   /// While full, messages that are not admitted are refused. Its end runs the space feed.

@@ -1,7 +1,6 @@
 // DescribeClientQuotas and AlterClientQuotas (KIP-546): how much users, client ids and addresses
 // may ask of the broker.
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,9 +10,9 @@
 #include "codecs/kafka/errors.h"
 #include "codecs/kafka/handlers/common.h"
 #include "codecs/kafka/handlers/handlers.h"
+#include "codecs/kafka/quota_keys.h"
 #include "codecs/kafka/wire/alter_client_quotas.h"
 #include "codecs/kafka/wire/describe_client_quotas.h"
-#include "core/net/ip_prefix.h"
 
 namespace polylog::kafka {
 namespace {
@@ -21,19 +20,6 @@ namespace {
 constexpr BytesView kUser = "user";
 constexpr BytesView kClientId = "client-id";
 constexpr BytesView kIp = "ip";
-
-struct Key {
-  BytesView name;
-  QuotaKind kind;
-  bool whole;   ///< a whole number
-  double most;  ///< the largest that Kafka takes
-};
-constexpr double kAnyNumber = 9e18;
-constexpr Key kKeys[] = {{"producer_byte_rate", QuotaKind::kProduce, true, kAnyNumber},
-                         {"consumer_byte_rate", QuotaKind::kFetch, true, kAnyNumber},
-                         {"request_percentage", QuotaKind::kRequest, false, kAnyNumber},
-                         {"controller_mutation_rate", QuotaKind::kMutation, false, kAnyNumber},
-                         {"connection_creation_rate", QuotaKind::kConnection, true, INT32_MAX}};
 
 enum Match : int8_t { kExact = 0, kDefault = 1, kSpecified = 2 };
 
@@ -96,13 +82,6 @@ void addPart(std::vector<Part>& entity, BytesView type, const std::optional<std:
   if (!part->empty()) added.name = BytesView(*part);
 }
 
-/// An address as it is written in one way only. Nothing if it is none.
-std::optional<std::string> address(const std::string& text) {
-  std::optional<IpPrefix> parsed = IpPrefix::parse(text);
-  if (!parsed || text.contains('/')) return std::nullopt;
-  return parsed->text();
-}
-
 /// An entity as the request names it.
 template <class Part>
 Result<QuotaEntity> entityOf(const std::vector<Part>& parts) {
@@ -121,18 +100,7 @@ Result<QuotaEntity> entityOf(const std::vector<Part>& parts) {
     }
     *place = std::string(part.name.value_or(BytesView()));
   }
-  if (parts.empty()) {
-    return std::unexpected(invalid("a quota is for a user, a client id or both, or for an ip"));
-  }
-  if (!entity.ip) return entity;
-  if (entity.user || entity.clientId) {
-    return std::unexpected(invalid("quotas for an ip are for nothing beside it"));
-  }
-  if (entity.ip->empty()) return entity;
-  std::optional<std::string> ip = address(*entity.ip);
-  if (!ip) return std::unexpected(invalid("'" + *entity.ip + "' is no IP address"));
-  entity.ip = std::move(ip);
-  return entity;
+  return checkedEntity(std::move(entity));
 }
 
 Result<std::vector<QuotaChange>> changesOf(const wire::AlterClientQuotasRequest::Entry& entry) {
@@ -140,28 +108,12 @@ Result<std::vector<QuotaChange>> changesOf(const wire::AlterClientQuotasRequest:
   if (!entity) return std::unexpected(entity.error());
   std::vector<QuotaChange> changes;
   for (const auto& op : entry.ops) {
-    const auto* key = std::ranges::find(kKeys, op.key, &Key::name);
-    if (key == std::end(kKeys) || (key->kind == QuotaKind::kConnection) != entity->ip.has_value()) {
-      return std::unexpected(
-          invalid("'" + std::string(op.key) + "' is no quota of " +
-                  (entity->ip ? "an ip, which has connection_creation_rate"
-                              : "users and client ids, which have producer_byte_rate, "
-                                "consumer_byte_rate, request_percentage and "
-                                "controller_mutation_rate")));
-    }
-    if (std::ranges::find(changes, key->kind, &QuotaChange::kind) != changes.end()) {
+    auto change = quotaChange(*entity, op.key, op.remove ? std::nullopt : std::optional(op.value));
+    if (!change) return std::unexpected(change.error());
+    if (std::ranges::find(changes, change->kind, &QuotaChange::kind) != changes.end()) {
       return std::unexpected(invalid("'" + std::string(op.key) + "' is named twice"));
     }
-    bool sound = std::isfinite(op.value) && op.value > 0 && op.value <= key->most &&
-                 (!key->whole || op.value == std::floor(op.value));
-    if (!op.remove && !sound) {
-      return std::unexpected(invalid("'" + std::string(op.key) + "' is a " +
-                                     (key->whole ? "whole " : "") + "number above 0"));
-    }
-    auto& change = changes.emplace_back();
-    change.entity = *entity;
-    change.kind = key->kind;
-    if (!op.remove) change.value = op.value;
+    changes.push_back(std::move(*change));
   }
   return changes;
 }
@@ -197,7 +149,7 @@ void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasR
     addPart(entry.entity, kUser, entity.user);
     addPart(entry.entity, kClientId, entity.clientId);
     addPart(entry.entity, kIp, entity.ip);
-    for (const Key& key : kKeys) {
+    for (const QuotaKey& key : quotaKeys()) {
       if (auto at = values.find(key.kind); at != values.end()) {
         entry.values.push_back({key.name, at->second});
       }

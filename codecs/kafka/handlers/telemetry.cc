@@ -22,6 +22,7 @@ ClientFacts factsOf(const Call& call) {
   facts.clientId = who.clientId;
   facts.softwareName = call.software().first;
   facts.softwareVersion = call.software().second;
+  facts.connection = call.connection();
   facts.address = clientHost(who.peer).substr(1);
   if (size_t colon = who.peer.rfind(':'); colon != std::string::npos) {
     facts.port = who.peer.substr(colon + 1);
