@@ -162,8 +162,8 @@ Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protoco
   }
   auto topic = std::make_shared<Topic>();
   topic->name = std::move(spec.name);
-  topic->config = resolved(spec.config ? std::move(*spec.config) : TopicConfig(),
-                           defaultsFor(protocol));
+  topic->config =
+      resolved(spec.config ? std::move(*spec.config) : TopicConfig(), defaultsFor(protocol));
   topic->origin = protocol;
   topic->createdMs = core_.clock.wallMillis();
   for (size_t i = 0; i < topic->id.size(); i += 8) {

@@ -1,7 +1,7 @@
 // Catalogue's topics that follow the defaults. What is in force for a topic follows at once, in
-// memory; that the journal's retention follows is written topic by topic, in turn with other changes
-// of each, many to an entry. A topic's row has its configuration as its partitions were last
-// configured: where the two have parted at a crash, the next start sees it by that.
+// memory; that the journal's retention follows is written topic by topic, in turn with other
+// changes of each, many to an entry. A topic's row has its configuration as its partitions were
+// last configured: where the two have parted at a crash, the next start sees it by that.
 #include <fmt/format.h>
 
 #include <utility>
@@ -34,6 +34,14 @@ class Piece {
   size_t octets_ = 0;
 };
 
+TopicRef following(const TopicRef& topic, const TopicConfig& defaults) {
+  TopicConfig config = resolved(topic->config, defaults);
+  if (config == topic->config) return topic;
+  auto changed = std::make_shared<Topic>(*topic);
+  changed->config = std::move(config);
+  return changed;
+}
+
 }  // namespace
 
 void Catalogue::beginWith(std::shared_ptr<const TopicDefaults> defaults) {
@@ -47,11 +55,7 @@ std::shared_ptr<const TopicDefaults> Catalogue::defaults() const {
 }
 
 TopicRef Catalogue::followingLocked(const TopicRef& topic) const {
-  TopicConfig config = resolved(topic->config, defaults_->inForce(topic->origin));
-  if (config == topic->config) return topic;
-  auto changed = std::make_shared<Topic>(*topic);
-  changed->config = std::move(config);
-  return changed;
+  return following(topic, defaults_->inForce(topic->origin));
 }
 
 void Catalogue::showLocked(const TopicRef& topic) {
@@ -67,9 +71,11 @@ void Catalogue::putDefaults(Worker& worker, std::shared_ptr<const TopicDefaults>
   {
     std::unique_lock lock(mutex_);
     defaults_ = std::move(defaults);
+    const TopicConfig devices = defaults_->inForce(Protocol::kMqtt);
+    const TopicConfig others = defaults_->inForce(Protocol::kKafka);
     std::vector<TopicRef> changed;
     for (const auto& [name, topic] : sorted_) {
-      TopicRef now = followingLocked(topic);
+      TopicRef now = following(topic, madeByDevice(topic->origin) ? devices : others);
       if (now == topic) continue;
       if (!sameRetention(now->config, topic->config)) lagging_.insert(name);
       changed.push_back(std::move(now));
@@ -131,9 +137,10 @@ void Catalogue::caughtUp(const std::vector<std::string>& names,
   for (const std::string& name : names) finished(name);
   std::lock_guard lock(creation_);
   if (!result) {
-    logWarning(fmt::format("journal: retention of {} topics doesn't follow the defaults yet ({}); "
-                           "trying again",
-                           names.size(), result.error().text));
+    logWarning(
+        fmt::format("journal: retention of {} topics doesn't follow the defaults yet ({}); "
+                    "trying again",
+                    names.size(), result.error().text));
     lagging_.insert(names.begin(), names.end());
     return core_.workers[0]->post([this] { retryLater(); });
   }
@@ -143,7 +150,7 @@ void Catalogue::caughtUp(const std::vector<std::string>& names,
 
 void Catalogue::tellCaughtUpLocked() {
   for (auto& [worker, done] : std::exchange(awaitingCatchUp_, {})) {
-    worker->post([done = std::move(done)] { (*done)(); });
+    worker->post([told = std::move(done)] { (*told)(); });
   }
 }
 

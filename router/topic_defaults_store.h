@@ -1,5 +1,5 @@
-// What is set for topics that set nothing themselves: kept in the state table kTopicDefaults, a row a
-// layer, changed through the journal one after the other. A change is durable before it is in
+// What is set for topics that set nothing themselves: kept in the state table kTopicDefaults, a row
+// a layer, changed through the journal one after the other. A change is durable before it is in
 // force, and in force for every topic (Catalogue::putDefaults) before anybody is told.
 //
 // current() may be called on any thread; the rest on a worker's.

@@ -1,6 +1,6 @@
-// The broker's configuration by Kafka's keys: what Polylog has under that name. Read-only, since the
-// broker reads its own file at its start, but for what topics follow (topic_config.h). Own thread of
-// the call's session.
+// The broker's configuration by Kafka's keys: what Polylog has under that name. Read-only, since
+// the broker reads its own file at its start, but for what topics follow (topic_config.h). Own
+// thread of the call's session.
 #pragma once
 
 #include <vector>

@@ -21,9 +21,9 @@ std::unexpected<Error> unknown(BytesView key) {
 }
 
 const ConfigKey* findDefault(BytesView brokerKey) {
-  auto at = brokerKey.empty() ? topicConfigKeys().end()
-                              : std::ranges::find(topicConfigKeys(), brokerKey,
-                                                  &ConfigKey::brokerName);
+  auto at = brokerKey.empty()
+                ? topicConfigKeys().end()
+                : std::ranges::find(topicConfigKeys(), brokerKey, &ConfigKey::brokerName);
   return at != topicConfigKeys().end() ? &*at : nullptr;
 }
 

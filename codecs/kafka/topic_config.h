@@ -58,8 +58,8 @@ Result<> extendTopicConfig(TopicConfig& config, BytesView key, BytesView words, 
 
 /// Whether the broker has a key of that name for topics that don't set theirs.
 bool isTopicDefault(BytesView brokerKey);
-// The same for the defaults that are set while the broker runs, by the broker's keys. `layer` is one
-// of core/model/topic_defaults.h.
+// The same for the defaults that are set while the broker runs, by the broker's keys. `layer` is
+// one of core/model/topic_defaults.h.
 Result<> setTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView value,
                          const TopicConfigLimits& limits);
 /// Other keys than the broker has are not set: nothing is to be done.

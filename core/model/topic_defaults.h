@@ -1,6 +1,6 @@
-// What topics have that set nothing themselves. What the operator's file says, by who made the topic;
-// over it, for topics that follow Kafka's defaults, what was set while the broker ran: for all
-// brokers, and for this one. The router keeps those two layers and implements DynamicDefaults.
+// What topics have that set nothing themselves. What the operator's file says, by who made the
+// topic; over it, for topics that follow Kafka's defaults, what was set while the broker ran: for
+// all brokers, and for this one. The router keeps those two layers and implements DynamicDefaults.
 #pragma once
 
 #include <cstdint>

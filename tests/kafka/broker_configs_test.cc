@@ -68,9 +68,9 @@ class BrokerConfigsTest : public KafkaTest {
       entry.source = config.source;
       entry.readOnly = config.readOnly;
       for (const auto& synonym : config.synonyms) {
-        entry.synonyms.emplace_back(std::string(synonym.name) + "=" +
-                                        std::string(synonym.value.value_or("")),
-                                    synonym.source);
+        entry.synonyms.emplace_back(
+            std::string(synonym.name) + "=" + std::string(synonym.value.value_or("")),
+            synonym.source);
       }
     }
     return told;
@@ -179,16 +179,14 @@ TEST_F(BrokerConfigsTest, WhatCanNotBeChangedIsRefusedAsKafkaDoes) {
     EXPECT_EQ(code, kInvalidRequest);
     EXPECT_EQ(text,
               "Cannot update these configs dynamically: Set(num.io.threads, log.retention.hours)");
-    EXPECT_EQ(alter(name, {{"retention.ms", kSet, "1"}}).first, kInvalidRequest)
-        << "a topic's key";
+    EXPECT_EQ(alter(name, {{"retention.ms", kSet, "1"}}).first, kInvalidRequest) << "a topic's key";
     EXPECT_EQ(alter(name, {{"", kSet, "1"}}).first, kInvalidRequest);
     EXPECT_EQ(alter(name, {{"log.retention.ms", kSet, "soon"}}).first, kInvalidRequest);
     EXPECT_EQ(alter(name, {{"message.max.bytes", kSet, "99999999"}}).first, kInvalidRequest);
     EXPECT_EQ(alter(name, {{"log.retention.ms", kAppend, "1"}}).first, kInvalidRequest);
     EXPECT_EQ(alter(name, {{"log.retention.ms", kSet, std::nullopt}}).first, kInvalidRequest);
     EXPECT_EQ(alter(name, {{"min.insync.replicas", kSet, "2"}}).first, kInvalidRequest);
-    EXPECT_EQ(alter(name, {{"num.io.threads", kDelete, std::nullopt}}).first, 0)
-        << "it isn't set";
+    EXPECT_EQ(alter(name, {{"num.io.threads", kDelete, std::nullopt}}).first, 0) << "it isn't set";
   }
   auto [code, text] = alter("7", {{"log.retention.ms", kSet, "1"}});
   EXPECT_EQ(code, kInvalidRequest);

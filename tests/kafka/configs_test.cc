@@ -104,8 +104,7 @@ TEST_F(ConfigsTest, TheBrokersConfigurationIsReadOnly) {
   EXPECT_EQ(entry(response, "default.replication.factor").value, "1");
   auto refused = alter({{"num.partitions", 0, "9"}}, "1", kBroker);
   EXPECT_EQ(refused.errorCode, 42);
-  EXPECT_EQ(refused.errorMessage,
-            "Cannot update these configs dynamically: Set(num.partitions)");
+  EXPECT_EQ(refused.errorMessage, "Cannot update these configs dynamically: Set(num.partitions)");
   EXPECT_TRUE(describe(kBroker, "").results.at(0).configs.empty());
 }
 

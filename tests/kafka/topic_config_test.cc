@@ -91,7 +91,7 @@ TEST_F(TopicConfigTest, WhatStreamsAndConnectSetIsTaken) {
 
 // Pitfall: DescribeConfigs names every key with its right source, DEFAULT and DYNAMIC apart.
 TEST_F(TopicConfigTest, DescribeConfigsNamesEveryKeyWithItsRightSource) {
-  set("retention.ms", "604800000");  // set to what it is anyway
+  set("retention.ms", "604800000");                             // set to what it is anyway
   limits_.file.retentionBytes = config_.retentionBytes = 1000;  // the operator's choice
   config_.maxBatchBytes = 500;                                  // another protocol's
   config_.own.add(TopicField::kMaxBatchBytes);

@@ -1,5 +1,5 @@
-// What topics have that set nothing: layers over what the file says, followed by all topics at once,
-// in memory and in the journal, through crashes, failed writes and other files.
+// What topics have that set nothing: layers over what the file says, followed by all topics at
+// once, in memory and in the journal, through crashes, failed writes and other files.
 #include "router/topic_defaults_store.h"
 
 #include <gmock/gmock.h>
@@ -225,7 +225,7 @@ TEST_F(TopicDefaultsTest, OfTopicsWrittenWithoutMarksWhatIsAsTheFileSaysCountsAs
 TEST_F(TopicDefaultsTest, ATopicThatIsBeingAlteredFollowsToo) {
   auto answer = begin(kCluster, retain(1000));
   run();
-  alterTopic("own", std::nullopt);    // builds on the old default
+  alterTopic("own", std::nullopt);  // builds on the old default
   alterTopic("follows", 9000);
   run();
   settle();
@@ -341,10 +341,11 @@ TEST_F(TopicDefaultsTest, ChangesFromTwoWorkersAreMadeOneAfterTheOther) {
 }
 
 TEST_F(TopicDefaultsTest, ARefusedChangeChangesNothing) {
-  EXPECT_EQ(alter(kCluster, [](TopicConfig&) -> Result<> { return fail(ErrorKind::kInvalid, "no"); })
-                .error()
-                .kind,
-            ErrorKind::kInvalid);
+  EXPECT_EQ(
+      alter(kCluster, [](TopicConfig&) -> Result<> { return fail(ErrorKind::kInvalid, "no"); })
+          .error()
+          .kind,
+      ErrorKind::kInvalid);
   EXPECT_EQ(store_->pending(), 0U);
 }
 

@@ -43,7 +43,8 @@ void handleAlterConfigs(const CallRef& call, wire::AlterConfigsRequest&& request
       }
     }
     for (const auto& config : resource.configs) change.given.push_back(config.name);
-    change.defaultsEdit = [values](TopicConfig& layer, const TopicConfigLimits& limits) -> Result<> {
+    change.defaultsEdit = [values](TopicConfig& layer,
+                                   const TopicConfigLimits& limits) -> Result<> {
       layer = {};
       for (const auto& [key, value] : values) {
         if (Result<> set = setTopicDefault(layer, key, value, limits); !set) return set;

@@ -136,10 +136,8 @@ void changeDefaults(const std::shared_ptr<Pending<Response>>& pending, Answer<Re
                             : code(result.error(), Area::kCluster);
     refuse(*pending, answer, errorCode, result.error().text);
   };
-  auto edit = [edit = std::move(change.defaultsEdit),
-               limits = limitsFor(call, Protocol::kKafka)](TopicConfig& layer) {
-    return edit(layer, limits);
-  };
+  auto edit = [edit = std::move(change.defaultsEdit), limits = limitsFor(call, Protocol::kKafka)](
+                  TopicConfig& layer) { return edit(layer, limits); };
   if (validateOnly) {
     if (Result<> may = control->mayAlter(call.principal()); !may) return settle(may);
     TopicConfig tried = control->current()->layer(scope);

@@ -41,8 +41,8 @@ struct ConfigChange {
   BytesView name;
   Refusal refusal;  ///< kNone: the edits are set
   ConfigEdit edit;  ///< of a topic
-  ConfigEdit defaultsEdit;          ///< of a layer of the broker's
-  std::vector<BytesView> given;     ///< keys that get a value
+  ConfigEdit defaultsEdit;       ///< of a layer of the broker's
+  std::vector<BytesView> given;  ///< keys that get a value
   GroupConfigEdit groupEdit;
   ClientMetricsEdit metricsEdit;
 };
