@@ -101,7 +101,10 @@ def sources():
               [("cleanup.policy", "compact", ConfigSource.DYNAMIC_TOPIC_CONFIG.value),
                ("log.cleanup.policy", "delete", ConfigSource.DEFAULT_CONFIG.value)], "synonyms")
         broker_entries = described(broker, "broker", "1")
-        assert all(entry.is_read_only for entry in broker_entries.values())
+        equal({name: entry.is_read_only for name, entry in broker_entries.items() if name in
+               ("log.retention.ms", "message.max.bytes", "num.partitions", "log.dirs")},
+              {"log.retention.ms": False, "message.max.bytes": False, "num.partitions": True, "log.dirs": True},
+              "what is read-only")
         equal(broker_entries["log.retention.ms"].value, "86400000", "log.retention.ms")
         equal(broker_entries["log.retention.ms"].source, ConfigSource.STATIC_BROKER_CONFIG.value, "source")
         equal(broker_entries["log.dirs"].value, broker.data, "log.dirs")
@@ -126,8 +129,10 @@ def altering():
                            ("remote.storage.enable", "true")):
             told = refused(KafkaError.INVALID_CONFIG, alter(broker, "t", {key: value}), key)
             assert key in told, told
-        resource = ConfigResource("broker", "1", set_config={"num.partitions": "3"})
-        refused(KafkaError.INVALID_CONFIG, confluent(broker).alter_configs([resource])[resource], "the broker's")
+        resource = ConfigResource("broker", "1", set_config={"num.partitions": "3", "log.retention.ms": "5"})
+        told = refused(KafkaError.INVALID_REQUEST, confluent(broker).alter_configs([resource])[resource],
+                       "what isn't dynamic")
+        assert "Cannot update these configs dynamically: Set(num.partitions)" in told, told
 
 
 @suite.case("max.message.bytes, message.timestamp.type and compression.type do what they say, from the moment they are set")
@@ -184,19 +189,21 @@ def retention():
         wait_until(lambda: ends(broker, "t") == (5, 5), 20, "retention")
 
 
+def change(broker, *ops, validate=False, resource=(TOPIC, "t")):
+    """IncrementalAlterConfigs of one resource, by hand."""
+    configs = [text(key) + i8(operation) + text(value) + TAGS for key, operation, value in ops]
+    body = array([i8(resource[0]) + text(resource[1]) + array(configs) + TAGS]) + i8(validate) + TAGS
+    answer = raw.call(broker, 44, 1, body)
+    answer.i32()
+    (code, message, *named), = answer.array(
+        lambda: answer.struct(answer.i16, answer.text, answer.i8, answer.text))
+    answer.end()
+    equal(tuple(named), resource, "resource")
+    return code, message
+
+
 @suite.case("IncrementalAlterConfigs by hand: set, delete, append and subtract leave the other keys alone")
 def incremental():
-    def change(broker, *ops, validate=False):
-        configs = [text(key) + i8(operation) + text(value) + TAGS for key, operation, value in ops]
-        body = array([i8(TOPIC) + text("t") + array(configs) + TAGS]) + i8(validate) + TAGS
-        answer = raw.call(broker, 44, 1, body)
-        answer.i32()
-        (code, message, kind, name), = answer.array(
-            lambda: answer.struct(answer.i16, answer.text, answer.i8, answer.text))
-        answer.end()
-        equal((kind, name), (TOPIC, "t"), "resource")
-        return code, message
-
     with Broker() as broker:
         create(broker, "t", retention_bytes="5000")
         equal(change(broker, ("retention.ms", 0, "7"), ("cleanup.policy", 2, "compact")), (0, None), "set, append")
@@ -215,6 +222,149 @@ def incremental():
         assert "flush.ms=often" in message, message
         equal(change(broker, ("retention.ms", 0, "8"), validate=True), (0, None), "validate only")
         equal(described(broker, "topic", "t")["retention.ms"].value, "604800000", "nothing changed")
+
+
+# ---------------------------------------------------------------- the broker's, while it runs
+
+ALL_BROKERS, THIS_BROKER = (BROKER, ""), (BROKER, "1")
+
+
+def told_by_hand(broker, kind, name):
+    """DescribeConfigs 4: {key: (value, read-only, source, synonyms)}. librdkafka can't name all brokers, and
+    confluent-kafka forgets synonyms of the same name."""
+    body = array([i8(kind) + text(name) + i8(0) + TAGS]) + i8(1) + i8(0) + TAGS
+    answer = raw.call(broker, 32, 4, body)
+    answer.i32()
+
+    def config():
+        name, value, read_only, source = answer.text(), answer.text(), answer.i8(), answer.i8()
+        answer.i8()
+        synonyms = answer.array(lambda: tuple(answer.struct(answer.text, answer.text, answer.i8)))
+        answer.i8(), answer.text(), answer.tags()
+        return name, (value, bool(read_only), source, synonyms)
+
+    def result():
+        equal((answer.i16(), answer.text(), answer.i8(), answer.text()), (0, None, kind, name), "result")
+        configs = answer.array(config)
+        answer.tags()
+        return dict(configs)
+
+    results = answer.array(result)
+    answer.end()
+    return results[0]
+
+
+def set_broker(broker, config):
+    resource = ConfigResource("broker", "1", set_config=config)
+    confluent(broker).alter_configs([resource])[resource].result(20)
+
+
+def told_of(broker, key, topic="t"):
+    entry = described(broker, "topic", topic)[key]
+    return entry.value, entry.source
+
+
+@suite.case("the broker's configuration is changed while it runs: topics that are there follow, over kill -9, unless they have their own")
+def broker_while_it_runs():
+    with Broker() as broker:
+        create(broker, "t")
+        create(broker, "own", max_message_bytes="16777216")
+        large = [b"x" * 5000]
+        equal(produce(broker, "t", large), [], "before")
+        set_broker(broker, {"message.max.bytes": "1000"})
+        broker.kill()
+        broker.start()
+        for topic, errors in (("t", [KafkaError.MSG_SIZE_TOO_LARGE]), ("own", [])):
+            equal(produce(broker, topic, large), errors, topic)
+        equal(told_of(broker, "max.message.bytes"), ("1000", ConfigSource.DYNAMIC_BROKER_CONFIG.value), "t")
+        equal(told_of(broker, "max.message.bytes", "own"),
+              ("16777216", ConfigSource.DYNAMIC_TOPIC_CONFIG.value), "own")
+        entry = described(broker, "broker", "1")["message.max.bytes"]
+        equal((entry.value, entry.source, entry.is_read_only),
+              ("1000", ConfigSource.DYNAMIC_BROKER_CONFIG.value, False), "broker")
+        equal(told_by_hand(broker, *ALL_BROKERS), {}, "of all brokers")
+        set_broker(broker, {})  # the whole: nothing
+        equal(produce(broker, "t", large), [], "taken back")
+        equal(told_of(broker, "max.message.bytes"), ("16777216", ConfigSource.DEFAULT_CONFIG.value), "t")
+
+
+@suite.case("the configuration of all brokers by hand: what is set for one comes before it, lists are extended, kill -9")
+def all_brokers():
+    with Broker() as broker:
+        create(broker, "t")
+        ops = ("message.max.bytes", 0, "9000"), ("log.cleanup.policy", 2, "compact")
+        equal(change(broker, *ops, validate=True, resource=ALL_BROKERS), (0, None), "validate only")
+        equal(told_by_hand(broker, *ALL_BROKERS), {}, "nothing changed")
+        equal(change(broker, *ops, resource=ALL_BROKERS), (0, None), "all brokers")
+        equal(change(broker, ("message.max.bytes", 0, "1000"), resource=THIS_BROKER), (0, None), "this one")
+        broker.kill()
+        broker.start()
+        equal(told_by_hand(broker, *ALL_BROKERS),
+              {"log.cleanup.policy": ("delete,compact", False, 3, [("log.cleanup.policy", "delete,compact", 3)]),
+               "message.max.bytes": ("9000", False, 3, [("message.max.bytes", "9000", 3)])}, "of all brokers")
+        for resource, key in ((THIS_BROKER, "message.max.bytes"), ((TOPIC, "t"), "max.message.bytes")):
+            equal(told_by_hand(broker, *resource)[key],
+                  ("1000", False, 2, [("message.max.bytes", "1000", 2), ("message.max.bytes", "9000", 3),
+                                      ("message.max.bytes", "16777216", 5)]), "layers")
+        equal(told_of(broker, "cleanup.policy"),
+              ("compact,delete", ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG.value), "policy")
+        large = [b"x" * 5000]
+        equal(produce(broker, "t", large), [KafkaError.MSG_SIZE_TOO_LARGE], "more than this one takes")
+        equal(change(broker, ("message.max.bytes", 1, None), resource=THIS_BROKER), (0, None), "taken back")
+        equal(produce(broker, "t", large), [], "within what all take")
+        equal(produce(broker, "t", [b"x" * 9000]), [KafkaError.MSG_SIZE_TOO_LARGE], "more than all take")
+        equal(change(broker, ("log.cleanup.policy", 3, "delete"), resource=ALL_BROKERS), (0, None), "subtract")
+        equal(told_of(broker, "cleanup.policy")[0], "compact", "policy")
+        for resource in (ALL_BROKERS, THIS_BROKER):
+            equal(change(broker, ("num.io.threads", 0, "9"), ("log.dirs", 0, "/"), resource=resource),
+                  (42, "Cannot update these configs dynamically: Set(num.io.threads, log.dirs)"), "not dynamic")
+            code, message = change(broker, ("log.retention.ms", 0, "soon"), resource=resource)
+            equal(code, 42, message)
+            assert "log.retention.ms=soon" in message, message
+        code, message = change(broker, ("log.retention.ms", 0, "5"), resource=(BROKER, "7"))
+        equal((code, message), (42, "Unexpected broker id, expected 1 or empty string, but received 7"), "another")
+
+
+@suite.case("log.retention.ms of the broker, and another file at the next start, take effect on records that are there")
+def broker_retention():
+    with Broker(["storage.retention_check_ms=200"]) as broker:
+        create(broker, "t")
+        create(broker, "own", retention_ms="604800000")
+        for topic in ("t", "own"):
+            produce(broker, topic, [b"old"] * 5)
+        set_broker(broker, {"log.retention.ms": "1000"})
+        wait_until(lambda: ends(broker, "t") == (5, 5), 20, "retention")
+        set_broker(broker, {})
+        produce(broker, "t", [b"newer"] * 5)
+        broker.kill()
+        broker.settings.append("kafka.retention.ms=1000")
+        broker.start()
+        equal(told_of(broker, "retention.ms"), ("1000", ConfigSource.STATIC_BROKER_CONFIG.value), "t")
+        wait_until(lambda: ends(broker, "t") == (10, 10), 20, "retention")
+        equal(ends(broker, "own"), (0, 5), "its own")
+
+
+@suite.case("kafkajs: the broker's configuration is set and seen")
+def kafkajs_broker():
+    with Broker() as broker:
+        create(broker, "t")
+        entries = [{"name": "log.retention.ms", "value": "5000"}]
+        results = kafkajs(
+            broker,
+            ["alterConfigs", {"validateOnly": False, "resources": [
+                {"type": BROKER, "name": "1", "configEntries": entries}]}],
+            ["describeConfigs", {"includeSynonyms": True, "resources": [
+                {"type": BROKER, "name": "1", "configNames": ["log.retention.ms"]}]}],
+            ["describeConfigs", {"includeSynonyms": True, "resources": [
+                {"type": TOPIC, "name": "t", "configNames": ["retention.ms"]}]}],
+            ["alterConfigs", {"validateOnly": False, "resources": [
+                {"type": BROKER, "name": "1", "configEntries": [{"name": "num.io.threads", "value": "7"}]}]}])
+        assert "result" in results[0], results[0]
+        for result in results[1:3]:
+            entry, = result["result"]["resources"][0]["configEntries"]
+            equal((entry["configValue"], entry["configSource"], entry["readOnly"]), ("5000", 2, False), "entry")
+            equal([s["configSource"] for s in entry["configSynonyms"]], [2, 5], "synonyms")
+        equal(results[3]["error"], "INVALID_REQUEST", "a key that isn't dynamic")
 
 
 # ---------------------------------------------------------------- partitions, records

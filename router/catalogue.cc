@@ -43,15 +43,40 @@ storage::Retention retentionOf(const TopicConfig& config) {
   return retention;
 }
 
+bool sameRetention(const TopicConfig& a, const TopicConfig& b) {
+  storage::Retention before = retentionOf(a);
+  storage::Retention after = retentionOf(b);
+  bool sameCompaction = before.compaction && after.compaction
+                            ? *before.compaction == *after.compaction
+                            : before.compaction == after.compaction;
+  return before.millis == after.millis && before.bytes == after.bytes && sameCompaction;
+}
+
+void appendTopicState(const Topic& topic, std::vector<storage::StateChange>& state) {
+  storage::Retention retention = retentionOf(topic.config);
+  for (PartitionId id : topic.partitions) {
+    state.push_back(storage::partitionConfigured(id, retention));
+  }
+  state.push_back({storage::StateTable::kTopic, topic.name, encodeTopic(topic)});
+}
+
 Result<> Catalogue::load() {
   Result<> result;
   core_.store.scanState(storage::StateTable::kTopic, "", [&](BytesView key, BytesView value) {
-    Result<Topic> topic = decodeTopic(key, value);
+    bool unmarked = false;
+    Result<Topic> topic = decodeTopic(key, value, &unmarked);
     if (!topic) {
       result = std::unexpected(topic.error());
       return false;
     }
     for (PartitionId id : topic->partitions) core_.ids->seen(id);
+    // Written before it was kept what was set: what is as the file says counts as not set.
+    if (unmarked) {
+      topic->config.own.add(differing(topic->config, defaults_->file(topic->origin)));
+    }
+    const TopicConfig written = topic->config;
+    topic->config = resolved(std::move(topic->config), defaults_->inForce(topic->origin));
+    if (unmarked || !sameRetention(written, topic->config)) lagging_.insert(topic->name);
     insert(std::make_shared<const Topic>(std::move(*topic)));
     return true;
   });
@@ -87,6 +112,7 @@ std::vector<TopicRef> Catalogue::all() const {
 void Catalogue::insert(TopicRef topic) {
   {
     std::unique_lock lock(mutex_);
+    topic = followingLocked(topic);
     if (!insertLocked(topic)) return;
   }
   if (core_.replays) core_.replays->topicAdded(topic);
@@ -107,7 +133,8 @@ bool Catalogue::insertLocked(const TopicRef& topic) {
 void Catalogue::erase(const TopicRef& topic) {
   std::unique_lock lock(mutex_);
   auto at = byName_.find(topic->name);
-  if (at == byName_.end() || at->second != topic) return;
+  // Its configuration may be another one by now.
+  if (at == byName_.end() || at->second->id != topic->id) return;
   byName_.erase(at);
   sorted_.erase(topic->name);
   byId_.erase(topic->id);
@@ -116,10 +143,6 @@ void Catalogue::erase(const TopicRef& topic) {
   size_.store(byName_.size(), std::memory_order_relaxed);
   core_.metrics.topics.set(static_cast<int64_t>(byName_.size()));
   version_.fetch_add(1, std::memory_order_release);
-}
-
-TopicConfig Catalogue::defaultsFor(Protocol protocol) const {
-  return madeByDevice(protocol) ? core_.options.defaultsMqtt : core_.options.defaultsKafka;
 }
 
 Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protocol protocol,
@@ -139,7 +162,8 @@ Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protoco
   }
   auto topic = std::make_shared<Topic>();
   topic->name = std::move(spec.name);
-  topic->config = spec.config ? std::move(*spec.config) : defaultsFor(protocol);
+  topic->config =
+      resolved(spec.config ? std::move(*spec.config) : TopicConfig(), defaultsFor(protocol));
   topic->origin = protocol;
   topic->createdMs = core_.clock.wallMillis();
   for (size_t i = 0; i < topic->id.size(); i += 8) {
@@ -151,9 +175,8 @@ Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protoco
     Result<PartitionId> id = core_.ids->nextPartition();
     if (!id) return std::unexpected(id.error());
     topic->partitions.push_back(*id);
-    request.state.push_back(storage::partitionConfigured(*id, retentionOf(topic->config)));
   }
-  request.state.push_back({storage::StateTable::kTopic, topic->name, encodeTopic(*topic)});
+  appendTopicState(*topic, request.state);
   request.durability = durability;
   request.sink = &worker.sink;
   TopicRef made = topic;
@@ -163,10 +186,11 @@ Result<TopicRef> Catalogue::createLocked(Worker& worker, TopicSpec spec, Protoco
       ++core_.writeFailures;
       erase(made);
     }
+    TopicRef now = result ? find(made->id) : nullptr;
     finished(made->name);
     if (!done) return;
     if (result) {
-      done(made);
+      done(now ? now : made);
     } else {
       done(std::unexpected(result.error()));
     }

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <unordered_map>
@@ -17,6 +18,7 @@
 #include "core/base/error.h"
 #include "core/model/broker.h"
 #include "core/model/topic.h"
+#include "core/model/topic_defaults.h"
 #include "router/core.h"
 
 namespace polylog::router {
@@ -24,6 +26,8 @@ namespace polylog::router {
 class Catalogue {
  public:
   explicit Catalogue(Core& core) : core_(core) {}
+  /// Before load().
+  void beginWith(std::shared_ptr<const TopicDefaults> defaults);
   Result<> load();
 
   TopicRef find(BytesView name) const;
@@ -48,12 +52,22 @@ class Catalogue {
              Done<Result<TopicRef>> done);
   void grow(Worker& worker, const std::string& name, int32_t partitions,
             Done<Result<TopicRef>> done);
-  TopicConfig defaultsFor(Protocol protocol) const;
+  TopicConfig defaultsFor(Protocol protocol) const { return defaults()->inForce(protocol); }
+  std::shared_ptr<const TopicDefaults> defaults() const;
+
+  /// Puts other defaults in force: all topics change at once that follow them. `done` on the worker
+  /// once the journal's retention follows, too, or couldn't for now (it is tried again, and at the
+  /// next start).
+  void putDefaults(Worker& worker, std::shared_ptr<const TopicDefaults> defaults, Task done);
+  /// For start-up: appends what the journal must know of topics that follow other defaults than
+  /// when they were written.
+  Result<> catchUpAtStart();
+  /// On worker 0, before it ends.
+  void stop() { retry_ = nullptr; }
 
  private:
-  /// Makes a topic another one, and what belongs into the same entry.
-  using Change =
-      std::move_only_function<Result<>(Topic& topic, std::vector<storage::StateChange>& state)>;
+  /// Makes a topic another one.
+  using Change = std::move_only_function<Result<>(Topic& topic)>;
   /// One of the things done to a topic in turn, under the creation lock. True: a write is under
   /// way, at whose end it calls finished().
   using Step = std::move_only_function<bool()>;
@@ -65,7 +79,18 @@ class Catalogue {
                     const std::shared_ptr<Done<Result<TopicRef>>>& done);
   void removeLocked(Worker& worker, const std::string& name,
                     const std::shared_ptr<Done<Result<TopicRef>>>& done);
-  void replace(const TopicRef& old, const TopicRef& changed);
+  /// What is seen from here on: `changed`, by the defaults that are in force by now.
+  TopicRef replace(const TopicRef& old, const TopicRef& changed);
+  /// With mutex_ held. `topic` as it is by the defaults in force.
+  TopicRef followingLocked(const TopicRef& topic) const;
+  /// With mutex_ held: puts it in the place of the one of its name.
+  void showLocked(const TopicRef& topic);
+
+  // ---- topics of which the journal has another retention than they have (catalogue_defaults.cc)
+  void catchUpLocked();
+  void caughtUp(const std::vector<std::string>& names, const Result<storage::Appended>& result);
+  void tellCaughtUpLocked();
+  void retryLater();
 
   using Finished = std::move_only_function<void(Result<TopicRef>)>;
   Result<TopicRef> createLocked(Worker& worker, TopicSpec spec, Protocol protocol,
@@ -78,7 +103,14 @@ class Catalogue {
   std::mutex creation_;
   /// Topics with a write under way, and what waits for its end. Guarded by creation_.
   std::map<std::string, std::deque<Step>, std::less<>> turns_;
+  /// Topics whose row and partitions in the journal are to be written anew. Guarded by creation_,
+  /// as are the next two.
+  std::set<std::string, std::less<>> lagging_;
+  size_t catchingUp_ = 0;  ///< writes under way
+  std::vector<std::pair<Worker*, std::shared_ptr<Task>>> awaitingCatchUp_;
+  std::unique_ptr<Timer> retry_;  ///< worker 0's own
   mutable std::shared_mutex mutex_;
+  std::shared_ptr<const TopicDefaults> defaults_ = std::make_shared<const TopicDefaults>();
   std::map<std::string, TopicRef, std::less<>> sorted_;
   std::unordered_map<std::string, TopicRef, TextHash, std::equal_to<>> byName_;
   std::map<TopicId, TopicRef> byId_;
@@ -91,8 +123,8 @@ class Catalogue {
 
 /// A partition's retention as its topic's configuration says.
 storage::Retention retentionOf(const TopicConfig& config);
-inline bool madeByDevice(Protocol origin) {
-  return origin == Protocol::kMqtt || origin == Protocol::kAmqp;
-}
+bool sameRetention(const TopicConfig& a, const TopicConfig& b);
+/// What the journal has to know of a topic: its row, and its partitions' retention.
+void appendTopicState(const Topic& topic, std::vector<storage::StateChange>& state);
 
 }  // namespace polylog::router

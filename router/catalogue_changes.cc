@@ -30,6 +30,9 @@ void Catalogue::finished(const std::string& name) {
     if (step()) return;
   }
   turns_.erase(at);
+  if (lagging_.contains(name)) catchUpLocked();
+  // It may have been the last one that lagged, and have gone or been altered.
+  if (lagging_.empty() && catchingUp_ == 0) tellCaughtUpLocked();
 }
 
 // ---------------------------------------------------------------- deleting
@@ -59,6 +62,12 @@ void Catalogue::removeLocked(Worker& worker, const std::string& name,
     if (result) return (*done)(topic);
     ++core_.writeFailures;
     insert(topic);  // unless there is a new one of the name by now
+    {
+      // The defaults may have changed meanwhile.
+      std::lock_guard lock(creation_);
+      lagging_.insert(topic->name);
+      catchUpLocked();
+    }
     (*done)(std::unexpected(result.error()));
   };
   if (auto appended = core_.store.append(std::move(request)); !appended) {
@@ -69,18 +78,18 @@ void Catalogue::removeLocked(Worker& worker, const std::string& name,
 
 // ---------------------------------------------------------------- altering
 
-void Catalogue::replace(const TopicRef& old, const TopicRef& changed) {
+TopicRef Catalogue::replace(const TopicRef& old, const TopicRef& changed) {
+  TopicRef now = changed;
   {
     std::unique_lock lock(mutex_);
     auto at = byName_.find(old->name);
-    if (at == byName_.end() || at->second != old) return;
-    at->second = changed;
-    sorted_[changed->name] = changed;
-    byId_[changed->id] = changed;
-    for (PartitionId id : changed->partitions) byPartition_[id] = changed;
+    if (at == byName_.end() || at->second->id != old->id) return changed;
+    now = followingLocked(changed);
+    showLocked(now);
     version_.fetch_add(1, std::memory_order_release);
   }
-  if (changed->partitions != old->partitions) core_.replays->topicAdded(changed);
+  if (now->partitions != old->partitions) core_.replays->topicAdded(now);
+  return now;
 }
 
 void Catalogue::changeInTurn(Worker& worker, const std::string& name, Change change,
@@ -101,23 +110,33 @@ bool Catalogue::changeLocked(Worker& worker, const std::string& name, Change& ch
   if (!old) return answer(fail(ErrorKind::kNotFound, fmt::format("no topic '{}'", name)));
   auto topic = std::make_shared<Topic>(*old);
   storage::AppendRequest request;
-  if (Result<> ok = change(*topic, request.state); !ok) return answer(std::unexpected(ok.error()));
+  if (Result<> ok = change(*topic); !ok) return answer(std::unexpected(ok.error()));
+  topic->config = resolved(std::move(topic->config), defaultsFor(topic->origin));
   if (topic->partitions == old->partitions && topic->config == old->config) return answer(old);
-  request.state.push_back({storage::StateTable::kTopic, name, encodeTopic(*topic)});
+  // Also where the journal is behind for what is there.
+  const bool lagged = lagging_.erase(name) > 0;
+  if (lagged || topic->partitions != old->partitions ||
+      !sameRetention(topic->config, old->config)) {
+    appendTopicState(*topic, request.state);
+  } else {
+    request.state.push_back({storage::StateTable::kTopic, name, encodeTopic(*topic)});
+  }
   request.durability = storage::Durability::kSynced;
   request.sink = &worker.sink;
-  request.done = [this, old, changed = TopicRef(topic),
+  request.done = [this, old, lagged, changed = TopicRef(topic),
                   done](const Result<storage::Appended>& result) {
-    if (result) {
-      replace(old, changed);
-    } else {
-      ++core_.writeFailures;
+    TopicRef now = result ? replace(old, changed) : nullptr;
+    if (!result) ++core_.writeFailures;
+    if (result ? !sameRetention(now->config, changed->config) : lagged) {
+      std::lock_guard lock(creation_);
+      lagging_.insert(old->name);
     }
     finished(old->name);
-    if (result) return (*done)(changed);
+    if (result) return (*done)(now);
     (*done)(std::unexpected(result.error()));
   };
   if (auto appended = core_.store.append(std::move(request)); !appended) {
+    if (lagged) lagging_.insert(name);
     return answer(std::unexpected(appended.error()));
   }
   return true;
@@ -125,26 +144,13 @@ bool Catalogue::changeLocked(Worker& worker, const std::string& name, Change& ch
 
 void Catalogue::alter(Worker& worker, const std::string& name, Broker::ConfigChange change,
                       Done<Result<TopicRef>> done) {
-  auto apply = [change = std::move(change)](
-                   Topic& topic, std::vector<storage::StateChange>& state) mutable -> Result<> {
-    storage::Retention before = retentionOf(topic.config);
-    if (Result<> ok = change(topic.config); !ok) return ok;
-    storage::Retention after = retentionOf(topic.config);
-    bool sameCompaction = before.compaction && after.compaction
-                              ? *before.compaction == *after.compaction
-                              : before.compaction == after.compaction;
-    if (before.millis == after.millis && before.bytes == after.bytes && sameCompaction) return {};
-    for (PartitionId id : topic.partitions)
-      state.push_back(storage::partitionConfigured(id, after));
-    return {};
-  };
+  auto apply = [change = std::move(change)](Topic& topic) mutable { return change(topic.config); };
   changeInTurn(worker, name, std::move(apply), std::move(done));
 }
 
 void Catalogue::grow(Worker& worker, const std::string& name, int32_t partitions,
                      Done<Result<TopicRef>> done) {
-  auto apply = [this, partitions](Topic& topic,
-                                  std::vector<storage::StateChange>& state) -> Result<> {
+  auto apply = [this, partitions](Topic& topic) -> Result<> {
     auto there = static_cast<int32_t>(topic.partitions.size());
     if (partitions <= there) {
       return fail(ErrorKind::kInvalid, fmt::format("topic '{}' has {} partitions already, of which "
@@ -160,7 +166,6 @@ void Catalogue::grow(Worker& worker, const std::string& name, int32_t partitions
       Result<PartitionId> id = core_.ids->nextPartition();
       if (!id) return std::unexpected(id.error());
       topic.partitions.push_back(*id);
-      state.push_back(storage::partitionConfigured(*id, retentionOf(topic.config)));
     }
     return {};
   };

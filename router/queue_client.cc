@@ -322,9 +322,15 @@ void QueueClientImpl::declareStream(QueueSpec spec, Done<Result<QueueDeclared>> 
   TopicSpec topic;
   topic.name = spec.name;
   topic.partitions = 1;
-  topic.config = core_.options.defaultsMqtt;
-  if (spec.retentionMs >= 0) topic.config->retentionMs = spec.retentionMs;
-  if (spec.retentionBytes >= 0) topic.config->retentionBytes = spec.retentionBytes;
+  topic.config.emplace();
+  if (spec.retentionMs >= 0) {
+    topic.config->retentionMs = spec.retentionMs;
+    topic.config->own.add(TopicField::kRetentionMs);
+  }
+  if (spec.retentionBytes >= 0) {
+    topic.config->retentionBytes = spec.retentionBytes;
+    topic.config->own.add(TopicField::kRetentionBytes);
+  }
   keepArguments(spec.arguments, *topic.config);
   std::string name = spec.name;
   core_.catalogue->create(worker_, std::move(topic), Protocol::kAmqp,

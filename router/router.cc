@@ -35,6 +35,7 @@
 #include "router/space_waits.h"
 #include "router/state_codec.h"
 #include "router/subscription_trie.h"
+#include "router/topic_defaults_store.h"
 #include "router/transaction_coordinator.h"
 
 namespace polylog::router {
@@ -71,6 +72,7 @@ class RouterImpl final : public Router {
         quotas_(core_),
         bridges_(core_),
         clientMetrics_(core_),
+        topicDefaults_(core_),
         shares_(core_) {
     auto access = std::make_unique<AccessStore>(core_);
     core_.logins = std::make_unique<LoginService>(core_, *access);
@@ -115,6 +117,7 @@ class RouterImpl final : public Router {
   QuotaControl& quotas() override { return quotas_; }
   BridgeStore& bridges() override { return bridges_; }
   ClientMetricsControl& clientMetrics() override { return clientMetrics_; }
+  DynamicDefaults& dynamicDefaults() override { return topicDefaults_; }
   ShareGroups& shareGroups() override { return shares_; }
 
   // ---- publishing and logs
@@ -502,6 +505,7 @@ class RouterImpl final : public Router {
   QuotaStore quotas_;
   BridgeTable bridges_;
   ClientMetricsStore clientMetrics_;
+  TopicDefaultsStore topicDefaults_;
   ShareAccess shares_;
   std::string clusterId_;
   LeaderEpoch leaderEpoch_;
@@ -533,6 +537,7 @@ Result<> RouterImpl::load() {
   // The feed is set before anything is appended.
   if (auto ok = core_.feed->load(); !ok) return ok;
   if (auto ok = core_.ids->load(); !ok) return ok;
+  if (auto ok = topicDefaults_.load(); !ok) return ok;
   if (auto ok = core_.catalogue->load(); !ok) return ok;
   if (auto ok = core_.tags->load(); !ok) return ok;
   if (auto ok = core_.retained->load(); !ok) return ok;
@@ -549,6 +554,7 @@ Result<> RouterImpl::load() {
   // Before anything is served: what a client does now must be told apart from what the run before
   // did, also if the first write fails.
   uint64_t failures = core_.store.failures();
+  if (auto ok = core_.catalogue->catchUpAtStart(); !ok) return ok;
   auto appended = core_.store.append(std::move(request));
   if (!appended) return std::unexpected(appended.error());
   auto durable = core_.store.waitDurable(appended->position, failures);
@@ -585,6 +591,7 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
       core_.queues->stop(worker);
       if (worker.index == 0) core_.transactions->stop(worker);
       if (worker.index == 0) core_.delayed->stop();
+      if (worker.index == 0) core_.catalogue->stop();
       if (worker.index == 0) core_.feed->stop(worker);
       worker.owedTimer = nullptr;
       if (--gather->left == 0) gather->stopped();

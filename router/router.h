@@ -45,6 +45,7 @@
 #include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
 #include "core/model/share_group.h"
+#include "core/model/topic_defaults.h"
 #include "router/flapping.h"
 #include "storage/log_store.h"
 
@@ -187,6 +188,7 @@ class Router : public Broker {
   virtual QuotaControl& quotas() = 0;
   virtual BridgeStore& bridges() = 0;
   virtual ClientMetricsControl& clientMetrics() = 0;
+  virtual DynamicDefaults& dynamicDefaults() = 0;
   virtual ShareGroups& shareGroups() = 0;
 };
 

@@ -9,8 +9,6 @@ namespace {
 
 constexpr uint8_t kVersion = 1;
 constexpr BytesView kTagPrefix = "tag/";
-/// In place of a topic's compression.
-constexpr uint8_t kAsTheyCame = 255;
 
 std::unexpected<Error> unreadable(const char* what, BytesView key) {
   return fail(ErrorKind::kCorrupt,
@@ -52,76 +50,6 @@ Result<uint64_t> decodeNumber(BytesView value, const char* what) {
   uint64_t number = in.u64();
   if (!in.complete()) return unreadable("number", what);
   return number;
-}
-
-std::string encodeTopic(const Topic& topic) {
-  ByteWriter out = begun();
-  out.bytes({reinterpret_cast<const char*>(topic.id.data()), topic.id.size()});
-  out.u8(static_cast<uint8_t>(topic.origin));
-  out.i64(topic.createdMs);
-  const TopicConfig& config = topic.config;
-  out.i64(config.retentionMs);
-  out.i64(config.retentionBytes);
-  out.u8(static_cast<uint8_t>(config.flush));
-  out.u8(config.logAppendTime ? 1 : 0);
-  out.i32(config.maxBatchBytes);
-  out.varuint(config.overrides.size());
-  for (const auto& [key, text] : config.overrides) {
-    putText(out, key);
-    putText(out, text);
-  }
-  out.varuint(topic.partitions.size());
-  for (PartitionId partition : topic.partitions) out.u64(partition.value());
-  const CleanupPolicy& cleanup = config.cleanup;
-  out.u8(static_cast<uint8_t>((cleanup.deletes ? 1 : 0) | (cleanup.compacts ? 2 : 0)));
-  out.i64(cleanup.minCompactionLagMs);
-  out.i64(cleanup.maxCompactionLagMs);
-  out.i64(cleanup.deleteRetentionMs);
-  out.i32(cleanup.minDirtyPercent);
-  out.u8(config.compression ? static_cast<uint8_t>(*config.compression) : kAsTheyCame);
-  return out.take();
-}
-
-Result<Topic> decodeTopic(BytesView name, BytesView value) {
-  ByteReader in = opened(value);
-  Topic topic;
-  topic.name = name;
-  BytesView id = in.bytes(topic.id.size());
-  std::copy(id.begin(), id.end(), topic.id.begin());
-  topic.origin = static_cast<Protocol>(in.u8());
-  topic.createdMs = in.i64();
-  TopicConfig& config = topic.config;
-  config.retentionMs = in.i64();
-  config.retentionBytes = in.i64();
-  config.flush = static_cast<FlushPolicy>(in.u8());
-  config.logAppendTime = in.u8() != 0;
-  config.maxBatchBytes = in.i32();
-  size_t overrides = in.count(in.varuint32(), 2);
-  for (size_t i = 0; i < overrides; ++i) {
-    std::string key = getText(in);
-    config.overrides[std::move(key)] = getText(in);
-  }
-  size_t partitions = in.count(in.varuint32(), 8);
-  for (size_t i = 0; i < partitions; ++i) topic.partitions.emplace_back(in.u64());
-  CleanupPolicy& cleanup = config.cleanup;
-  uint8_t policy = in.u8();
-  cleanup.deletes = (policy & 1) != 0;
-  cleanup.compacts = (policy & 2) != 0;
-  cleanup.minCompactionLagMs = in.i64();
-  cleanup.maxCompactionLagMs = in.i64();
-  cleanup.deleteRetentionMs = in.i64();
-  cleanup.minDirtyPercent = in.i32();
-  // Topics written before there was a choice end here.
-  uint8_t compression = in.remaining() > 0 ? in.u8() : kAsTheyCame;
-  if (compression <= static_cast<uint8_t>(Compression::kZstd)) {
-    config.compression = static_cast<Compression>(compression);
-  } else if (compression != kAsTheyCame) {
-    return unreadable("topic", name);
-  }
-  if (!in.complete() || topic.partitions.empty() || topic.origin > Protocol::kRocketMq) {
-    return unreadable("topic", name);
-  }
-  return topic;
 }
 
 std::string encodeSession(const SessionState& state) {

@@ -6,6 +6,7 @@
 //   "tag/" +
 //                 u32
 //   kTopic        topic name
+//   kTopicDefaults "cluster", "broker"
 //   kSession      client id
 //   kSubscription u64 inbox, filter text
 //   kInbox        u64 inbox
@@ -58,7 +59,13 @@ std::string encodeNumber(uint64_t value);
 Result<uint64_t> decodeNumber(BytesView value, const char* what);
 
 std::string encodeTopic(const Topic& topic);
-Result<Topic> decodeTopic(BytesView name, BytesView value);
+/// Of topics written before it was kept what had been set for them, `unmarked` says so, and the
+/// fields that what they keep as text is about are marked.
+Result<Topic> decodeTopic(BytesView name, BytesView value, bool* unmarked = nullptr);
+
+/// A layer of the topics' defaults.
+std::string encodeTopicDefaults(const TopicConfig& layer);
+Result<TopicConfig> decodeTopicDefaults(BytesView key, BytesView value);
 
 struct SessionState {
   PartitionId inbox;

@@ -345,6 +345,9 @@ void Api::createTopic(Call call) {
     spec.config.emplace();
     spec.config->retentionMs = *millis;
     spec.config->retentionBytes = *bytes;
+    spec.config->own.add(TopicField::kRetentionMs);
+    spec.config->own.add(TopicField::kRetentionBytes);
+    if (policyGiven) spec.config->own.add(TopicField::kCleanup);
     spec.config->cleanup.compacts = policyGiven && policy->second.starts_with("compact");
     spec.config->cleanup.deletes = !policyGiven || policy->second.ends_with("delete");
   }

@@ -296,7 +296,8 @@ std::vector<Key> topicKeys() {
                           {{"safe", FlushPolicy::kSafe},
                            {"interval", FlushPolicy::kInterval},
                            {"never", FlushPolicy::kNever}},
-                          "When publishes to new topics are acknowledged: safe = after fdatasync; "
+                          "When publishes are acknowledged, to topics that don't ask for more by "
+                          "Kafka's flush.messages or flush.ms: safe = after fdatasync; "
                           "interval and never = after the write, before the disk has it."),
       {"rules", "list of texts", "none",
        "Where publishes go instead of the topic that their name begins with: `FILTER -> topic "

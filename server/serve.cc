@@ -201,6 +201,7 @@ SessionFactory sessionFactory(std::string_view protocol, const Config& config, b
   options.access = &broker.access();
   options.quotas = &broker.quotas();
   options.clientMetrics = &broker.clientMetrics();
+  options.dynamicDefaults = &broker.dynamicDefaults();
   options.telemetry = std::move(telemetry);
   options.shareGroups = &broker.shareGroups();
   return kafka::makeSessionFactory(broker, options);

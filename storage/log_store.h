@@ -96,6 +96,7 @@ enum class StateTable : uint8_t {
   kSharePartition = 29,  ///< what a share group has done with a partition
   kBridge = 31,          ///< what bridges to other brokers keep
   kClientMetrics = 32,   ///< subscriptions of clients' metrics
+  kTopicDefaults = 34,   ///< what is set for topics that set nothing
 };
 
 /// A put, or a delete when `value` is nullopt.

@@ -83,8 +83,8 @@ constexpr Api kApis[] = {
         "topics, groups, client metrics and the broker; other resources are refused with "
         "INVALID_REQUEST"),
     served<wire::AlterConfigsRequest, handleAlterConfigs>(
-        "topics, groups and client metrics; the broker's configuration is read-only "
-        "(INVALID_CONFIG)"),
+        "topics, groups, client metrics and what topics follow of the broker's: [below]"
+        "(#the-brokers-configuration)"),
     served<wire::DescribeLogDirsRequest, handleDescribeLogDirs>(
         "the data directory holds every partition"),
     served<wire::SaslAuthenticateRequest, handleSaslAuthenticate>(
@@ -94,8 +94,8 @@ constexpr Api kApis[] = {
     served<wire::ElectLeadersRequest, handleElectLeaders>(
         "ELECTION_NOT_NEEDED: this broker leads every partition"),
     served<wire::IncrementalAlterConfigsRequest, handleIncrementalAlterConfigs>(
-        "topics, groups and client metrics; the broker's configuration is read-only "
-        "(INVALID_CONFIG)"),
+        "topics, groups, client metrics and what topics follow of the broker's: [below]"
+        "(#the-brokers-configuration)"),
     served<wire::AlterPartitionReassignmentsRequest, handleAlterPartitionReassignments>(
         "a partition can only be where it is: INVALID_REPLICA_ASSIGNMENT, or "
         "NO_REASSIGNMENT_IN_PROGRESS"),

@@ -1,7 +1,6 @@
 #include "codecs/kafka/broker_config.h"
 
 #include <algorithm>
-#include <iterator>
 #include <string>
 #include <utility>
 
@@ -170,14 +169,15 @@ void addGroups(const Call& call, Listing& out) {
 
 }  // namespace
 
-std::vector<ConfigEntry> describeBroker(const Call& call) {
+std::vector<ConfigEntry> describeBroker(const Call& call, const TopicConfigLimits& topics) {
   Listing listing;
   addIdentity(call, listing);
   addTopics(call, listing);
   addGroups(call, listing);
-  TopicConfigLimits limits{call.broker().topicDefaults(Protocol::kKafka),
-                           call.broker().maxRecordBytes()};
-  std::ranges::move(describeTopicDefaults(limits), std::back_inserter(listing.entries));
+  for (ConfigEntry& entry : describeTopicDefaults(topics)) {
+    entry.readOnly = call.options().dynamicDefaults == nullptr;
+    listing.entries.push_back(std::move(entry));
+  }
   std::ranges::sort(listing.entries, {}, &ConfigEntry::key);
   return std::move(listing.entries);
 }

@@ -13,6 +13,7 @@
 #include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
 #include "core/model/share_group.h"
+#include "core/model/topic_defaults.h"
 #include "core/net/transport.h"
 
 namespace polylog::kafka {
@@ -67,6 +68,8 @@ struct KafkaOptions {
   QuotaControl* quotas = nullptr;
   /// Null: clients can't be asked for metrics.
   ClientMetricsControl* clientMetrics = nullptr;
+  /// Null: what topics follow is read-only.
+  DynamicDefaults* dynamicDefaults = nullptr;
   /// Of all listeners together. Null: nobody is asked for metrics, nor may push any.
   std::shared_ptr<ClientTelemetry> telemetry{};
   /// Null: nobody takes part in share groups.

@@ -20,30 +20,100 @@ std::unexpected<Error> unknown(BytesView key) {
   return fail(ErrorKind::kInvalid, "unknown topic configuration " + std::string(key));
 }
 
+const ConfigKey* findDefault(BytesView brokerKey) {
+  auto at = brokerKey.empty()
+                ? topicConfigKeys().end()
+                : std::ranges::find(topicConfigKeys(), brokerKey, &ConfigKey::brokerName);
+  return at != topicConfigKeys().end() ? &*at : nullptr;
+}
+
+/// Whose configuration it is decides by which names it is kept as text.
+enum class Whose : uint8_t { kTopic, kBroker };
+
+BytesView nameOf(const ConfigKey& key, Whose whose) {
+  return whose == Whose::kTopic ? key.name : key.brokerName;
+}
+
+const std::string* setText(const TopicConfig& config, BytesView name) {
+  auto set = config.overrides.find(std::string(name));
+  return set != config.overrides.end() ? &set->second : nullptr;
+}
+
+bool flushes(const ConfigKey& key) {
+  return key.name == kFlushMessages || key.name == kFlushMs;
+}
+
 /// flush.messages and flush.ms ask for writes to be synced soon. A broker whose acknowledgements
 /// wait for the disk does so anyway; where the operator has chosen otherwise, these choose for the
 /// topic.
-void applyFlush(TopicConfig& config, const TopicConfigLimits& limits) {
-  config.flush = limits.defaults.flush;
-  for (BytesView key : {kFlushMessages, kFlushMs}) {
-    auto found = config.overrides.find(std::string(key));
-    if (found == config.overrides.end()) continue;
+void applyFlush(TopicConfig& config, Whose whose) {
+  config.own.remove(TopicField::kFlush);
+  for (BytesView name : {kFlushMessages, kFlushMs}) {
+    const std::string* set = setText(config, nameOf(*find(name), whose));
+    if (set == nullptr) continue;
     int64_t value = 0;
-    std::from_chars(found->second.data(), found->second.data() + found->second.size(), value);
-    bool anyway = key == kFlushMs ? value >= kUnwaitedSyncMs : value == INT64_MAX;
-    if (!anyway) config.flush = FlushPolicy::kSafe;
+    std::from_chars(set->data(), set->data() + set->size(), value);
+    bool anyway = name == kFlushMs ? value >= kUnwaitedSyncMs : value == INT64_MAX;
+    if (anyway) continue;
+    config.flush = FlushPolicy::kSafe;
+    config.own.add(TopicField::kFlush);
   }
 }
 
-bool flushes(BytesView key) {
-  return key == kFlushMessages || key == kFlushMs;
+Result<> put(TopicConfig& config, const ConfigKey& key, Whose whose, BytesView value,
+             const TopicConfigLimits& limits) {
+  BytesView name = nameOf(key, whose);
+  BytesView text = trimmed(value);
+  if (auto remedy = key.set(config, text, key, limits); !remedy.empty()) {
+    return fail(ErrorKind::kInvalid, std::string(name) + "=" + std::string(text) + ": " + remedy);
+  }
+  config.own.add(key.field);
+  config.overrides[std::string(name)] = std::string(text);
+  if (flushes(key)) applyFlush(config, whose);
+  return {};
+}
+
+void take(TopicConfig& config, const ConfigKey& key, Whose whose, const TopicConfig& defaults) {
+  config.overrides.erase(std::string(nameOf(key, whose)));
+  config.own.remove(key.field);
+  if (flushes(key)) applyFlush(config, whose);
+  config = resolved(std::move(config), defaults);
+}
+
+Result<> extend(TopicConfig& config, const ConfigKey& key, Whose whose, const std::string& before,
+                BytesView words, bool remove, const TopicConfigLimits& limits) {
+  if (key.type != ConfigType::kList) {
+    return fail(ErrorKind::kInvalid,
+                std::string(nameOf(key, whose)) + " is not a list: set it or delete it");
+  }
+  std::vector<std::string> all = wordsOf(before);
+  for (const std::string& word : wordsOf(words)) {
+    auto there = std::ranges::find(all, word);
+    if (remove && there != all.end()) all.erase(there);
+    if (!remove && there == all.end()) all.push_back(word);
+  }
+  std::string value;
+  for (const std::string& word : all) value += (value.empty() ? "" : ",") + word;
+  return put(config, key, whose, value, limits);
+}
+
+std::string fileText(const ConfigKey& key, const TopicConfigLimits& limits) {
+  return key.text != nullptr ? key.text(limits.file, limits) : std::string(key.fallback);
+}
+
+std::string defaultText(const ConfigKey& key, const TopicConfigLimits& limits) {
+  for (const TopicConfig* layer : {&limits.broker, &limits.cluster}) {
+    const std::string* set = setText(*layer, key.brokerName);
+    if (set != nullptr && !key.brokerName.empty()) return *set;
+  }
+  return fileText(key, limits);
 }
 
 std::string textOf(const ConfigKey& key, const TopicConfig& config,
                    const TopicConfigLimits& limits) {
   if (key.text != nullptr) return key.text(config, limits);
-  auto set = config.overrides.find(std::string(key.name));
-  return set != config.overrides.end() ? set->second : std::string(key.fallback);
+  const std::string* set = setText(config, key.name);
+  return set != nullptr ? *set : defaultText(key, limits);
 }
 
 ConfigEntry entryOf(const ConfigKey& key, std::string value) {
@@ -55,13 +125,20 @@ ConfigEntry entryOf(const ConfigKey& key, std::string value) {
   return entry;
 }
 
-/// What a topic has that sets nothing, as the broker's key and as the default behind that.
-void addBrokerSynonyms(const ConfigKey& key, const std::string& value, ConfigEntry& entry) {
+/// What a topic has that sets nothing: by the broker's key whatever sets it, what counts first, and
+/// the default behind that.
+void addBrokerSynonyms(const ConfigKey& key, const TopicConfigLimits& limits, ConfigEntry& entry) {
   if (key.brokerName.empty()) return;
-  if (value != key.fallback) {
-    entry.synonyms.push_back({key.brokerName, value, ConfigSource::kStaticBroker});
+  auto add = [&](std::string value, ConfigSource source) {
+    entry.synonyms.push_back({key.brokerName, std::move(value), source});
+  };
+  if (auto* set = setText(limits.broker, key.brokerName)) add(*set, ConfigSource::kDynamicBroker);
+  if (auto* set = setText(limits.cluster, key.brokerName)) {
+    add(*set, ConfigSource::kDynamicDefault);
   }
-  entry.synonyms.push_back({key.brokerName, std::string(key.fallback), ConfigSource::kDefault});
+  std::string file = fileText(key, limits);
+  if (file != key.fallback) add(std::move(file), ConfigSource::kStaticBroker);
+  add(std::string(key.fallback), ConfigSource::kDefault);
 }
 
 }  // namespace
@@ -71,21 +148,13 @@ Result<> setTopicConfig(TopicConfig& config, BytesView name, const std::optional
   const ConfigKey* key = find(name);
   if (key == nullptr) return unknown(name);
   if (!value) return fail(ErrorKind::kInvalid, std::string(name) + ": a value is missing");
-  BytesView text = trimmed(*value);
-  if (auto remedy = key->set(config, text, *key, limits); !remedy.empty()) {
-    return fail(ErrorKind::kInvalid, std::string(name) + "=" + std::string(text) + ": " + remedy);
-  }
-  config.overrides[std::string(name)] = std::string(text);
-  if (flushes(name)) applyFlush(config, limits);
-  return {};
+  return put(config, *key, Whose::kTopic, *value, limits);
 }
 
 Result<> resetTopicConfig(TopicConfig& config, BytesView name, const TopicConfigLimits& limits) {
   const ConfigKey* key = find(name);
   if (key == nullptr) return unknown(name);
-  config.overrides.erase(std::string(name));
-  if (key->reset != nullptr) key->reset(config, limits.defaults);
-  if (flushes(name)) applyFlush(config, limits);
+  take(config, *key, Whose::kTopic, limits.defaults);
   return {};
 }
 
@@ -93,18 +162,32 @@ Result<> extendTopicConfig(TopicConfig& config, BytesView name, BytesView words,
                            const TopicConfigLimits& limits) {
   const ConfigKey* key = find(name);
   if (key == nullptr) return unknown(name);
-  if (key->type != ConfigType::kList) {
-    return fail(ErrorKind::kInvalid, std::string(name) + " is not a list: set it or delete it");
-  }
-  std::vector<std::string> all = wordsOf(textOf(*key, config, limits));
-  for (const std::string& word : wordsOf(words)) {
-    auto there = std::ranges::find(all, word);
-    if (remove && there != all.end()) all.erase(there);
-    if (!remove && there == all.end()) all.push_back(word);
-  }
-  std::string value;
-  for (const std::string& word : all) value += (value.empty() ? "" : ",") + word;
-  return setTopicConfig(config, name, BytesView(value), limits);
+  return extend(config, *key, Whose::kTopic, textOf(*key, config, limits), words, remove, limits);
+}
+
+bool isTopicDefault(BytesView brokerKey) {
+  return findDefault(brokerKey) != nullptr;
+}
+
+Result<> setTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView value,
+                         const TopicConfigLimits& limits) {
+  const ConfigKey* key = findDefault(brokerKey);
+  if (key == nullptr) return unknown(brokerKey);
+  return put(layer, *key, Whose::kBroker, value, limits);
+}
+
+void resetTopicDefault(TopicConfig& layer, BytesView brokerKey) {
+  // What isn't set means nothing in a layer: all of it is alike then.
+  if (const ConfigKey* key = findDefault(brokerKey)) take(layer, *key, Whose::kBroker, {});
+}
+
+Result<> extendTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView words, bool remove,
+                            const TopicConfigLimits& limits) {
+  const ConfigKey* key = findDefault(brokerKey);
+  if (key == nullptr) return unknown(brokerKey);
+  const std::string* set = setText(layer, brokerKey);
+  return extend(layer, *key, Whose::kBroker, set != nullptr ? *set : fileText(*key, limits), words,
+                remove, limits);
 }
 
 std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config,
@@ -113,15 +196,12 @@ std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config,
   entries.reserve(topicConfigKeys().size());
   for (const ConfigKey& key : topicConfigKeys()) {
     ConfigEntry& entry = entries.emplace_back(entryOf(key, textOf(key, config, limits)));
-    std::string unset = textOf(key, limits.defaults, limits);
     // It may have a value of its own that no Kafka client gave it: an AMQP stream's arguments.
-    if (config.overrides.contains(std::string(key.name)) || *entry.value != unset) {
-      entry.source = ConfigSource::kTopic;
+    if (setText(config, key.name) != nullptr || config.own.has(key.field)) {
       entry.synonyms.push_back({key.name, *entry.value, ConfigSource::kTopic});
-    } else if (unset != key.fallback) {
-      entry.source = ConfigSource::kStaticBroker;
     }
-    addBrokerSynonyms(key, unset, entry);
+    addBrokerSynonyms(key, limits, entry);
+    if (!entry.synonyms.empty()) entry.source = entry.synonyms.front().source;
   }
   return entries;
 }
@@ -130,12 +210,25 @@ std::vector<ConfigEntry> describeTopicDefaults(const TopicConfigLimits& limits) 
   std::vector<ConfigEntry> entries;
   for (const ConfigKey& key : topicConfigKeys()) {
     if (key.brokerName.empty()) continue;
-    ConfigEntry& entry = entries.emplace_back(entryOf(key, textOf(key, limits.defaults, limits)));
+    ConfigEntry& entry = entries.emplace_back(entryOf(key, defaultText(key, limits)));
     entry.key = key.brokerName;
-    entry.readOnly = true;
-    if (*entry.value != key.fallback) entry.source = ConfigSource::kStaticBroker;
-    addBrokerSynonyms(key, *entry.value, entry);
+    addBrokerSynonyms(key, limits, entry);
+    entry.source = entry.synonyms.front().source;
   }
+  return entries;
+}
+
+std::vector<ConfigEntry> describeClusterDefaults(const TopicConfigLimits& limits) {
+  std::vector<ConfigEntry> entries;
+  for (const ConfigKey& key : topicConfigKeys()) {
+    const std::string* set = setText(limits.cluster, key.brokerName);
+    if (set == nullptr) continue;
+    ConfigEntry& entry = entries.emplace_back(entryOf(key, *set));
+    entry.key = key.brokerName;
+    entry.source = ConfigSource::kDynamicDefault;
+    entry.synonyms.push_back({key.brokerName, *set, entry.source});
+  }
+  std::ranges::sort(entries, {}, &ConfigEntry::key);
   return entries;
 }
 

@@ -20,6 +20,8 @@ namespace polylog::kafka {
 // In Kafka's numbers.
 enum class ConfigSource : int8_t {
   kTopic = 1,
+  kDynamicBroker = 2,
+  kDynamicDefault = 3,  ///< of all brokers
   kStaticBroker = 4,
   kDefault = 5,
   kClientMetrics = 7,
@@ -36,8 +38,12 @@ enum class ConfigType : int8_t {
 
 /// What values are judged by and fall back to.
 struct TopicConfigLimits {
-  TopicConfig defaults;  ///< of topics made as this one was
+  TopicConfig defaults;  ///< in force for topics made as this one was
   int64_t maxRecordBytes = 0;
+  // Where the defaults come from, the last one that sets something counts (topic_defaults.h).
+  TopicConfig file{};
+  TopicConfig cluster{};
+  TopicConfig broker{};
 };
 
 /// Sets `key` to what a client wrote. kInvalid for keys that Kafka doesn't have, values that make
@@ -49,6 +55,18 @@ Result<> resetTopicConfig(TopicConfig& config, BytesView key, const TopicConfigL
 /// Adds to, or takes away from, a key that is a list. kInvalid for others.
 Result<> extendTopicConfig(TopicConfig& config, BytesView key, BytesView words, bool remove,
                            const TopicConfigLimits& limits);
+
+/// Whether the broker has a key of that name for topics that don't set theirs.
+bool isTopicDefault(BytesView brokerKey);
+// The same for the defaults that are set while the broker runs, by the broker's keys. `layer` is
+// one of core/model/topic_defaults.h.
+Result<> setTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView value,
+                         const TopicConfigLimits& limits);
+/// Other keys than the broker has are not set: nothing is to be done.
+void resetTopicDefault(TopicConfig& layer, BytesView brokerKey);
+/// What isn't set yet begins with what the operator's file says.
+Result<> extendTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView words, bool remove,
+                            const TopicConfigLimits& limits);
 
 struct ConfigSynonym {
   BytesView key;
@@ -71,5 +89,7 @@ std::vector<ConfigEntry> describeTopicConfig(const TopicConfig& config,
                                              const TopicConfigLimits& limits);
 /// The same keys as the broker has them: what topics get that set nothing.
 std::vector<ConfigEntry> describeTopicDefaults(const TopicConfigLimits& limits);
+/// Only what was set for all brokers while they ran.
+std::vector<ConfigEntry> describeClusterDefaults(const TopicConfigLimits& limits);
 
 }  // namespace polylog::kafka

@@ -51,10 +51,6 @@ std::string setNumber(TopicConfig& config, BytesView value, const ConfigKey&,
   return "use " + std::to_string(Lowest) + " or more";
 }
 template <auto Field>
-void resetField(TopicConfig& config, const TopicConfig& defaults) {
-  config.*Field = defaults.*Field;
-}
-template <auto Field>
 std::string numberText(const TopicConfig& config, const TopicConfigLimits&) {
   return std::to_string(config.*Field);
 }
@@ -64,10 +60,6 @@ std::string setCleanup(TopicConfig& config, BytesView value, const ConfigKey&,
                        const TopicConfigLimits&) {
   if (parse(value, Lowest, config.cleanup.*Field)) return "";
   return "use " + std::to_string(Lowest) + " or more";
-}
-template <auto Field>
-void resetCleanup(TopicConfig& config, const TopicConfig& defaults) {
-  config.cleanup.*Field = defaults.cleanup.*Field;
 }
 template <auto Field>
 std::string cleanupText(const TopicConfig& config, const TopicConfigLimits&) {
@@ -95,10 +87,6 @@ std::string setPolicy(TopicConfig& config, BytesView text, const ConfigKey&,
   config.cleanup.deletes = deletes;
   config.cleanup.compacts = compacts;
   return "";
-}
-void resetPolicy(TopicConfig& config, const TopicConfig& defaults) {
-  config.cleanup.deletes = defaults.cleanup.deletes;
-  config.cleanup.compacts = defaults.cleanup.compacts;
 }
 std::string policyText(const TopicConfig& config, const TopicConfigLimits&) {
   const CleanupPolicy& policy = config.cleanup;
@@ -174,6 +162,7 @@ std::string timestampTypeText(const TopicConfig& config, const TopicConfigLimits
   return config.logAppendTime ? "LogAppendTime" : "CreateTime";
 }
 
+using F = TopicField;
 using T = TopicConfig;
 using P = CleanupPolicy;
 using enum ConfigType;
@@ -188,86 +177,84 @@ constexpr ConfigKey kKeys[] = {
     {"cleanup.policy", kList, "log.cleanup.policy", "delete",
      "What becomes of old records: delete, by retention; compact, of each key the latest stays; or "
      "both.",
-     setPolicy, resetPolicy, policyText},
+     setPolicy, F::kCleanup, policyText},
     {"compression.gzip.level", kInt, "compression.gzip.level", "-1", kCodecsDefault, onlyFallback,
-     nullptr, nullptr},
+     F::kNone, nullptr},
     {"compression.lz4.level", kInt, "compression.lz4.level", "9", kCodecsDefault, onlyFallback,
-     nullptr, nullptr},
+     F::kNone, nullptr},
     {"compression.type", kString, "compression.type", "producer",
      "What batches are stored with: producer, as they came; uncompressed, gzip, snappy, lz4 or "
      "zstd, "
      "compressed anew by the broker.",
-     setCompression, resetField<&T::compression>, compressionText},
+     setCompression, F::kCompression, compressionText},
     {"compression.zstd.level", kInt, "compression.zstd.level", "3", kCodecsDefault, onlyFallback,
-     nullptr, nullptr},
+     F::kNone, nullptr},
     {"delete.retention.ms", kLong, "log.cleaner.delete.retention.ms", "86400000",
      "How long a tombstone of a compacted topic stays at least.",
-     setCleanup<&P::deleteRetentionMs, 0>, resetCleanup<&P::deleteRetentionMs>,
-     cleanupText<&P::deleteRetentionMs>},
+     setCleanup<&P::deleteRetentionMs, 0>, F::kDeleteRetention, cleanupText<&P::deleteRetentionMs>},
     {"file.delete.delay.ms", kLong, "log.segment.delete.delay.ms", "60000", kNoEffect, keep,
-     nullptr, nullptr},
+     F::kNone, nullptr},
     {kFlushMessages, kLong, "log.flush.interval.messages", kForEver,
      "Any number has acknowledgements wait for the disk, which they do unless the broker is told "
      "otherwise.",
-     keep, nullptr, nullptr},
+     keep, F::kNone, nullptr},
     {kFlushMs, kLong, "log.flush.interval.ms", kForEver,
      "Less than 100 has acknowledgements wait for the disk, which they do unless the broker is "
      "told "
      "otherwise.",
-     keep, nullptr, nullptr},
+     keep, F::kNone, nullptr},
     {"follower.replication.throttled.replicas", kList, "", "", "There is one replica: no effect.",
-     keep, nullptr, nullptr},
-    {"index.interval.bytes", kInt, "log.index.interval.bytes", "4096", kNoEffect, keep, nullptr,
+     keep, F::kNone, nullptr},
+    {"index.interval.bytes", kInt, "log.index.interval.bytes", "4096", kNoEffect, keep, F::kNone,
      nullptr},
     {"leader.replication.throttled.replicas", kList, "", "", "There is one replica: no effect.",
-     keep, nullptr, nullptr},
+     keep, F::kNone, nullptr},
     {"local.retention.bytes", kLong, "log.local.retention.bytes", "-2", kNotTiered, onlyFallback,
-     nullptr, nullptr},
-    {"local.retention.ms", kLong, "log.local.retention.ms", "-2", kNotTiered, onlyFallback, nullptr,
-     nullptr},
+     F::kNone, nullptr},
+    {"local.retention.ms", kLong, "log.local.retention.ms", "-2", kNotTiered, onlyFallback,
+     F::kNone, nullptr},
     {"max.compaction.lag.ms", kLong, "log.cleaner.max.compaction.lag.ms", kForEver,
      "After so long a superseded record of a compacted topic has gone.",
-     setCleanup<&P::maxCompactionLagMs, 1>, resetCleanup<&P::maxCompactionLagMs>,
+     setCleanup<&P::maxCompactionLagMs, 1>, F::kMaxCompactionLag,
      cleanupText<&P::maxCompactionLagMs>},
     {"max.message.bytes", kInt, "message.max.bytes", "16777216",
-     "The largest batch, as compressed, that is taken.", setLargest, resetField<&T::maxBatchBytes>,
+     "The largest batch, as compressed, that is taken.", setLargest, F::kMaxBatchBytes,
      largestText},
     {"message.timestamp.after.max.ms", kLong, "log.message.timestamp.after.max.ms", kForEver,
-     kAnyTime, onlyFallback, nullptr, nullptr},
+     kAnyTime, onlyFallback, F::kNone, nullptr},
     {"message.timestamp.before.max.ms", kLong, "log.message.timestamp.before.max.ms", kForEver,
-     kAnyTime, onlyFallback, nullptr, nullptr},
+     kAnyTime, onlyFallback, F::kNone, nullptr},
     {"message.timestamp.type", kString, "log.message.timestamp.type", "CreateTime",
      "Whose time records bear: CreateTime, the producer's; LogAppendTime, the broker's.",
-     setTimestampType, resetField<&T::logAppendTime>, timestampTypeText},
+     setTimestampType, F::kLogAppendTime, timestampTypeText},
     {"min.cleanable.dirty.ratio", kDouble, "log.cleaner.min.cleanable.ratio", "0.5",
      "How much of a compacted topic must be new before it is compacted again.", setRatio,
-     resetCleanup<&P::minDirtyPercent>, nullptr},
+     F::kMinDirty, nullptr},
     {"min.compaction.lag.ms", kLong, "log.cleaner.min.compaction.lag.ms", "0",
      "For so long a record of a compacted topic stays whatever comes after it.",
-     setCleanup<&P::minCompactionLagMs, 0>, resetCleanup<&P::minCompactionLagMs>,
+     setCleanup<&P::minCompactionLagMs, 0>, F::kMinCompactionLag,
      cleanupText<&P::minCompactionLagMs>},
     {"min.insync.replicas", kInt, "min.insync.replicas", "1", "There is one replica.", onlyFallback,
-     nullptr, nullptr},
+     F::kNone, nullptr},
     {"preallocate", kBoolean, "log.preallocate", "false", "Files are not preallocated.",
-     onlyFallback, nullptr, nullptr},
-    {"remote.log.copy.disable", kBoolean, "", "false", kNotTiered, onlyFallback, nullptr, nullptr},
-    {"remote.log.delete.on.disable", kBoolean, "", "false", kNotTiered, onlyFallback, nullptr,
+     onlyFallback, F::kNone, nullptr},
+    {"remote.log.copy.disable", kBoolean, "", "false", kNotTiered, onlyFallback, F::kNone, nullptr},
+    {"remote.log.delete.on.disable", kBoolean, "", "false", kNotTiered, onlyFallback, F::kNone,
      nullptr},
-    {"remote.storage.enable", kBoolean, "", "false", kNotTiered, onlyFallback, nullptr, nullptr},
+    {"remote.storage.enable", kBoolean, "", "false", kNotTiered, onlyFallback, F::kNone, nullptr},
     {"retention.bytes", kLong, "log.retention.bytes", "-1",
      "How much a partition keeps of a topic whose old records are deleted; -1 = without limit.",
-     setNumber<&T::retentionBytes, -1>, resetField<&T::retentionBytes>,
-     numberText<&T::retentionBytes>},
+     setNumber<&T::retentionBytes, -1>, F::kRetentionBytes, numberText<&T::retentionBytes>},
     {"retention.ms", kLong, "log.retention.ms", "604800000",
      "How long records stay in a topic whose old records are deleted; -1 = for ever.",
-     setNumber<&T::retentionMs, -1>, resetField<&T::retentionMs>, numberText<&T::retentionMs>},
-    {"segment.bytes", kInt, "log.segment.bytes", "1073741824", kNoEffect, keep, nullptr, nullptr},
-    {"segment.index.bytes", kInt, "log.index.size.max.bytes", "10485760", kNoEffect, keep, nullptr,
+     setNumber<&T::retentionMs, -1>, F::kRetentionMs, numberText<&T::retentionMs>},
+    {"segment.bytes", kInt, "log.segment.bytes", "1073741824", kNoEffect, keep, F::kNone, nullptr},
+    {"segment.index.bytes", kInt, "log.index.size.max.bytes", "10485760", kNoEffect, keep, F::kNone,
      nullptr},
-    {"segment.jitter.ms", kLong, "log.roll.jitter.ms", "0", kNoEffect, keep, nullptr, nullptr},
-    {"segment.ms", kLong, "log.roll.ms", "604800000", kNoEffect, keep, nullptr, nullptr},
+    {"segment.jitter.ms", kLong, "log.roll.jitter.ms", "0", kNoEffect, keep, F::kNone, nullptr},
+    {"segment.ms", kLong, "log.roll.ms", "604800000", kNoEffect, keep, F::kNone, nullptr},
     {"unclean.leader.election.enable", kBoolean, "unclean.leader.election.enable", "false",
-     "There is one replica: no effect.", keep, nullptr, nullptr},
+     "There is one replica: no effect.", keep, F::kNone, nullptr},
 };
 
 static_assert(std::ranges::is_sorted(kKeys, {}, &ConfigKey::name));

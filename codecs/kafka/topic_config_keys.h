@@ -16,14 +16,16 @@ inline constexpr int64_t kUnwaitedSyncMs = 100;
 struct ConfigKey {
   BytesView name;
   ConfigType type;
-  BytesView brokerName;  ///< the broker's key for topics that don't set this one; may be empty
+  /// The broker's key for topics that don't set this one; may be empty. It can be changed at any
+  /// time.
+  BytesView brokerName;
   BytesView fallback;    ///< what is in force if nobody sets anything
   BytesView documentation;
   /// Puts `value` into the fields that follow from it. Not empty: what is wrong with it.
   std::string (*set)(TopicConfig& config, BytesView value, const ConfigKey& key,
                      const TopicConfigLimits& limits);
-  /// Takes those fields back. Null: there are none.
-  void (*reset)(TopicConfig& config, const TopicConfig& defaults);
+  /// What those are. kNone: none, or more than this key has a say in it (flush.*).
+  TopicField field;
   /// The fields as text. Null: what was set, else `fallback`.
   std::string (*text)(const TopicConfig& config, const TopicConfigLimits& limits);
 };

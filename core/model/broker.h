@@ -95,7 +95,9 @@ struct PartitionBounds {
 struct TopicSpec {
   std::string name;
   int32_t partitions = -1;            ///< -1 = the broker's default
-  std::optional<TopicConfig> config;  ///< nothing: the defaults for the principal's protocol
+  /// What is its own counts; the rest follows the defaults of the principal's protocol, now and
+  /// later.
+  std::optional<TopicConfig> config;
 };
 
 struct OffsetAtTime {
@@ -225,6 +227,7 @@ class Broker {
   /// What is in force for a topic made over that protocol where nothing else is asked for.
   virtual TopicConfig topicDefaults(Protocol origin) const = 0;
   /// Applied to a topic's configuration as it stands when its turn comes; an error changes nothing.
+  /// What it leaves as not the topic's own follows the defaults, whatever it says there.
   using ConfigChange = std::move_only_function<Result<>(TopicConfig& config)>;
   /// Changes of one topic are made one after the other. `done` when durable. kNotFound, the
   /// change's own errors.

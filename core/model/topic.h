@@ -34,6 +34,42 @@ struct CleanupPolicy {
   bool operator==(const CleanupPolicy&) const = default;
 };
 
+/// What of a TopicConfig can be set by itself, and otherwise follows the defaults.
+enum class TopicField : uint16_t {
+  kNone = 0,
+  kRetentionMs = 1,
+  kRetentionBytes = 2,
+  kCleanup = 4,  ///< CleanupPolicy::deletes and compacts
+  kMinCompactionLag = 8,
+  kMaxCompactionLag = 16,
+  kDeleteRetention = 32,
+  kMinDirty = 64,
+  kFlush = 128,
+  kLogAppendTime = 256,
+  kMaxBatchBytes = 512,
+  kCompression = 1024,
+};
+
+class TopicFields {
+ public:
+  TopicFields() = default;
+  explicit TopicFields(uint16_t bits) : bits_(bits) {}
+  static TopicFields all() { return TopicFields(0xffff); }
+  bool has(TopicField field) const { return (bits_ & static_cast<uint16_t>(field)) != 0; }
+  void add(TopicField field) { bits_ |= static_cast<uint16_t>(field); }
+  void add(TopicFields other) { bits_ |= other.bits_; }
+  void remove(TopicField field) {
+    bits_ = static_cast<uint16_t>(bits_ & ~static_cast<uint16_t>(field));
+  }
+  uint16_t bits() const { return bits_; }
+  bool operator==(const TopicFields&) const = default;
+
+ private:
+  uint16_t bits_ = 0;
+};
+
+/// A topic's configuration as it is in force; or, of the defaults' layers (topic_defaults.h), what
+/// one of them sets.
 struct TopicConfig {
   int64_t retentionMs = -1;     ///< -1 = for ever
   int64_t retentionBytes = -1;  ///< of one partition; -1 = without limit
@@ -46,8 +82,17 @@ struct TopicConfig {
   /// What a client set, by its protocol's key ("retention.ms"), as text; the fields above follow
   /// it.
   std::map<std::string, std::string> overrides;
+  /// The fields that were set for this very topic. The others follow the defaults, whatever becomes
+  /// of those: whoever sets a field says so here.
+  TopicFields own{};
   bool operator==(const TopicConfig&) const = default;
 };
+
+/// `config` with every field that isn't its own as in `defaults`. The one place where that is
+/// decided.
+TopicConfig resolved(TopicConfig config, const TopicConfig& defaults);
+/// The fields in which they differ.
+TopicFields differing(const TopicConfig& a, const TopicConfig& b);
 
 using TopicId = std::array<uint8_t, 16>;
 

@@ -102,7 +102,9 @@ TEST_F(ConfigsTest, TheBrokersConfigurationIsReadOnly) {
   EXPECT_EQ(entry(response, "listeners").value, "PLAINTEXT://127.0.0.1:1883");
   EXPECT_EQ(entry(response, "log.retention.ms").source, 5);
   EXPECT_EQ(entry(response, "default.replication.factor").value, "1");
-  EXPECT_EQ(alter({{"num.partitions", 0, "9"}}, "1", kBroker).errorCode, 40);
+  auto refused = alter({{"num.partitions", 0, "9"}}, "1", kBroker);
+  EXPECT_EQ(refused.errorCode, 42);
+  EXPECT_EQ(refused.errorMessage, "Cannot update these configs dynamically: Set(num.partitions)");
   EXPECT_TRUE(describe(kBroker, "").results.at(0).configs.empty());
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 class TopicConfigTest : public testing::Test {
  protected:
-  TopicConfigTest() { limits_.defaults.retentionMs = 604'800'000; }
+  TopicConfigTest() { limits_.file.retentionMs = limits_.defaults.retentionMs = 604'800'000; }
 
   bool set(BytesView key, BytesView value) {
     return setTopicConfig(config_, key, value, limits_).has_value();
@@ -91,9 +91,10 @@ TEST_F(TopicConfigTest, WhatStreamsAndConnectSetIsTaken) {
 
 // Pitfall: DescribeConfigs names every key with its right source, DEFAULT and DYNAMIC apart.
 TEST_F(TopicConfigTest, DescribeConfigsNamesEveryKeyWithItsRightSource) {
-  set("retention.ms", "604800000");                                 // set to what it is anyway
-  limits_.defaults.retentionBytes = config_.retentionBytes = 1000;  // the operator's choice
-  config_.maxBatchBytes = 500;                                      // another protocol's
+  set("retention.ms", "604800000");                             // set to what it is anyway
+  limits_.file.retentionBytes = config_.retentionBytes = 1000;  // the operator's choice
+  config_.maxBatchBytes = 500;                                  // another protocol's
+  config_.own.add(TopicField::kMaxBatchBytes);
   for (const ConfigEntry& entry : describeTopicConfig(config_, limits_)) {
     EXPECT_FALSE(entry.documentation.empty()) << entry.key;
     if (entry.key == "retention.ms" || entry.key == "max.message.bytes") {
@@ -108,7 +109,7 @@ TEST_F(TopicConfigTest, DescribeConfigsNamesEveryKeyWithItsRightSource) {
 }
 
 TEST_F(TopicConfigTest, SynonymsTellWhatWouldBeInForce) {
-  limits_.defaults.retentionMs = 1000;
+  limits_.file.retentionMs = 1000;
   set("retention.ms", "5");
   std::vector<ConfigSynonym> synonyms = entry("retention.ms").synonyms;
   ASSERT_EQ(synonyms.size(), 3U);
@@ -171,13 +172,12 @@ TEST_F(TopicConfigTest, ListsAreExtended) {
 }
 
 TEST_F(TopicConfigTest, TheBrokersKeysAreThoseOfTopicsThatSetNothing) {
-  limits_.defaults.retentionMs = 5;
+  limits_.file.retentionMs = 5;
   std::vector<ConfigEntry> entries = describeTopicDefaults(limits_);
   auto found = std::ranges::find(entries, "log.retention.ms", &ConfigEntry::key);
   ASSERT_NE(found, entries.end());
   EXPECT_EQ(found->value, "5");
   EXPECT_EQ(found->source, ConfigSource::kStaticBroker);
-  EXPECT_TRUE(found->readOnly);
   found = std::ranges::find(entries, "message.max.bytes", &ConfigEntry::key);
   EXPECT_EQ(found->source, ConfigSource::kDefault);
 }

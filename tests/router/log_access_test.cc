@@ -90,6 +90,7 @@ TEST_F(LogTest, RefusesWhatIsNotAProducers) {
   spec.name = "small";
   spec.config = TopicConfig{};
   spec.config->maxBatchBytes = 100;
+  spec.config->own.add(TopicField::kMaxBatchBytes);
   ASSERT_TRUE(createTopic(spec));
   EXPECT_EQ(kind("small", batchOf({{"a", std::string(100, 'x')}})), ErrorKind::kTooLarge);
 }
@@ -181,6 +182,7 @@ TEST_F(LogTest, BrokersTimeIsStampedIntoTheBatch) {
   spec.name = "stamped";
   spec.config = TopicConfig{};
   spec.config->logAppendTime = true;
+  spec.config->own.add(TopicField::kLogAppendTime);
   ASSERT_TRUE(createTopic(spec));
   auto told = produce("stamped", batchOf({{"a", "1"}, {"b", "2"}}, 5));
   int64_t now = clock_.wallMillis();

@@ -355,6 +355,7 @@ TEST_F(PublisherTest, FlushPolicyDecidesWhatIsWaitedFor) {
   spec.name = "loose";
   spec.config = TopicConfig{};
   spec.config->flush = FlushPolicy::kInterval;
+  spec.config->own.add(TopicField::kFlush);
   ASSERT_TRUE(createTopic(spec));
   publishOne("loose", "x", kQos1);
   EXPECT_EQ(store_->last().durability, storage::Durability::kWritten);

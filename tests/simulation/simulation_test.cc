@@ -74,6 +74,7 @@ class Life {
       spec.name = model.name;
       spec.partitions = model.partitions;
       TopicConfig config;
+      config.own = TopicFields::all();
       if (!model.waitsForDisk) config.flush = FlushPolicy::kInterval;
       if (model.expires) config.retentionBytes = 8000;
       if (model.compacts) {

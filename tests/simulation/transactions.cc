@@ -82,6 +82,7 @@ void Transactor::makeTopic() {
   spec.name = kTopic;
   spec.partitions = 2;
   spec.config = TopicConfig{};
+  spec.config->own = TopicFields::all();
   machine_.on(
       0, [&] { machine_.router().createTopic(who_, std::move(spec), [](Result<TopicRef>) {}); });
   machine_.settle();

@@ -42,6 +42,15 @@ void handleAlterConfigs(const CallRef& call, wire::AlterConfigsRequest&& request
         change.refusal = {Code::kInvalidRequest, owned(config.name) + " is set twice"};
       }
     }
+    for (const auto& config : resource.configs) change.given.push_back(config.name);
+    change.defaultsEdit = [values](TopicConfig& layer,
+                                   const TopicConfigLimits& limits) -> Result<> {
+      layer = {};
+      for (const auto& [key, value] : values) {
+        if (Result<> set = setTopicDefault(layer, key, value, limits); !set) return set;
+      }
+      return {};
+    };
     change.groupEdit = [values](GroupConfig& config, const GroupDefaults& defaults) -> Result<> {
       config = {};
       for (const auto& [key, value] : values) {

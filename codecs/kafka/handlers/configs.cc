@@ -16,6 +16,22 @@ int16_t changeCode(const Error& error) {
   return code(error, Area::kTopic);
 }
 
+/// Kafka's answers (KIP-226): what can't be changed while the broker runs is all named.
+Refusal checkBroker(const Call& call, const ConfigChange& change) {
+  if (!namesThisBroker(call, change.name)) {
+    return {Code::kInvalidRequest, "Unexpected broker id, expected " +
+                                       std::to_string(call.options().nodeId) +
+                                       " or empty string, but received " + owned(change.name)};
+  }
+  std::string fixed;
+  for (BytesView key : change.given) {
+    if (call.options().dynamicDefaults != nullptr && isTopicDefault(key)) continue;
+    fixed += (fixed.empty() ? "" : ", ") + owned(key);
+  }
+  if (fixed.empty()) return {};
+  return {Code::kInvalidRequest, "Cannot update these configs dynamically: Set(" + fixed + ")"};
+}
+
 Refusal unchangeable(const Call& call, const ConfigChange& change) {
   switch (static_cast<ResourceType>(change.type)) {
     case ResourceType::kTopic: return {};
@@ -28,13 +44,7 @@ Refusal unchangeable(const Call& call, const ConfigChange& change) {
       }
       if (!change.name.empty()) return {};
       return {Code::kInvalidRequest, "a subscription's name is needed"};
-    case ResourceType::kBroker:
-      if (!namesThisBroker(call, change.name)) {
-        return {Code::kInvalidRequest, "there is no broker " + owned(change.name)};
-      }
-      return {
-          Code::kInvalidConfig,
-          "the broker's configuration is read-only here: it is read from its file at the start"};
+    case ResourceType::kBroker: return checkBroker(call, change);
     default:
       return {Code::kInvalidRequest,
               "resources of type " + std::to_string(change.type) + " have no configuration here"};
@@ -112,6 +122,36 @@ void changeMetrics(const std::shared_ptr<Pending<Response>>& pending, Answer<Res
 }
 
 template <class Response>
+void changeDefaults(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
+                    ConfigChange&& change, bool validateOnly) {
+  Call& call = *pending->call;
+  DynamicDefaults* control = call.options().dynamicDefaults;
+  if (control == nullptr) return;  // nothing is set, and nothing can be: what is asked for is so
+  DefaultsScope scope = change.name.empty() ? DefaultsScope::kCluster : DefaultsScope::kBroker;
+  auto settle = [pending, &answer](const Result<>& result) {
+    if (result) return;
+    // Not INVALID_CONFIG: KAFKA-13609.
+    int16_t errorCode = result.error().kind == ErrorKind::kInvalid
+                            ? code(Code::kInvalidRequest)
+                            : code(result.error(), Area::kCluster);
+    refuse(*pending, answer, errorCode, result.error().text);
+  };
+  auto edit = [edit = std::move(change.defaultsEdit), limits = limitsFor(call, Protocol::kKafka)](
+                  TopicConfig& layer) { return edit(layer, limits); };
+  if (validateOnly) {
+    if (Result<> may = control->mayAlter(call.principal()); !may) return settle(may);
+    TopicConfig tried = control->current()->layer(scope);
+    return settle(edit(tried));
+  }
+  ++pending->waiting;
+  control->alter(call.principal(), scope, std::move(edit),
+                 [pending, settle](const Result<>& result) {
+                   settle(result);
+                   pending->release();
+                 });
+}
+
+template <class Response>
 void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Response>& answer,
                ConfigChange&& change, bool validateOnly) {
   Call& call = *pending->call;
@@ -127,6 +167,9 @@ void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Respons
   }
   if (static_cast<ResourceType>(change.type) == ResourceType::kClientMetrics) {
     return changeMetrics(pending, answer, std::move(change), validateOnly);
+  }
+  if (static_cast<ResourceType>(change.type) == ResourceType::kBroker) {
+    return changeDefaults(pending, answer, std::move(change), validateOnly);
   }
   TopicRef topic = findTopic(call, change.name);
   if (topic == nullptr) {
@@ -156,7 +199,21 @@ void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Respons
 }  // namespace
 
 TopicConfigLimits limitsFor(const Call& call, Protocol origin) {
-  return {call.broker().topicDefaults(origin), call.broker().maxRecordBytes()};
+  TopicConfigLimits limits;
+  limits.maxRecordBytes = call.broker().maxRecordBytes();
+  const DynamicDefaults* dynamic = call.options().dynamicDefaults;
+  if (dynamic == nullptr) {
+    limits.defaults = limits.file = call.broker().topicDefaults(origin);
+    return limits;
+  }
+  std::shared_ptr<const TopicDefaults> all = dynamic->current();
+  limits.defaults = all->inForce(origin);
+  limits.file = all->file(origin);
+  if (!madeByDevice(origin)) {
+    limits.cluster = all->cluster;
+    limits.broker = all->broker;
+  }
+  return limits;
 }
 
 bool namesThisBroker(const Call& call, BytesView name) {

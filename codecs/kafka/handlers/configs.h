@@ -1,5 +1,5 @@
-// What the handlers of configurations share: resources, values, and changes of topics' and groups'
-// keys.
+// What the handlers of configurations share: resources, values, and changes of topics', groups' and
+// the broker's keys.
 #pragma once
 
 #include <functional>
@@ -16,6 +16,7 @@ namespace polylog::kafka {
 /// Kafka's ConfigResource.Type.
 enum class ResourceType : int8_t { kTopic = 2, kBroker = 4, kClientMetrics = 16, kGroup = 32 };
 
+/// For topics of that origin.
 TopicConfigLimits limitsFor(const Call& call, Protocol origin);
 
 struct Refusal {
@@ -40,6 +41,8 @@ struct ConfigChange {
   BytesView name;
   Refusal refusal;  ///< kNone: the edits are set
   ConfigEdit edit;  ///< of a topic
+  ConfigEdit defaultsEdit;       ///< of a layer of the broker's
+  std::vector<BytesView> given;  ///< keys that get a value
   GroupConfigEdit groupEdit;
   ClientMetricsEdit metricsEdit;
 };

@@ -57,7 +57,7 @@ Refusal Inquiry::describe(const Request::Resource& asked, Answer& answer) {
       fill(asked, describeClientMetrics(there ? known->second : ClientMetricsSettings{}), answer);
       return {};
     }
-    case ResourceType::kBroker:
+    case ResourceType::kBroker: {
       if (!namesThisBroker(*call, asked.name)) {
         return {Code::kInvalidRequest, "there is no broker " + owned(asked.name)};
       }
@@ -65,9 +65,13 @@ Refusal Inquiry::describe(const Request::Resource& asked, Answer& answer) {
         return {Code::kClusterAuthorizationFailed,
                 "not permitted to see the broker's configuration"};
       }
-      // Without an id those are meant that are set for all brokers while they run: there are none.
-      if (!asked.name.empty()) fill(asked, describeBroker(*call), answer);
+      TopicConfigLimits limits = limitsFor(*call, Protocol::kKafka);
+      // Without an id those are meant that are set for all brokers while they run.
+      fill(asked,
+           asked.name.empty() ? describeClusterDefaults(limits) : describeBroker(*call, limits),
+           answer);
       return {};
+    }
     default:
       return {Code::kInvalidRequest,
               "resources of type " + std::to_string(asked.type) + " have no configuration here"};

@@ -30,6 +30,15 @@ Result<> take(const Step& step, TopicConfig& config, const TopicConfigLimits& li
   return extendTopicConfig(config, step.key, step.value, step.operation == kSubtract, limits);
 }
 
+Result<> takeDefault(const Step& step, TopicConfig& layer, const TopicConfigLimits& limits) {
+  if (step.operation == kDelete) {
+    resetTopicDefault(layer, step.key);
+    return {};
+  }
+  if (step.operation == kSet) return setTopicDefault(layer, step.key, step.value, limits);
+  return extendTopicDefault(layer, step.key, step.value, step.operation == kSubtract, limits);
+}
+
 Result<> take(const Step& step, GroupConfig& config, const GroupDefaults& defaults) {
   if (step.operation == kDelete) return resetGroupConfig(config, step.key);
   if (step.operation == kSet)
@@ -63,9 +72,16 @@ void handleIncrementalAlterConfigs(const CallRef& call,
       } else if (!keys.insert(config.name).second) {
         change.refusal = {Code::kInvalidRequest, owned(config.name) + " is named twice"};
       }
+      if (config.operation != kDelete) change.given.push_back(config.name);
       steps.push_back(
           {owned(config.name), config.operation, owned(config.value.value_or(BytesView()))});
     }
+    change.defaultsEdit = [steps](TopicConfig& layer, const TopicConfigLimits& limits) -> Result<> {
+      for (const Step& step : steps) {
+        if (Result<> taken = takeDefault(step, layer, limits); !taken) return taken;
+      }
+      return {};
+    };
     change.groupEdit = [steps](GroupConfig& config, const GroupDefaults& defaults) -> Result<> {
       for (const Step& step : steps) {
         if (Result<> taken = take(step, config, defaults); !taken) return taken;
