@@ -164,6 +164,26 @@ def one_waits():
         equal(short(wake(broker, 10)), short(large(30, 40)), "what remains")
 
 
+@suite.case("what is dropped gives its space back, what remains outlives the rewriting of its segments")
+def space():
+    settings = ["storage.segment_bytes=1048576", "storage.retention_check_ms=200", "topics.retention.bytes=1"]
+    with Broker([*settings, "mqtt.inbox.max_bytes=105000"]) as broker:
+        sleep(broker, "early", ["t/early", "t/x"])
+        sleep(broker)
+        publish(broker, [b"early"], "t/early")
+        publish(broker, large(0, 800))
+        waits(broker, 10)
+        wait_until(lambda: broker.data_bytes() < 5_000_000, 30, f"less than 5 MB ({broker.data_bytes()})")
+        waits(broker, 10, "early")
+        broker.restart()
+        publish(broker, large(800, 803))
+        for client in ("sleeper", "early"):
+            waits(broker, 10, client)
+            told = session(broker, client)["waiting_bytes"]
+            assert 100_000 <= told <= 105_000, told
+            equal(short(wake(broker, 10, client)), short(large(793, 803)), "what remains")
+
+
 @suite.case("drop_new holds for what Kafka clients produce")
 def produced():
     with Broker(["mqtt.inbox.max_records=10", "mqtt.inbox.when_full=drop_new"]) as broker:
@@ -193,6 +213,20 @@ def slow():
         waits(broker, 0, "slow")
         publish(broker, numbers(30, 31))
         equal(client.read()[1][-2:], b"30", "room again")
+
+
+@suite.case("max_inflight: no more is on its way to a 3.1.1 client, which has no Receive Maximum")
+def in_flight():
+    with Broker(["mqtt.max_inflight=3"]) as broker:
+        client = RawClient(broker, "slow", level=4, clean=False)
+        client.subscribe("t/#", 1)
+        publish(broker, numbers(0, 10))
+        waits(broker, 10, "slow")
+        first = [client.read()[1][-1:] for _ in range(3)]
+        equal(first, numbers(0, 3), "at first")
+        equal(session(broker, "slow")["in_flight"], 3, "in flight")
+        client.send(0xC0)
+        equal(client.read()[0], 0xD0, "what comes next: PINGRESP")
 
 
 @suite.case("max_age_s: what is too old goes by itself, over kill -9, and retained messages stay")
