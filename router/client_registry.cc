@@ -170,6 +170,7 @@ void ClientRegistry::addBacklogs(std::vector<ClientInfo> page,
         if (!session || session->worker() != index || !session->connected()) continue;
         const Session::Backlog backlog = session->backlog();
         gather->page[i].waiting = backlog.waiting;
+        gather->page[i].waitingBytes = backlog.waitingBytes;
         gather->page[i].inFlight = backlog.inFlight;
         gather->page[i].dropped = backlog.dropped;
       }

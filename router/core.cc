@@ -38,8 +38,8 @@ namespace {
 
 constexpr Protocol kProtocols[] = {Protocol::kInternal, Protocol::kMqtt, Protocol::kKafka,
                                    Protocol::kAmqp, Protocol::kRocketMq};
-constexpr const char* kDropReasons[] = {"inbox_full", "queue_full", "worker_behind", "damaged",
-                                        "gone",       "not_stored", "denied"};
+constexpr const char* kDropReasons[] = {"inbox_full", "too_old", "queue_full", "worker_behind",
+                                        "damaged",    "gone",    "not_stored", "denied"};
 
 }  // namespace
 

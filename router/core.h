@@ -83,6 +83,7 @@ struct Worker {
 
 enum class DropReason : uint8_t {
   kInboxFull,
+  kTooOld,  ///< waited in an inbox for longer than it may
   kQueueFull,
   kWorkerBehind,
   kDamaged,
@@ -113,7 +114,7 @@ struct RouterMetrics {
 
  private:
   std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
-  std::array<Metric*, 7> dropped_;
+  std::array<Metric*, 8> dropped_;
 };
 
 struct Core {

@@ -54,6 +54,8 @@ struct FeedRouter::Links {
   storage::LinkPart part;
   std::unordered_map<const void*, size_t> last;    ///< its latest target
   std::vector<std::shared_ptr<Session>> sessions;  ///< of each target; null for queues
+  std::vector<uint32_t> counts;                    ///< of each target's records, once moved
+  int64_t octets = 0;                              ///< of each record
   std::vector<uint32_t> freshTags;
 };
 
@@ -373,16 +375,22 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   matcher.begin(worker);
   Links links;
   links.part.batch = batch.batch.place;
+  const auto records = static_cast<int64_t>(std::max<size_t>(1, block->records.size()));
+  links.octets = (int64_t{batch.batch.place.length} + records - 1) / records;
   for (uint32_t i = 0; i < block->records.size(); ++i) {
     if (i % kRecordsAtATime == kRecordsAtATime - 1) matcher.begin(worker);
     const MatchResult& match = matcher.match(worker, block->records[i].address);
     if (!match.anyInbox && match.queues.empty()) continue;
-    if (auto added = addTargets(links, match, step.position, i, *block->source.topic); !added)
-      return added;
-    auto added = addQueueTargets(links, match, batch, step.position, i, *block->source.topic);
-    if (!added) return added;
+    auto added = addTargets(links, match, step.position, i, *block->source.topic);
+    if (added) {
+      added = addQueueTargets(links, match, batch, step.position, i, *block->source.topic);
+    }
+    if (added) continue;
+    giveRoomBack(links);
+    return added;
   }
   if (links.part.targets.empty()) return {};
+  for (const storage::Target& target : links.part.targets) links.counts.push_back(target.count);
   links.request.links.push_back(std::move(links.part));
   addPosition(step.behind ? batch.entry : endOf(batch), links.request);
   if (step.behind) addWithin(step.position, *step.behind, links.request);
@@ -400,14 +408,28 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
     fallBack(entry, before, result.error());
   };
   auto appended = core_.store.append(std::move(links.request));
-  if (!appended) return std::unexpected(appended.error());
+  if (!appended) {
+    giveRoomBack(links);
+    return std::unexpected(appended.error());
+  }
   ++linksUnderway_;
   journaledTo_ = step.behind ? step.position : endOf(batch);
   if (step.behind) journaledWithin_ = {step.position, *step.behind};
   for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
-    if (links.sessions[i]) links.sessions[i]->checkDepth(appended->offsets[i]);
+    if (!links.sessions[i]) continue;
+    const int64_t octets = core_.options.inboxDropsNew ? 0 : links.octets * links.counts[i];
+    links.sessions[i]->appended(appended->offsets[i] + links.counts[i], octets);
   }
   return {};
+}
+
+/// In inboxes that let in what was not appended after all.
+void FeedRouter::giveRoomBack(Links& links) {
+  if (!core_.options.inboxDropsNew) return;
+  for (size_t i = 0; i < links.sessions.size(); ++i) {
+    const int64_t count = links.counts.empty() ? links.part.targets[i].count : links.counts[i];
+    if (links.sessions[i]) links.sessions[i]->notAppended(count, links.octets * count);
+  }
 }
 
 Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position position,
@@ -429,6 +451,7 @@ Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position
       auto tag =
           core_.tags->tagFor(topic, id, Protocol::kKafka, links.request.state, links.freshTags);
       if (!tag) return std::unexpected(tag.error());
+      if (core_.options.inboxDropsNew && !known.session->admits(links.octets)) continue;
       uint32_t attributes = inboxAttributes(DeliveryGuarantee::kAtLeastOnce, false, *tag);
       auto [at, isNew] = links.last.try_emplace(known.session.get(), links.part.targets.size());
       if (!isNew) {

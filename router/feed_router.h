@@ -66,6 +66,7 @@ class FeedRouter {
   Result<> addQueueTargets(Links& links, const MatchResult& match,
                            const storage::CommittedBatch& batch, Position position, uint32_t index,
                            const std::string& topic);
+  void giveRoomBack(Links& links);
   Result<> addTargets(Links& links, const MatchResult& match, Position position, uint32_t index,
                       const std::string& topic);
   void fallBack(Position to, Within within, const Error& error);

@@ -8,6 +8,7 @@
 #include "core/base/log.h"
 #include "router/address_tags.h"
 #include "router/session.h"
+#include "router/shared_lane.h"
 
 namespace polylog::router {
 namespace {
@@ -18,7 +19,12 @@ constexpr int64_t kMostReleases = 1024;
 
 }  // namespace
 
-Inbox::Inbox(Session& session, PartitionId partition) : session_(session), partition_(partition) {}
+Inbox::Inbox(Session& session, PartitionId partition)
+    : session_(session),
+      partition_(partition),
+      counts_(core().options.inboxBytes > 0 || core().options.inboxDropsNew
+                  ? std::make_unique<Counts>()
+                  : nullptr) {}
 
 Core& Inbox::core() const {
   return session_.core_;
@@ -26,14 +32,15 @@ Core& Inbox::core() const {
 
 void Inbox::restore(InboxState state) {
   state_ = std::move(state);
-  journaledFloor_ = state_.acknowledged.floor();
-  floor_.store(journaledFloor_, std::memory_order_relaxed);
+  const RangeSet& acknowledged = state_.acknowledged;
+  used_.store(acknowledged.floor() + acknowledged.above(), std::memory_order_relaxed);
 }
 
-void Inbox::allMayHaveBeenSent(Offset end) {
-  sentEnd_ = end.value();
-  const RangeSet& acknowledged = state_.acknowledged;
-  inFlightEnd_ = std::min(sentEnd_, acknowledged.floor() + acknowledged.above() + kMostReleases);
+bool Inbox::restoreEnd(const storage::PartitionEnds& ends) {
+  setSent(ends.end.value(), std::min(ends.end.value(), used_.load() + kMostReleases));
+  // Of its octets some may be acknowledged: weighed, if that matters.
+  const int64_t most = core().options.inboxBytes;
+  return appended(sentEnd_, ends.bytes) || (most > 0 && ends.bytes > most / 2);
 }
 
 void Inbox::rewind() {
@@ -44,10 +51,15 @@ void Inbox::rewind() {
 
 void Inbox::letGo() {
   if (reading_) {
-    sentEnd_ = std::max(sentEnd_, reading_->taken);
-    inFlightEnd_ = std::max(inFlightEnd_, reading_->taken);
+    setSent(std::max(sentEnd_, reading_->taken), std::max(inFlightEnd(), reading_->taken));
   }
   reading_ = nullptr;
+}
+
+/// More counts as in flight than is, at worst.
+void Inbox::setSent(int64_t sentEnd, int64_t inFlightEnd) {
+  sentEnd_ = sentEnd;
+  queuedBelow_ = static_cast<uint32_t>(std::min<int64_t>(sentEnd - inFlightEnd, UINT32_MAX));
 }
 
 // ---------------------------------------------------------------- reading
@@ -67,6 +79,14 @@ Inbox::Taken Inbox::take(Worker& worker, size_t max, int64_t idLimit, std::vecto
     if (!reader) reader = std::make_unique<PartitionReader>(core(), partition_);
     switch (reader->find(worker, cursor)) {
       case Found::kRecord:
+        if (outlived() && !mayHaveBegun(cursor)) {
+          session_.countDropped(DropReason::kTooOld, 1);
+          const auto& shared = session_.aside_->shared;
+          if (shared) shared->inboxAcknowledged(cursor);
+          state_.acknowledged.add(cursor++);
+          changed();
+          break;
+        }
         deliver(out);
         ++taken;
         break;
@@ -126,6 +146,11 @@ void Inbox::deliver(std::vector<Delivery>& out) {
                       std::binary_search(state_.accepted->begin(), state_.accepted->end(), cursor);
   if (uint32_t id = reader.subscriptionId(); id != 0) delivery.subscriptionIds.push_back(id);
   delivery.place = session_.placeOf(cursor, reader.place().position, reader.index());
+  if (!delivery.accepted && mayHaveBegun(cursor) && outlived()) {
+    // Its packet identifier may be with the client: it is released, no more.
+    delivery.accepted = true;
+    session_.countDropped(DropReason::kTooOld, 1);
+  }
   if (delivery.guarantee == DeliveryGuarantee::kAtMostOnce) {
     // Of a replay: nobody will acknowledge it.
     delivery.id = -1;
@@ -134,6 +159,23 @@ void Inbox::deliver(std::vector<Delivery>& out) {
   }
   ++cursor;
   reading_->taken = std::max(reading_->taken, cursor);
+}
+
+/// Whether what the reader has found has waited for too long. State (retained), and what was asked
+/// for because it is old (a replay), doesn't age.
+bool Inbox::outlived() const {
+  const PartitionReader& reader = *reading_->reader;
+  const int64_t most = core().options.inboxMillis;
+  if (most == 0 || retainOf(reader.attributes())) return false;
+  const int64_t published = reader.record()->record.timestampMs;
+  if (published < 0 || core().clock.wallMillis() - published <= most) return false;
+  return !session_.placeOf(reading_->cursor, reader.place().position, reader.index());
+}
+
+/// An exactly-once delivery that the client may know under its packet identifier.
+bool Inbox::mayHaveBegun(int64_t id) const {
+  return id < inFlightEnd() &&
+         guaranteeOf(reading_->reader->attributes()) == DeliveryGuarantee::kExactlyOnce;
 }
 
 void Inbox::skip(int64_t id) {
@@ -150,28 +192,15 @@ int64_t Inbox::waiting() const {
   return std::max<int64_t>(0, ends->end.value() - from - state_.acknowledged.above());
 }
 
-int64_t Inbox::trim(int64_t most) {
-  auto ends = core().store.ends(partition_);
-  if (!ends) return 0;
-  int64_t floor = std::min(ends->end.value() - most, ends->highWatermark.value());
-  int64_t before = state_.acknowledged.floor();
-  if (floor <= before) return 0;
-  int64_t acknowledged = 0;
-  for (const auto& [first, end] : state_.acknowledged.ranges()) {
-    acknowledged += std::max<int64_t>(0, std::min(end, floor) - first);
-  }
-  keepReleases(floor);
-  state_.acknowledged.raiseFloor(floor);
-  if (reading_) reading_->cursor = std::max(reading_->cursor, floor);
-  changed();
-  return floor - before - acknowledged;
+int64_t Inbox::waitingBytes() const {
+  return waiting() == 0 ? 0 : core().store.octetsFrom(partition_, Offset(acknowledgedUpTo()));
 }
 
 /// What is dropped below `end` may be with the client at QoS 2. Its packet identifier will be that
 /// of another message some day, which the client would take for a repeat: it has to be released
 /// first.
 void Inbox::keepReleases(int64_t end) {
-  end = std::min(end, std::max(inFlightEnd_, reading_ ? reading_->taken : 0));
+  end = std::min(end, std::max(inFlightEnd(), reading_ ? reading_->taken : 0));
   if (end <= state_.acknowledged.floor()) return;
   PartitionReader reader(core(), partition_);
   for (int64_t id = state_.acknowledged.floor(); id < end; ++id) {
@@ -213,7 +242,10 @@ void Inbox::acknowledge(int64_t id) {
 }
 
 void Inbox::changed() {
-  floor_.store(state_.acknowledged.floor(), std::memory_order_relaxed);
+  const RangeSet& acknowledged = state_.acknowledged;
+  used_.store(acknowledged.floor() + acknowledged.above(), std::memory_order_relaxed);
+  lighten();
+  floorMoved_ = true;
   dirty_ = true;
   journalLazily();
 }
@@ -241,17 +273,15 @@ std::weak_ptr<Session> Inbox::alive() const {
 void Inbox::addChanges(storage::AppendRequest& request) {
   if (!dirty_) return;
   request.state.push_back({storage::StateTable::kInbox, inboxKey(partition_), encodeInbox(state_)});
-  int64_t floor = state_.acknowledged.floor();
-  if (floor > journaledFloor_) {
+  const int64_t floor = state_.acknowledged.floor();
+  if (floorMoved_ && floor > 0) {
     request.state.push_back(storage::logStartMoved(partition_, Offset(floor)));
   }
-  dirty_ = false;
-  journaledFloor_ = floor;
+  dirty_ = floorMoved_ = false;
 }
 
 void Inbox::changesFailed() {
-  dirty_ = true;
-  journaledFloor_ = 0;  // what the journal has is not known any more
+  dirty_ = floorMoved_ = true;  // what the journal has is not known any more
 }
 
 Result<> Inbox::append(storage::Durability durability,

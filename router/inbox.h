@@ -1,5 +1,5 @@
 // What waits for a session that outlives its connection: a partition of the log store, and what of
-// it the client has acknowledged. On its session's worker only, but for floor().
+// it the client has acknowledged. On its session's worker only, but for what says "any thread".
 //
 // Acknowledgements promise the client nothing, so they are journaled lazily: the whole of them as
 // one small value, one append on its way at a time. That a client accepted a record (PUBREC) is
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/base/error.h"
@@ -26,16 +27,33 @@ namespace polylog::router {
 
 class Session;
 
+/// What of an inbox has been weighed: the octets of its records [from, to).
+struct InboxWeight {
+  int64_t from = 0;
+  int64_t to = 0;
+  int64_t octets = 0;
+};
+
 class Inbox {
  public:
   Inbox(Session& session, PartitionId partition);
 
   PartitionId partition() const { return partition_; }
-  /// Any thread.
-  int64_t floor() const { return floor_.load(std::memory_order_relaxed); }
   void restore(InboxState state);
-  /// After a restart: all that waits may have been sent.
-  void allMayHaveBeenSent(Offset end);
+  /// After restore(): all that waits may have been sent. True: it is more than the limits allow.
+  bool restoreEnd(const storage::PartitionEnds& ends);
+
+  // ---- any thread (inbox_limits.cc)
+  /// Something was appended, up to `end`. True: the limits may have been passed. What was admitted
+  /// has had its `octets` counted already.
+  bool appended(int64_t end, int64_t octets);
+  /// Where new ones are dropped: takes room for one more record, if there is some.
+  bool admit(int64_t octets);
+  /// After admit(octets): there is less room in octets than there was for long. As they may be
+  /// counted too high: recount(), before that matters.
+  bool nearsLimit(int64_t octets) const;
+  /// What was admitted has not been appended.
+  void release(int64_t records, int64_t octets);
 
   /// A connection begins or ends: only in between is anything taken, acknowledged or accepted.
   void rewind();
@@ -58,9 +76,26 @@ class Inbox {
     const int64_t taken = reading_->taken - state_.acknowledged.floor();
     return std::max<int64_t>(0, taken - state_.acknowledged.above());
   }
-  /// Drops the oldest beyond `most`. Returns how many were dropped. What of it may be with the
-  /// client at QoS 2 is released when it comes again.
-  int64_t trim(int64_t most);
+  int64_t waitingBytes() const;
+
+  // ---- the limits (inbox_limits.cc)
+  struct Trimmed {
+    int64_t dropped = 0;
+    bool later = false;  ///< more is to go, which is not visible yet
+  };
+  /// Drops the oldest beyond the limits. What of it may be with the client at QoS 2 is released
+  /// when it comes again.
+  Trimmed trim();
+  /// Where new ones are dropped: how much room there is, counted anew.
+  void recount();
+  /// So that acknowledgements give their octets back from now on.
+  void weigh();
+  struct Aged {
+    int64_t dropped = 0;
+    int64_t oldestMs = -1;  ///< when the oldest that remains was published
+  };
+  /// Drops what was published before `cutoffMs` and is not with the client.
+  Aged dropOld(int64_t cutoffMs);
   /// Journals what was kept back.
   void flush();
 
@@ -89,7 +124,18 @@ class Inbox {
   Core& core() const;
   void deliver(std::vector<Delivery>& out);
   size_t takeReleases(size_t max, std::vector<Delivery>& out);
+  bool outlived() const;
+  bool mayHaveBegun(int64_t id) const;
+  /// Below it are those that may be with the client.
+  int64_t inFlightEnd() const { return sentEnd_ - int64_t{queuedBelow_}; }
+  void setSent(int64_t sentEnd, int64_t inFlightEnd);
   void keepReleases(int64_t end);
+  int64_t dropBelow(int64_t floor);
+  int64_t without(int64_t count) const;
+  int64_t withoutOctets(int64_t excess, int64_t end) const;
+  std::optional<int64_t> weight();
+  std::optional<int64_t> octetsOf(int64_t from, int64_t to, bool whole) const;
+  void lighten();
   void addAccepted(int64_t id);
   bool eraseAccepted(int64_t id);
   void skip(int64_t id);
@@ -104,11 +150,18 @@ class Inbox {
 
   Session& session_;
   const PartitionId partition_;
-  std::atomic<int64_t> floor_{0};
+  // Any thread reads what is used up: below the floor, and above it.
+  std::atomic<int64_t> used_{0};
+  /// Any thread's, where the limits need it.
+  struct Counts {
+    std::atomic<int64_t> end{0};     ///< where new ones are dropped: one past what was let in
+    std::atomic<int64_t> octets{0};  ///< of what waits, at least, if they are limited
+  };
+  const std::unique_ptr<Counts> counts_;
   InboxState state_;
-  int64_t sentEnd_ = 0;      ///< ids below it may have been sent on an earlier connection
-  int64_t inFlightEnd_ = 0;  ///< of those, the ones that may not have been acknowledged
-  int64_t journaledFloor_ = 0;
+  int64_t sentEnd_ = 0;       ///< ids below it may have been sent on an earlier connection
+  uint32_t queuedBelow_ = 0;  ///< so many of the last of those have not: see inFlightEnd()
+  bool floorMoved_ = false;  ///< above what is journaled
   bool dirty_ = false;
   bool lazyOnItsWay_ = false;
   bool acceptsOnTheirWay_ = false;

@@ -85,13 +85,20 @@ struct Publisher::Group {
   std::vector<uint32_t> members;  ///< of Scratch::prepared
 };
 
+/// Whose inbox a target is, and what it takes of it.
+struct Publisher::Receiver {
+  Session* session = nullptr;  ///< null: it is no inbox
+  uint32_t records = 1;
+  uint32_t octets = 0;  ///< of each record
+};
+
 struct Publisher::Scratch {
   std::vector<Prepared> prepared;
   std::vector<Group> groups;
   size_t groupCount = 0;
   std::string text;
   Record record;
-  std::vector<Session*> targetSessions;  ///< of each target of the request, null for the others
+  std::vector<Receiver> receivers;  ///< of each target of the request
   Recipient narrowed;
   std::shared_ptr<const std::string> lastTopic;
 };

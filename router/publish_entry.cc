@@ -166,16 +166,15 @@ void Publisher::begin(Call& call, storage::AppendRequest& request) {
 
 Result<> Publisher::addTargets(Call& call, storage::AppendRequest& request) {
   Scratch& scratch = call.scratch;
-  scratch.targetSessions.clear();
   for (size_t i = 0; i < scratch.groupCount; ++i) {
     Group& group = scratch.groups[i];
     if (!group.stored) continue;
     storage::MessagesPart& part = request.messages.emplace_back();
     part.batch = group.batch;
-    group.firstTarget = scratch.targetSessions.size();
+    group.firstTarget = scratch.receivers.size();
     if (group.topic) {
       part.targets.push_back({group.partition, 0, 0, originAttribute(call.principal->protocol)});
-      scratch.targetSessions.push_back(nullptr);
+      scratch.receivers.push_back({});
     }
     if (!call.anyInbox) continue;
     const Prepared* before = nullptr;
@@ -187,10 +186,16 @@ Result<> Publisher::addTargets(Call& call, storage::AppendRequest& request) {
                     before->onlySubscribers == prepared.onlySubscribers &&
                     before->guarantee == prepared.guarantee &&
                     before->in->record.retain == prepared.in->record.retain &&
-                    (prepared.match == nullptr || !prepared.match->severalIds);
+                    (prepared.match == nullptr ||
+                     // Where inboxes say to each what they let in, each has targets of its own.
+                     (!prepared.match->severalIds &&
+                      !(core_.options.inboxDropsNew && prepared.match->anyInbox)));
       before = &prepared;
       if (goesOn) {
-        for (size_t t = runFrom; t < part.targets.size(); ++t) ++part.targets[t].count;
+        for (size_t t = runFrom; t < part.targets.size(); ++t) {
+          ++part.targets[t].count;
+          ++scratch.receivers[group.firstTarget + t].records;
+        }
         continue;
       }
       runFrom = part.targets.size();
@@ -206,7 +211,7 @@ Result<> Publisher::addQueueTargets(Call& call, Prepared& prepared, storage::App
                                     storage::MessagesPart& part) {
   auto add = [&](PartitionId partition, uint32_t attributes) {
     part.targets.push_back({partition, prepared.index, 1, attributes});
-    call.scratch.targetSessions.push_back(nullptr);
+    call.scratch.receivers.push_back({});
   };
   std::span<const std::shared_ptr<Queue>> routed;
   if (prepared.route) routed = prepared.route->queues;
@@ -245,7 +250,7 @@ void Publisher::addStreamTarget(Call& call, const Prepared& prepared, const Boun
   if (!topic || topic == prepared.topic) return;
   PartitionId partition = topic->partitions[prepared.in->partitionHash % topic->partitions.size()];
   part.targets.push_back({partition, prepared.index, 1, originAttribute(call.principal->protocol)});
-  call.scratch.targetSessions.push_back(nullptr);
+  call.scratch.receivers.push_back({});
 }
 
 Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::AppendRequest& request,
@@ -255,6 +260,13 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
     return {};
   }
   Protocol origin = call.principal->protocol;
+  const size_t records = call.scratch.groups[prepared.group].members.size();
+  const auto octets = static_cast<uint32_t>((part.batch.size() + records - 1) / records);
+  auto letsIn = [&](Session& session) {
+    if (core_.options.inboxDropsNew && !session.admits(octets)) return false;
+    call.scratch.receivers.push_back({&session, 1, octets});
+    return true;
+  };
   Recipient narrowed;
   for (Recipient& known : prepared.match->recipients) {
     if (!known.session->persistent()) continue;
@@ -273,12 +285,12 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
         auto tag = core_.tags->tagFor(prepared.address.topic, id, origin, request.state,
                                       call.pending->freshTags);
         if (!tag) return std::unexpected(tag.error());
+        tagged.tags.push_back(*tag);
+        if (!letsIn(*known.session)) continue;
         part.targets.push_back(
             {known.session->inbox(), prepared.index, 1,
              inboxAttributes(granted, prepared.in->record.retain && recipient->retainAsPublished,
                              *tag)});
-        call.scratch.targetSessions.push_back(known.session.get());
-        tagged.tags.push_back(*tag);
       }
       // Remembered only once they need no journal entry any more.
       if (call.pending->freshTags.size() != freshBefore) tagged.tags.clear();
@@ -286,11 +298,11 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
       continue;
     }
     for (uint32_t tag : tagged.tags) {
+      if (!letsIn(*known.session)) continue;
       part.targets.push_back(
           {known.session->inbox(), prepared.index, 1,
            inboxAttributes(granted, prepared.in->record.retain && recipient->retainAsPublished,
                            tag)});
-      call.scratch.targetSessions.push_back(known.session.get());
     }
   }
   return {};

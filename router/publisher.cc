@@ -88,6 +88,7 @@ void Publisher::publishChunk(Call& call) {
   for (int i = 0; i < kAttempts; ++i) {
     call.routeAgain = i > 0;  // a queue in the route may be gone
     appended = attempt(call);
+    if (!appended) giveRoomBack(call);
     if (appended || appended.error().kind != ErrorKind::kNotFound) break;
   }
   if (appended) {
@@ -112,6 +113,7 @@ Result<storage::Appended> Publisher::attempt(Call& call) {
   call.pending = nullptr;
   call.retained.clear();
   call.certificates.clear();
+  call.scratch.receivers.clear();
   prepare(call);
   gather(call);
   storage::AppendRequest request;
@@ -126,15 +128,26 @@ Result<storage::Appended> Publisher::attempt(Call& call) {
   return appended;
 }
 
+/// In inboxes that let in what was not appended after all.
+void Publisher::giveRoomBack(Call& call) {
+  for (const Receiver& to : call.scratch.receivers) {
+    if (!core_.options.inboxDropsNew || to.session == nullptr) continue;
+    to.session->notAppended(to.records, int64_t{to.octets} * to.records);
+  }
+  call.scratch.receivers.clear();
+}
+
 // ---------------------------------------------------------------- once sequenced
 
 void Publisher::afterAppend(Call& call, const storage::Appended& appended) {
   Scratch& scratch = call.scratch;
   // Inboxes that are too full lose their oldest.
-  for (size_t i = 0; i < scratch.targetSessions.size() && i < appended.offsets.size(); ++i) {
-    if (scratch.targetSessions[i] != nullptr) {
-      scratch.targetSessions[i]->checkDepth(appended.offsets[i]);
-    }
+  const bool admitted = core_.options.inboxDropsNew;
+  for (size_t i = 0; i < scratch.receivers.size() && i < appended.offsets.size(); ++i) {
+    const Receiver& to = scratch.receivers[i];
+    if (to.session == nullptr) continue;
+    to.session->appended(appended.offsets[i] + to.records,
+                         admitted ? 0 : int64_t{to.octets} * to.records);
   }
   deliverLive(call, appended);
   tellCertificates(call);

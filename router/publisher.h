@@ -41,6 +41,7 @@ class Publisher {
   struct Pending;
   struct Prepared;
   struct Group;
+  struct Receiver;
   struct Scratch;
   struct Call;
 
@@ -72,6 +73,7 @@ class Publisher {
   void keepCertificate(Call& call, const Publish& in, storage::AppendRequest& request);
   void tellCertificates(Call& call);
   void addRetained(Call& call, storage::AppendRequest& request);
+  void giveRoomBack(Call& call);
   void afterAppend(Call& call, const storage::Appended& appended);
   static void offerShared(const MatchResult& match, const RoutedBlockRef& block, size_t index);
   void deliverLive(Call& call, const storage::Appended& appended);

@@ -26,6 +26,7 @@ struct ReplayLane::Piece {
   std::vector<std::pair<SourceRef, ReplayCursor>> before;  ///< of those that it moves
   std::vector<storage::StateChange> owed;
   int64_t count = 0;
+  int64_t octets = 0;  ///< of their batches, at least
   size_t given = 0;  ///< of linked, those that have ids
 };
 
@@ -33,6 +34,8 @@ struct ReplayLane::Piece {
 int64_t ReplayLane::roomToLink() const {
   if (outstanding_ > kMostLinked / 2) return 0;
   // The others' share of the inbox is left to them: nothing is to be dropped for this.
+  const int64_t mostBytes = core_.options.inboxBytes;
+  if (mostBytes > 0 && session_.inboxBytes() > mostBytes / 2) return 0;
   int64_t share = std::max<int64_t>(1, core_.options.inboxRecords / 2);
   return std::min(kMostLinked - outstanding_, share - session_.inboxWaiting());
 }
@@ -106,6 +109,7 @@ Result<> ReplayLane::addTarget(Piece& piece, const Replay& replay, ReplaySource&
     }
   }
   targets.push_back({session_.inbox(), reader.index(), 1, attributes});
+  piece.octets += place.length;
   piece.linked.push_back({0, 1, replay.number, reader.index(), origin});
   return {};
 }
@@ -197,7 +201,7 @@ void ReplayLane::append(const std::shared_ptr<Piece>& piece) {
     ++piece->given;
   }
   outstanding_ += piece->count;
-  session_.checkDepth(appended->offsets.back());
+  session_.appended(Offset(linked_.back().end), piece->octets);
 }
 
 /// The entry is through. If it failed, all is as it was before.

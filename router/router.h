@@ -82,8 +82,13 @@ struct RouterOptions {
 
   // ---- sessions
   size_t maxSubscriptionsPerSession = 100'000;
-  /// Deliveries that wait in an inbox; beyond it the oldest are dropped, counted.
+  /// What waits in an inbox: deliveries, octets of the log that they take, and how old they may
+  /// become. What is beyond it is dropped, counted. 0 = any octets, any age.
   int64_t inboxRecords = 100'000;
+  int64_t inboxBytes = 0;
+  int64_t inboxMillis = 0;
+  /// What is beyond the records or octets: what comes, instead of the oldest of what waits.
+  bool inboxDropsNew = false;
   /// Live deliveries that wait for one session; beyond it new ones are dropped, counted.
   size_t liveRecords = 100'000;
   /// Octets of live records held in memory for one session; beyond it those that can be read again

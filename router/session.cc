@@ -49,12 +49,6 @@ bool Session::Aside::idle() const {
 
 // ---------------------------------------------------------------- any thread
 
-void Session::checkDepth(Offset base) {
-  if (base.value() - inbox_->floor() < core_.options.inboxRecords) return;
-  if (trimAsked_.exchange(true)) return;
-  home().post([self = shared_from_this()] { self->onHome([self] { self->trim(); }); });
-}
-
 void Session::onHome(Task task) {
   Worker& worker = home();
   if (Dispatcher::current() == &worker.dispatcher) return task();
@@ -62,15 +56,6 @@ void Session::onHome(Task task) {
   worker.post([self = shared_from_this(), task = std::move(task)]() mutable {
     self->onHome(std::move(task));
   });
-}
-
-void Session::trim() {
-  trimAsked_.store(false);
-  if (phase_ == Phase::kEnded) return;
-  int64_t gone = inbox_->trim(core_.options.inboxRecords);
-  if (gone == 0) return;
-  aside_.write().dropped += gone;
-  core_.metrics.dropped(DropReason::kInboxFull).add(gone);
 }
 
 // ---------------------------------------------------------------- life
@@ -117,10 +102,12 @@ void Session::restore(const SessionState& state, int64_t nowMonotonic, int64_t n
   int64_t awayMs = std::max<int64_t>(0, nowWall - disconnectedWallMs_);
   disconnectedAt_ = nowMonotonic - awayMs * 1000;
   phase_ = Phase::kDetached;
+  checkOldAfterRestart();
 }
 
 void Session::restoreEnd() {
-  if (auto ends = core_.store.ends(inbox())) inbox_->allMayHaveBeenSent(ends->end);
+  auto ends = core_.store.ends(inbox());
+  if (ends && inbox_->restoreEnd(*ends)) askTrim();
 }
 
 void Session::restoreSubscription(const SubscriptionState& state) {
@@ -167,6 +154,8 @@ std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal
   connected_.store(true, std::memory_order_relaxed);
   core_.metrics.sessionsConnected.add(1);
   if (inbox_) {
+    dropOld();
+    inbox_->weigh();
     inbox_->rewind();
     watch(inbox_->partition(), inbox_->cursor());
   }
@@ -287,6 +276,7 @@ void Session::detach() {
   } else {
     publishWill();
   }
+  dropOld();
   inbox_->flush();
   journalSession(storage::Durability::kUnwaited);
   scheduleDeadline();
@@ -301,6 +291,7 @@ void Session::scheduleDeadline() {
     if (expirySeconds_ != kNeverExpires) {
       at = std::min(at, disconnectedAt_ + int64_t{expirySeconds_} * kMicros);
     }
+    if (checkOldAt_ != 0) at = std::min(at, int64_t{checkOldAt_} * kMicros);
   }
   if (aside_->retryAt >= 0) at = std::min(at, aside_->retryAt);
   if (at != INT64_MAX) core_.sessions->wakeAt(at, shared_from_this());
@@ -315,6 +306,7 @@ void Session::onDeadline(int64_t nowMonotonic) {
   if (phase_ != Phase::kDetached) return;
   if (!resumable(nowMonotonic)) return core_.sessions->finish(shared_from_this());
   if (aside_->willAt >= 0 && nowMonotonic >= aside_->willAt) publishWill();
+  if (checkOldAt_ != 0 && nowMonotonic >= int64_t{checkOldAt_} * kMicros) dropOld();
   scheduleDeadline();
   tidy();
 }
@@ -324,6 +316,7 @@ Session::Backlog Session::backlog() const {
   out.dropped = aside_->dropped;
   if (inbox_) {
     out.waiting = inbox_->waiting();
+    out.waitingBytes = inbox_->waitingBytes();
     if (live_) out.inFlight = std::min(out.waiting, inbox_->inFlight());
   } else if (live_) {
     out.inFlight = live_->nextId - live_->done.floor() - live_->done.above();
@@ -342,6 +335,7 @@ SessionInfo Session::describe() const {
   const Backlog behind = backlog();
   info.dropped = behind.dropped;
   info.waiting = behind.waiting;
+  info.waitingBytes = behind.waitingBytes;
   info.inFlight = behind.inFlight;
   subscriptions_.forEach([&info](const std::string& text, SubscriptionTrie::Place place) {
     info.subscriptions.push_back({text, place->entry.guarantee});

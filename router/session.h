@@ -53,9 +53,13 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Fixed before anybody but its worker knows the session.
   bool persistent() const { return inbox_ != nullptr; }
   PartitionId inbox() const { return inbox_->partition(); }
-  /// Something was appended to the inbox at `base`: if that is too far above what is acknowledged,
-  /// the oldest are dropped, soon.
-  void checkDepth(Offset base);
+  /// Something was appended to the inbox, up to `end`: if that is more than may wait, the oldest
+  /// are dropped, soon. `octets`: what wasn't admitted before.
+  void appended(Offset end, int64_t octets);
+  /// Where new ones are dropped (options.inboxDropsNew): whether one more of so many octets may be
+  /// appended. If not, it counts as dropped; if so, appended() or notAppended() follows.
+  bool admits(int64_t octets);
+  void notAppended(int64_t records, int64_t octets);
 
   // ---- life, by SessionRegistry
   enum class Phase : uint8_t { kOpening, kAttached, kDetached, kMoving, kEnded };
@@ -65,7 +69,8 @@ class Session final : public std::enable_shared_from_this<Session> {
   void giveInbox(PartitionId inbox, uint32_t expirySeconds, std::string user);
   /// As it was journaled; connected or not then, it is disconnected now.
   void restore(const SessionState& state, int64_t nowMonotonic, int64_t nowWall);
-  /// Asks the store how far the inbox reaches. Quickest in the inboxes' order, with a million.
+  /// Asks the store how far the inbox reaches, once restored. Quickest in the inboxes' order, with
+  /// a million.
   void restoreEnd();
   void restoreSubscription(const SubscriptionState& state);
   void restoreInbox(InboxState state) { inbox_->restore(std::move(state)); }
@@ -103,8 +108,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   void connectionReplaced(bool resumes);
   SessionInfo describe() const;
   struct Backlog {
-    int64_t waiting = 0;   ///< deliveries not acknowledged
-    int64_t inFlight = 0;  ///< of those, with the client
+    int64_t waiting = 0;       ///< deliveries not acknowledged
+    int64_t waitingBytes = 0;  ///< of those in the log, roughly
+    int64_t inFlight = 0;      ///< of those, with the client
     int64_t dropped = 0;
   };
   Backlog backlog() const;
@@ -127,7 +133,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Requests that wait until the one at hand is through.
   void whenThrough(Task task) { aside_.write().waiting.push_back(std::move(task)); }
   std::vector<Task> takeWaiting();
-  uint32_t wakePlace = 0;                   ///< among its worker's Deadlines
+  uint32_t wakePlace = 0;  ///< among its worker's Deadlines
+
+ private:
+  uint32_t checkOldAt_ = 0;  ///< monotonic seconds; 0 = never. Here it takes no room.
+
+ public:
   std::shared_ptr<Session> nextInRegistry;  ///< the registry's
 
   // ---- by SubscriberSession, through Attachment
@@ -160,6 +171,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// What could not be read or written is tried again in a second.
   void retrySoon();
   int64_t inboxWaiting() const { return inbox_->waiting(); }
+  int64_t inboxBytes() const { return inbox_->waitingBytes(); }
+  /// A record of a shared subscription was moved to the inbox.
+  void movedHere(int64_t id);
   /// What is acknowledged becomes durable with `request`; a failure is followed by
   /// inboxChangesFailed().
   void addInboxChanges(storage::AppendRequest& request) { inbox_->addChanges(request); }
@@ -203,6 +217,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     bool sawPlain = false;  ///< the way to the inbox passed some of those
     bool cutOff = false;    ///< there are more than the inbox holds
     int64_t stored = 0;
+    int64_t octets = 0;
     uint32_t attachment = 0;
     RetainedStore::Cursor cursor;
   };
@@ -220,6 +235,7 @@ class Session final : public std::enable_shared_from_this<Session> {
     int64_t willAt = -1;
     int64_t retryAt = -1;
     int64_t dropped = 0;
+    std::unique_ptr<InboxWeight> weight;  ///< once it mattered; can be found out anew
     std::vector<uint16_t> held;  ///< exactly-once publishes of its own
     std::vector<Task> waiting;
     std::list<RetainedWalk> walks;
@@ -246,6 +262,8 @@ class Session final : public std::enable_shared_from_this<Session> {
                   const SharedBytes& value);
   bool walkLive(RetainedWalk& walk, size_t& left);
   void appendPiece(const std::shared_ptr<RetainedPiece>& piece);
+  void retainedLinked(const RetainedPiece& piece, Offset last);
+  void retainedLost(const RetainedPiece& piece);
   Result<LiveItem> openRetained(const RetainedWalk& walk, BytesView text,
                                 const SharedBytes& value) const;
   size_t takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out);
@@ -263,7 +281,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   size_t takeAcknowledged(size_t max, int64_t idLimit, std::vector<Delivery>& out);
   bool bodyOf(LiveItem& item, bool& wait);
   void watch(PartitionId partition, Offset offset);
+  void askTrim();
   void trim();
+  void countDropped(DropReason reason, int64_t count);
+  void dropOld();
+  void checkOldIn(int64_t millis);
+  void checkOldAfterRestart();
   void journalSession(storage::Durability durability);
 
   // A million sleep: what is added here counts (tests/router/sleepers_test.cc).
@@ -283,6 +306,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   std::atomic<bool> connected_{false};
   std::atomic<bool> trimAsked_{false};
   Phase phase_ = Phase::kOpening;
+  std::atomic<uint32_t> refused_{0};  ///< and not yet counted in `dropped`
 };
 
 /// What a codec holds of a session: answers nothing any more once it was taken over or detached.

@@ -81,8 +81,9 @@ Result<> SessionRegistry::load() {
   if (!result) return result;
   core_.metrics.sessions.set(static_cast<int64_t>(sessions_.size()));
   std::sort(byInbox.begin(), byInbox.end());
+  if (result = loadSubscriptions(byInbox); !result) return result;
   for (const auto& [inbox, session] : byInbox) session->restoreEnd();
-  return loadSubscriptions(byInbox);
+  return result;
 }
 
 Result<> SessionRegistry::loadSubscriptions(const ByInbox& byInbox) {

@@ -283,6 +283,7 @@ int64_t SharedLane::acknowledgedUpTo() const {
 // ---------------------------------------------------------------- moved to the inbox
 
 void SharedLane::moved(const Member& member, std::span<const int64_t> inboxIds) {
+  for (int64_t id : inboxIds) session_.movedHere(id);
   for (int64_t id : inboxIds) {
     if (session_.inboxHas(id)) {
       moved_.insert(id);

@@ -37,6 +37,7 @@ struct Session::RetainedPiece {
   storage::AppendRequest request;
   std::vector<uint32_t> freshTags;
   size_t bytes = 0;
+  int64_t records = 0;
   size_t left = kRetainedSteps;
   bool full = false;
 };
@@ -183,6 +184,7 @@ Result<DeliveryGuarantee> Session::addReplay(const Subscription& subscription,
 void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
   auto finish = [self = shared_from_this(), call](const Result<storage::Appended>& result) {
     self->onHome([self, call, failed = !result.has_value()] {
+      if (failed) self->retainedLost(call->first);
       if (failed || call->failuresBefore != self->core_.writeFailures.load()) {
         self->reloadSubscriptions();
       }
@@ -206,7 +208,7 @@ void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
   if (!appended) {
     home().later([finish, error = appended.error()] { finish(std::unexpected(error)); });
   } else if (!appended->offsets.empty()) {
-    checkDepth(appended->offsets.back());
+    retainedLinked(call->first, appended->offsets.back());
   }
 }
 
@@ -302,7 +304,8 @@ void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
     } else {
       logWarning("retained records of a new subscription can't be stored: " + result.error().text);
     }
-    self->onHome([self, stored = result.has_value()] {
+    self->onHome([self, piece, stored = result.has_value()] {
+      if (!stored) self->retainedLost(*piece);
       Aside& aside = self->aside_.write();
       aside.walking = false;
       if (!stored) aside.walks.remove_if([](const RetainedWalk& walk) { return !walk.live; });
@@ -321,7 +324,17 @@ void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
     home().later([finish, error = appended.error()] { finish(std::unexpected(error)); });
     return;
   }
-  checkDepth(appended->offsets.back());
+  retainedLinked(*piece, appended->offsets.back());
+}
+
+/// `last`: the offset of its last record.
+void Session::retainedLinked(const RetainedPiece& piece, Offset last) {
+  appended(last + 1, core_.options.inboxDropsNew ? 0 : static_cast<int64_t>(piece.bytes));
+}
+
+void Session::retainedLost(const RetainedPiece& piece) {
+  if (!core_.options.inboxDropsNew || piece.records == 0) return;
+  notAppended(piece.records, static_cast<int64_t>(piece.bytes));
 }
 
 /// On to the end of what matches or of what the piece may hold. Then, if some of it waits in
@@ -353,7 +366,10 @@ bool Session::addToPiece(RetainedWalk& walk, RetainedPiece& piece, BytesView tex
   auto item = openRetained(walk, text, value);
   if (!item) return true;
   if (item->guarantee < DeliveryGuarantee::kAtLeastOnce) return walk.sawPlain = true;
-  walk.cutOff = walk.stored >= core_.options.inboxRecords;
+  const RouterOptions& options = core_.options;
+  const auto octets = static_cast<int64_t>(value.size() - 1);
+  walk.cutOff = walk.stored >= options.inboxRecords || (options.inboxBytes > 0 && walk.stored > 0 &&
+                                                        octets > options.inboxBytes - walk.octets);
   if (walk.cutOff) return false;
   const BlockSource& source = item->block->source;
   SharedBytes batch = value.slice(1);
@@ -366,6 +382,10 @@ bool Session::addToPiece(RetainedWalk& walk, RetainedPiece& piece, BytesView tex
     logWarning("retained records of a new subscription can't be delivered: " + tag.error().text);
     return true;
   }
+  walk.cutOff = options.inboxDropsNew && !inbox_->admit(octets);
+  if (walk.cutOff) return false;
+  walk.octets += octets;
+  ++piece.records;
   piece.bytes += batch.size();
   piece.request.messages.push_back(
       {std::move(batch),

@@ -54,6 +54,7 @@ void describeSession(Json& json, const SessionInfo& session) {
     json.field("peer", session.peer);
     json.field("expiry_seconds", static_cast<int64_t>(session.expirySeconds));
     json.field("waiting", session.waiting);
+    json.field("waiting_bytes", session.waitingBytes);
     json.field("in_flight", session.inFlight);
     json.field("dropped", session.dropped);
     json.name("subscriptions");

@@ -52,6 +52,7 @@ void describe(Json& json, const ClientInfo& client) {
     json.field("peer", client.peer);
     json.field("connected_ms", client.connectedMs);
     json.field("waiting", client.waiting);
+    json.field("waiting_bytes", client.waitingBytes);
     json.field("in_flight", client.inFlight);
     json.field("dropped", client.dropped);
   });

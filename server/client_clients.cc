@@ -37,7 +37,7 @@ void addClient(CLI::App& app, const CommonRef& common) {
     if (!page->user.empty()) path += "&user=" + encoded(page->user);
     show(common, path, "clients",
          {"id", "protocol", "version", "client_id", "user", "peer", "connected_ms", "waiting",
-          "in_flight"});
+          "waiting_bytes", "in_flight", "dropped"});
   });
   CLI::App* slow =
       client->add_subcommand("slow", "Subscribers that let messages wait, the worst first");

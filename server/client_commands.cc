@@ -246,7 +246,8 @@ void addClientCommands(CLI::App& app, int& status) {
   addNoun(app, common, "group", {"group", "state", "protocol_type", "members", "lag"}, "offsets",
           {"topic", "partition", "offset", "lag"});
   addNoun(app, common, "session",
-          {"client_id", "user", "connected", "peer", "expiry_seconds", "waiting", "dropped"},
+          {"client_id", "user", "connected", "peer", "expiry_seconds", "waiting", "waiting_bytes",
+           "dropped"},
           "subscriptions", {"filter", "qos"}, true);
   CLI::App* queue = addNoun(app, common, "queue",
                             {"name", "type", "durable", "ready", "unacknowledged", "consumers"},

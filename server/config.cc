@@ -338,7 +338,8 @@ std::vector<Key> protocolKeys() {
       number("flapping.ban_s", &Config::flappingBanSeconds, 1, 31'536'000,
              "Seconds for which who connects too often is banned."),
       number("mqtt.max_inflight", &Config::mqttMaxInflight, 1, 49'150,
-             "Deliveries at QoS 1 and 2 on their way to one client."),
+             "Deliveries at QoS 1 and 2 on their way to one client, fewer if its Receive Maximum "
+             "says so; of MQTT 3.1.1 clients, which have none, too."),
       number("mqtt.receive_maximum", &Config::mqttReceiveMaximum, 1, 65'535,
              "Publishes at QoS 1 and 2 that one client may have unacknowledged."),
       number("mqtt.outbound_topic_aliases", &Config::mqttOutboundTopicAliases, 0,
@@ -361,8 +362,17 @@ std::vector<Key> protocolKeys() {
            "[L] Whether publishes and wills whose Payload Format Indicator (MQTT 5) says UTF-8 are "
            "refused if they aren't: 0x99 in PUBACK, PUBREC, CONNACK, and DISCONNECT at QoS 0."),
       number("mqtt.inbox.max_records", &Config::mqttInboxRecords, 1, kMaxInt64,
-             "Deliveries that wait for one sleeping session; beyond it the oldest are dropped, "
-             "counted."),
+             "Deliveries at QoS 1 and 2 that wait for one session, asleep or slow; "
+             "`mqtt.inbox.when_full` says what is dropped beyond it, counted."),
+      number("mqtt.inbox.max_bytes", &Config::mqttInboxBytes, 0, kMaxInt64,
+             "Octets of them, as they stand in the log; one always may wait. 0 = any number."),
+      number("mqtt.inbox.max_age_s", &Config::mqttInboxAgeSeconds, 0, 3'153'600'000,
+             "Seconds for which one may wait; older ones are dropped, counted. Retained messages "
+             "and replays don't age. 0 = any time."),
+      choice<bool>("mqtt.inbox.when_full", &Config::mqttInboxDropsNew,
+                   {{"drop_oldest", false}, {"drop_new", true}},
+                   "What is dropped when `max_records` or `max_bytes` are reached: the oldest of "
+                   "what waits, or what comes."),
       number("mqtt.live.max_bytes", &Config::mqttLiveBytes, 65'536, kMaxInt64,
              "Octets held in memory for one slow subscriber; beyond it QoS 0 is dropped, counted."),
       choice<router::SharedDispatch>(

@@ -74,6 +74,9 @@ struct Config {
   int64_t mqttMaxQos = 2;
   bool mqttRetainAvailable = true;
   int64_t mqttInboxRecords = 100'000;
+  int64_t mqttInboxBytes = 0;
+  int64_t mqttInboxAgeSeconds = 0;
+  bool mqttInboxDropsNew = false;
   int64_t mqttLiveBytes = 16 << 20;
   router::SharedDispatch mqttSharedDispatch = router::SharedDispatch::kRoundRobin;
   std::string mqttMountPoint;

@@ -96,6 +96,9 @@ router::RouterOptions routerOptions(const Config& config) {
   options.maxDecodedBytes =
       std::max<size_t>(options.maxDecodedBytes, static_cast<size_t>(config.maxMessageBytes) * 4);
   options.inboxRecords = config.mqttInboxRecords;
+  options.inboxBytes = config.mqttInboxBytes;
+  options.inboxMillis = config.mqttInboxAgeSeconds * 1000;
+  options.inboxDropsNew = config.mqttInboxDropsNew;
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
   options.sparkplug = config.mqttSparkplug;
   options.slowSubscriberMillis = config.mqttSlowSubscriberMs;

@@ -40,7 +40,8 @@ int64_t sumOf(const std::vector<Metric*>& counters) {
 
 int64_t droppedRecords() {
   int64_t sum = 0;
-  for (const char* reason : {"inbox_full", "queue_full", "worker_behind", "damaged", "gone"}) {
+  for (const char* reason :
+       {"inbox_full", "too_old", "queue_full", "worker_behind", "damaged", "gone"}) {
     sum += counter("polylog_dropped_total", "", fmt::format("reason=\"{}\"", reason)).value();
   }
   return sum;

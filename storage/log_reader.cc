@@ -121,14 +121,17 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
       targets.clear();
       if (!decodeTargets(part.list, targets)) continue;
       int64_t maxTimestamp = part.maxTimestamp;
+      int64_t records = 0;
       if (part.type != PartType::kLink) {
         auto header = parseRecordBatchHeader(part.batch);
         if (header) maxTimestamp = header->maxTimestamp;
+        if (header) records = header->offsetCount();
       }
       for (const PlacedTarget& target : targets) {
         if (target.partition != partition) continue;
         entries.push_back({target.base, target.count, part.place.position, part.place.length,
-                           target.firstRecord, target.attributes, maxTimestamp});
+                           target.firstRecord, target.attributes, maxTimestamp,
+                           shareOf(part.place.length, target.count, records)});
       }
     }
   }
@@ -394,6 +397,43 @@ Result<SharedBytes> LogStoreImpl::readAt(BatchPlace place, std::shared_ptr<Segme
                 fmt::format("no batch at position {}", place.position.value()));
   }
   return fetchOne(*segment, place);
+}
+
+Result<std::vector<IndexedBatch>> LogStoreImpl::indexed(PartitionId id, Offset from, size_t most) {
+  std::vector<IndexedBatch> out;
+  Offset next = from;
+  auto gather = [&](const IndexRun& run, Offset end) {
+    IndexRun::Cursor cursor = run.seek(next);
+    for (IndexEntry entry; out.size() < most && cursor.next(entry);) {
+      out.push_back(
+          {entry.base, entry.count, entry.attributes, entry.maxTimestamp, int64_t{entry.octets()}});
+    }
+    next = std::max(next, end);
+  };
+  while (true) {
+    Chunk sealed;
+    {
+      Lock lock(mutex_);
+      const Partition* partition = findPartition(id);
+      if (partition == nullptr) {
+        return fail(ErrorKind::kNotFound, fmt::format("no partition {}", id.value()));
+      }
+      next = std::max(next, partition->logStart);
+      size_t at = partition->chunkAt(next);
+      for (; at < partition->chunks.size() && out.size() < most; at = partition->chunkAt(next)) {
+        const Chunk& chunk = partition->chunks[at];
+        if (!chunk.dead && !chunk.run) break;
+        if (chunk.run) gather(*chunk.run, chunk.end);
+        next = std::max(next, chunk.end);
+      }
+      if (out.size() >= most || at >= partition->chunks.size()) return out;
+      sealed = partition->chunks[at];
+    }
+    auto run = runOf(id, sealed);
+    if (!run && out.empty()) return std::unexpected(run.error());
+    if (!run) return out;
+    gather(**run, sealed.end);
+  }
 }
 
 Result<std::optional<Offset>> LogStoreImpl::offsetAt(PartitionId id, int64_t timestampMs) {

@@ -203,6 +203,21 @@ Result<PartitionEnds> LogStoreImpl::ends(PartitionId id) const {
   return endsOf(*partition);
 }
 
+int64_t LogStoreImpl::octetsFrom(PartitionId id, Offset from) const {
+  Lock lock(mutex_);
+  const Partition* partition = findPartition(id);
+  if (partition == nullptr) return 0;
+  from = std::max(from, partition->logStart);
+  double sum = 0;
+  for (size_t at = partition->chunkAt(from); at < partition->chunks.size(); ++at) {
+    const Chunk& chunk = partition->chunks[at];
+    const auto all = static_cast<double>(std::max<int64_t>(1, chunk.end - chunk.first));
+    const auto part = static_cast<double>(chunk.end - std::max(from, chunk.first));
+    sum += static_cast<double>(chunk.bytes) * (part / all);
+  }
+  return static_cast<int64_t>(sum);
+}
+
 Result<Stability> LogStoreImpl::stability(PartitionId id, Offset from, Offset to) const {
   Lock lock(mutex_);
   auto partition = partitionOf(id);

@@ -177,6 +177,16 @@ struct ReadBatch {
   uint32_t attributes = 0;
 };
 
+/// What the index says of a piece of a partition, which nothing was read of: `octets` is what its
+/// records take of their batch.
+struct IndexedBatch {
+  Offset base;
+  uint32_t count = 0;
+  uint32_t attributes = 0;
+  int64_t maxTimestamp = -1;
+  int64_t octets = 0;
+};
+
 /// Offsets [first, second).
 using OffsetRange = std::pair<Offset, Offset>;
 
@@ -272,6 +282,12 @@ class LogStore {
   /// A batch by its place, once it is visible. kNotFound when its segment is gone.
   virtual Result<SharedBytes> readAt(BatchPlace place) = 0;
   virtual Result<PartitionEnds> ends(PartitionId partition) const = 0;
+  /// Up to `most` pieces from the one that holds `from` on (or the log start, if that is above),
+  /// sequenced ones too; none at the end. kNotFound, kIo.
+  virtual Result<std::vector<IndexedBatch>> indexed(PartitionId partition, Offset from,
+                                                    size_t most) = 0;
+  /// Octets of the records from `from` on, roughly: by segments, without looking into an index.
+  virtual int64_t octetsFrom(PartitionId partition, Offset from) const = 0;
   /// For who has read offsets [from, to): the ends, and the aborted transactions that touch them.
   /// kNotFound; kOutOfRange if the log start has passed `from`: what is known of the transactions
   /// below it may be gone.

@@ -77,6 +77,9 @@ class LogStoreImpl final : public LogStore {
   Result<Appended> append(AppendRequest request) override;
   Result<std::vector<ReadBatch>> read(PartitionId partition, Offset from, size_t maxBytes) override;
   Result<SharedBytes> readAt(BatchPlace place) override;
+  Result<std::vector<IndexedBatch>> indexed(PartitionId partition, Offset from,
+                                            size_t most) override;
+  int64_t octetsFrom(PartitionId partition, Offset from) const override;
   Result<PartitionEnds> ends(PartitionId partition) const override;
   Result<Stability> stability(PartitionId partition, Offset from, Offset to) const override;
   Result<std::optional<Offset>> transactionStart(PartitionId partition,
@@ -156,8 +159,7 @@ class LogStoreImpl final : public LogStore {
   void finishEntry(CommitGroup& group, bool continues);
   void place(std::span<const Target> targets, std::span<Partition* const> partitions,
              int32_t offsetCount, CommitGroup& group, Appended& out);
-  void addToIndex(Partition& partition, Segment& segment, const IndexEntry& entry,
-                  int32_t offsetCount);
+  void addToIndex(Partition& partition, Segment& segment, IndexEntry entry, int32_t offsetCount);
   void index(BatchPlace batch, int64_t maxTimestamp, int32_t offsetCount,
              std::span<Partition* const> partitions);
   void rememberProducer(const MessagesPart& part, const RecordBatchHeader& header, BatchPlace batch,

@@ -14,10 +14,10 @@ constexpr size_t kSmallestChunk = 9;
 
 }  // namespace
 
-void Chunk::add(const IndexEntry& entry, uint64_t octets) {
+void Chunk::add(const IndexEntry& entry) {
   run->append(entry);
   end = entry.end();
-  bytes += octets;
+  bytes += entry.octets();
   maxTimestamp = std::max(maxTimestamp, entry.maxTimestamp);
   if (entry.position < base) minLink = std::min(minLink, entry.position.value());
 }
@@ -98,11 +98,9 @@ std::vector<Position> Partition::truncate(Offset offset) {
     kept.bytes = 0;
     kept.maxTimestamp = -1;
     kept.minLink = UINT64_MAX;
-    // The octets that an entry counts for aren't kept: shared out by records.
-    auto perRecord = chunk.bytes / static_cast<uint64_t>(chunk.end - chunk.first);
     IndexRun::Cursor cursor = chunk.run->begin();
     for (IndexEntry entry; cursor.next(entry) && entry.end() <= offset;) {
-      kept.add(entry, perRecord * entry.count);
+      kept.add(entry);
     }
     bytes -= chunk.bytes;
     bytes += kept.bytes;

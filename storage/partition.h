@@ -34,7 +34,7 @@ struct Chunk {
   bool dead = false;  ///< nothing of it is left; it stands for offsets that aren't damaged
   std::shared_ptr<IndexRun> run;
 
-  void add(const IndexEntry& entry, uint64_t octets);
+  void add(const IndexEntry& entry);
 };
 
 struct Watch {

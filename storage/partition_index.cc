@@ -11,6 +11,7 @@ enum Flag : uint8_t {
   kFirstRecord = 4,  ///< a varuint follows: it isn't 0
   kAttributes = 8,   ///< a varuint follows: they differ from the entry's before
   kSameLength = 16,  ///< the length is the entry's before
+  kShare = 32,       ///< a varuint follows: the octets that count, which aren't the length
 };
 
 void putVaruint(std::string& out, uint64_t v) {
@@ -66,6 +67,7 @@ Result<IndexRun> IndexRun::parse(Offset first, Position originPosition, uint32_t
     if (i != 0 && i % kRestartEvery == 0) {
       run.restarts_.push_back({static_cast<size_t>(cursor.at_ - run.bytes_.data()), cursor.last_});
     }
+    if (cursor.at_ != cursor.to_) run.shares_ |= (static_cast<uint8_t>(*cursor.at_) & kShare) != 0;
     if (!cursor.next(entry)) return fail(ErrorKind::kCorrupt, "index run ends early");
   }
   if (cursor.at_ != cursor.to_) return fail(ErrorKind::kCorrupt, "index run is too long");
@@ -82,6 +84,7 @@ void IndexRun::append(const IndexEntry& entry) {
   if (entry.firstRecord != 0) flags |= kFirstRecord;
   if (entry.attributes != last_.attributes) flags |= kAttributes;
   if (entry.length == last_.length) flags |= kSameLength;
+  if (entry.octets() != entry.length) flags |= kShare;
   bytes_.push_back(static_cast<char>(flags));
   putVarint(bytes_, static_cast<int64_t>(entry.position.value() - last_.position.value()));
   putVarint(bytes_, static_cast<int64_t>(static_cast<uint64_t>(entry.maxTimestamp) -
@@ -91,6 +94,8 @@ void IndexRun::append(const IndexEntry& entry) {
   if ((flags & kFirstRecord) != 0) putVaruint(bytes_, entry.firstRecord);
   if ((flags & kAttributes) != 0) putVaruint(bytes_, entry.attributes);
   if ((flags & kSameLength) == 0) putVaruint(bytes_, entry.length);
+  if ((flags & kShare) != 0) putVaruint(bytes_, entry.share);
+  shares_ |= (flags & kShare) != 0;
   last_ = entry;
   last_.base = entry.end();
   ++entries_;
@@ -120,6 +125,7 @@ bool IndexRun::Cursor::next(IndexEntry& entry) {
   if ((flags & kSameLength) == 0) {
     entry.length = static_cast<uint32_t>(takeVaruint(at_, to_, broken_));
   }
+  entry.share = (flags & kShare) != 0 ? static_cast<uint32_t>(takeVaruint(at_, to_, broken_)) : 0;
   if (broken_ || entry.base.value() > INT64_MAX - entry.count) {
     broken_ = true;
     return false;

@@ -22,10 +22,19 @@ struct IndexEntry {
   uint32_t firstRecord = 0;
   uint32_t attributes = 0;
   int64_t maxTimestamp = -1;
+  uint32_t share = 0;  ///< of the batch's octets, what counts for these records; 0 = all of them
 
+  uint32_t octets() const { return share == 0 ? length : share; }
   Offset end() const { return base + count; }
   bool operator==(const IndexEntry&) const = default;
 };
+
+/// What `count` records of a batch of `records` take of its octets, as IndexEntry::share says it.
+inline uint32_t shareOf(uint32_t length, uint32_t count, int64_t records) {
+  if (records <= int64_t{count}) return 0;
+  const uint64_t octets = uint64_t{length} * count / static_cast<uint64_t>(records);
+  return octets == 0 ? 1 : static_cast<uint32_t>(octets);
+}
 
 class IndexRun {
  public:
@@ -57,6 +66,8 @@ class IndexRun {
   /// Offsets that it lacks are dead, not damaged.
   void setSparse() { sparse_ = true; }
   bool sparse() const { return sparse_; }
+  /// Whether an entry of it counts for less than its batch.
+  bool shares() const { return shares_; }
 
   Offset end() const { return last_.base; }
   uint32_t entries() const { return entries_; }
@@ -76,6 +87,7 @@ class IndexRun {
   IndexEntry last_;
   uint32_t entries_ = 0;
   bool sparse_ = false;
+  bool shares_ = false;
   std::string bytes_;
   std::vector<Restart> restarts_;  ///< before entries 64, 128, ...
 };

@@ -365,6 +365,14 @@ void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPa
                                           part.place.position.value()));
     }
   }
+  if (part.type == PartType::kLink) {
+    // How many records the batch has stands elsewhere: at least as many as are named here.
+    for (const PlacedTarget& target : targets) {
+      const uint64_t reached = uint64_t{target.firstRecord} + target.count;
+      offsetCount =
+          std::max(offsetCount, static_cast<int32_t>(std::min<uint64_t>(reached, INT32_MAX)));
+    }
+  }
   for (const PlacedTarget& target : targets) {
     Partition* partition = findPartition(target.partition);
     if (partition == nullptr && entry >= replayApplied_ && report_.damagedEntries != 0) {

@@ -140,7 +140,7 @@ void LogStoreImpl::Rewriting::index() {
     for (; i < alive.size() && alive[i].partition == run.partition; ++i) {
       const IndexEntry& entry = alive[i].entry;
       built->append(entry);
-      run.bytes += entry.length;
+      run.bytes += entry.octets();
       run.maxTimestamp = std::max(run.maxTimestamp, entry.maxTimestamp);
       if (entry.position < base()) run.minLink = std::min(run.minLink, entry.position.value());
     }

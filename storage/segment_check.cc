@@ -358,6 +358,7 @@ void SegmentReader::compare(const FooterRun& run, const PartitionContents* scann
     bool same = more && expected.base == read.base;
     if (same) {
       if (read.maxTimestamp == kUnknownTime) read.maxTimestamp = expected.maxTimestamp;
+      read.share = expected.share;  // of a link, the entries don't tell it
       same = read == expected;
       more = inFooter.next(expected);
     }

@@ -10,6 +10,7 @@ namespace polylog::storage {
 namespace {
 
 constexpr uint32_t kRunMagic = 0x504C5255;      // "PLRU"
+constexpr uint32_t kSharesMagic = 0x504C5253;   // "PLRS": some of its entries tell their share
 constexpr uint32_t kTrailerMagic = 0x504C4654;  // "PLFT"
 constexpr size_t kDirectoryEntrySize = 16;
 constexpr size_t kTrailerSize = 80;
@@ -22,7 +23,7 @@ Error corrupt(const SegmentInfo& info, const char* what) {
 void putRun(ByteWriter& out, const FooterRun& run) {
   size_t from = out.size();
   out.u32(0);
-  out.u32(kRunMagic);
+  out.u32(run.run->shares() ? kSharesMagic : kRunMagic);
   out.u64(run.partition.value());
   out.i64(run.first.value());
   out.i64(run.end.value());
@@ -51,7 +52,7 @@ Result<FooterRun> takeRun(BytesView record, const SegmentInfo& info) {
   run.minLink = in.u64();
   uint32_t entries = in.u32();
   BytesView bytes = in.bytes32();
-  if (!in.complete() || magic != kRunMagic) {
+  if (!in.complete() || (magic != kRunMagic && magic != kSharesMagic)) {
     return std::unexpected(corrupt(info, "a run is malformed"));
   }
   auto parsed = IndexRun::parse(run.first, info.base, entries, std::string(bytes));

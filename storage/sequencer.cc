@@ -512,14 +512,13 @@ Chunk& LogStoreImpl::chunkFor(Partition& partition, Segment& segment, Offset fir
   return chunk;
 }
 
-void LogStoreImpl::addToIndex(Partition& partition, Segment& segment, const IndexEntry& entry,
+void LogStoreImpl::addToIndex(Partition& partition, Segment& segment, IndexEntry entry,
                               int32_t offsetCount) {
   Chunk& chunk = chunkFor(partition, segment, entry.base);
   // Its share of a batch that others have too.
-  uint64_t octets = entry.length;
-  if (offsetCount > 0) octets = octets * entry.count / static_cast<uint64_t>(offsetCount);
-  chunk.add(entry, octets);
-  partition.bytes += octets;
+  entry.share = shareOf(entry.length, entry.count, offsetCount);
+  chunk.add(entry);
+  partition.bytes += entry.octets();
   segment.indexBytes += kIndexEntryBytes;
   if (entry.position >= chunk.base) return;
   linkedFrom_ = std::min(linkedFrom_, entry.position.value());

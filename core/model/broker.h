@@ -116,8 +116,9 @@ struct SessionInfo {
   bool connected = false;
   std::string peer;
   uint32_t expirySeconds = 0;
-  int64_t waiting = 0;   ///< deliveries not acknowledged
-  int64_t inFlight = 0;  ///< of those, with the client
+  int64_t waiting = 0;       ///< deliveries not acknowledged
+  int64_t waitingBytes = 0;  ///< of those in the log, roughly
+  int64_t inFlight = 0;      ///< of those, with the client
   int64_t dropped = 0;
   std::vector<SubscriptionInfo> subscriptions;
 };

@@ -37,6 +37,7 @@ struct ClientInfo {
   int64_t connectedMs = 0;
   // Of subscriber sessions.
   int64_t waiting = 0;   ///< deliveries not acknowledged, those in flight among them
+  int64_t waitingBytes = 0;  ///< of those in the log, roughly
   int64_t inFlight = 0;  ///< deliveries that it has been sent and not acknowledged
   int64_t dropped = 0;
 };

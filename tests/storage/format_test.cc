@@ -129,6 +129,56 @@ TEST(IndexRunTest, SeeksAsAListWould) {
   EXPECT_FALSE(IndexRun::parse(entries[0].base, Position(0), run.entries() - 1, run.bytes()));
 }
 
+TEST(IndexRunTest, KeepsSharesAndReadsRunsWithoutThem) {
+  IndexRun plain(Offset(0), Position(0));
+  IndexRun shared(Offset(0), Position(0));
+  IndexEntry whole{Offset(0), 1, Position(100), 500, 0, 7, 10};
+  IndexEntry part{Offset(1), 2, Position(700), 500, 3, 7, 10, shareOf(500, 2, 8)};
+  IndexEntry after{Offset(3), 1, Position(1300), 400, 0, 7, 10, shareOf(400, 1, 1)};
+  EXPECT_EQ(part.octets(), 125U);
+  EXPECT_EQ(after.octets(), 400U);
+  EXPECT_EQ(shareOf(3, 1, 100), 1U) << "never nothing, which would be all";
+  plain.append(whole);
+  for (const IndexEntry& entry : {whole, part, after}) shared.append(entry);
+  EXPECT_FALSE(plain.shares());
+  EXPECT_TRUE(shared.shares());
+  auto parsed = IndexRun::parse(Offset(0), Position(0), shared.entries(), shared.bytes());
+  ASSERT_TRUE(parsed);
+  EXPECT_TRUE(parsed->shares());
+  IndexRun::Cursor cursor = parsed->begin();
+  for (const IndexEntry& entry : {whole, part, after}) {
+    IndexEntry read;
+    ASSERT_TRUE(cursor.next(read));
+    EXPECT_EQ(read, entry);
+  }
+  EXPECT_FALSE(IndexRun::parse(Offset(0), Position(0), 1, plain.bytes())->shares());
+}
+
+TEST(SegmentFooterTest, RunsWithSharesSayThatTheyHaveSome) {
+  test::FaultyDisk disk;
+  auto file = disk.root()->open("segment", OpenMode::kCreate);
+  ASSERT_TRUE(file);
+  SegmentInfo info;
+  info.id = 1;
+  info.end = Position(4096);
+  info.file = "segment";
+  auto run = std::make_shared<IndexRun>(Offset(0), Position(0));
+  run->append({Offset(0), 1, Position(64), 500, 0, 0, 5, 100});
+  std::vector<FooterRun> runs{
+      {PartitionId(1), Offset(0), run->end(), 100, 5, UINT64_MAX, run, 0, 0}};
+  ASSERT_TRUE(writeFooter(**file, info, info.place(info.end), runs));
+  char magic[4];
+  ASSERT_TRUE((*file)->read(info.place(info.end) + 4, magic, sizeof magic));
+  EXPECT_EQ(std::string_view(magic, 4), "PLRS")
+      << "a reader that knows no shares takes the entries";
+  auto read = readFooter(**file, info);
+  ASSERT_TRUE(read) << read.error().text;
+  IndexRun::Cursor cursor = (*read)[0].run->begin();
+  IndexEntry entry;
+  ASSERT_TRUE(cursor.next(entry));
+  EXPECT_EQ(entry.octets(), 100U);
+}
+
 TEST(SegmentFooterTest, RoundTripsAndDetectsDamage) {
   test::FaultyDisk disk;
   test::SeededRandom random(2);

@@ -541,6 +541,45 @@ TEST_F(FailureTest, WrittenIsVisibleBeforeTheSync) {
   EXPECT_TRUE(done);
 }
 
+TEST_F(LogStoreTest, TheIndexTellsWhatEachPieceTakesOfItsBatch) {
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(make(id));
+  std::vector<std::string> values(10, std::string(1000, 'v'));
+  auto appended =
+      store_->append(request(makeBatch(values), {to(1), to(2, 3, 2, 5), to(2, 9, 1, 5)}));
+  ASSERT_TRUE(appended);
+  EXPECT_EQ(store_->indexed(PartitionId(1), Offset(0), 9)->size(), 1U) << "sequenced is enough";
+  store_->runOnce();
+  AppendRequest link;
+  link.links.push_back({appended->batches[0], {to(3, 0, 4), to(3, 9, 1)}});
+  ASSERT_TRUE(store_->append(std::move(link)));
+  store_->runOnce();
+  const int64_t length = appended->batches[0].length;
+  for (int pass = 0; pass < 3; ++pass) {
+    auto whole = store_->indexed(PartitionId(1), Offset(4), 9);
+    ASSERT_TRUE(whole);
+    ASSERT_EQ(whole->size(), 1U);
+    EXPECT_EQ((*whole)[0].octets, length);
+    EXPECT_EQ((*whole)[0].count, 10U);
+    auto parts = store_->indexed(PartitionId(2), Offset(0), 9);
+    ASSERT_EQ(parts->size(), 2U);
+    EXPECT_EQ((*parts)[0].octets, length / 5);
+    EXPECT_EQ((*parts)[0].attributes, 5U);
+    EXPECT_EQ((*parts)[1].octets, length / 10);
+    EXPECT_EQ((*parts)[1].base, Offset(2));
+    EXPECT_EQ(store_->indexed(PartitionId(2), Offset(0), 1)->size(), 1U);
+    EXPECT_EQ(store_->indexed(PartitionId(2), Offset(3), 9)->size(), 0U);
+    EXPECT_EQ(store_->octetsFrom(PartitionId(2), Offset(0)), length / 5 + length / 10);
+    auto linked = store_->indexed(PartitionId(3), Offset(0), 9);
+    ASSERT_EQ(linked->size(), 2U);
+    EXPECT_EQ((*linked)[0].octets, length * 4 / 10);
+    EXPECT_EQ((*linked)[1].octets, length / 10);
+    if (pass == 0) crash();
+    if (pass == 0) open();
+    if (pass == 1) reopen();
+  }
+  EXPECT_EQ(store_->indexed(PartitionId(9), Offset(0), 1).error().kind, ErrorKind::kNotFound);
+}
+
 class SegmentTest : public LogStoreTest {
  protected:
   void SetUp() override {
@@ -572,6 +611,31 @@ TEST_F(SegmentTest, RollsAndReadsSealedSegments) {
   EXPECT_EQ(contents(1), expected_);
   EXPECT_EQ(store_->recovery().truncatedBytes, 0U);
   EXPECT_EQ(store_->recovery().damagedEntries, 0U);
+}
+
+TEST_F(SegmentTest, TheIndexTellsOctetsOfSealedSegmentsToo) {
+  ASSERT_TRUE(make(1));
+  ASSERT_TRUE(make(2));
+  int64_t octets = 0;
+  for (int i = 0; i < 60; ++i) {
+    auto appended = store_->append(
+        request(makeBatch({std::string(100, 'a'), std::string(100, 'b')}), {to(1), to(2, 1, 1)}));
+    ASSERT_TRUE(appended);
+    octets += appended->batches[0].length / 2;
+    store_->runOnce();
+  }
+  for (int pass = 0; pass < 2; ++pass) {
+    EXPECT_GT(segmentFiles(), 3U);
+    auto all = store_->indexed(PartitionId(2), Offset(0), 1000);
+    ASSERT_TRUE(all);
+    ASSERT_EQ(all->size(), 60U);
+    int64_t sum = 0;
+    for (const IndexedBatch& one : *all) sum += one.octets;
+    EXPECT_EQ(sum, octets);
+    EXPECT_EQ(store_->octetsFrom(PartitionId(2), Offset(0)), octets);
+    EXPECT_EQ(store_->octetsFrom(PartitionId(2), Offset(59)), octets / 60);
+    reopen();
+  }
 }
 
 TEST_F(SegmentTest, SurvivesADamagedFooter) {

@@ -453,6 +453,51 @@ Result<storage::PartitionEnds> FakeLogStore::ends(PartitionId partition) const {
   return ends;
 }
 
+Result<std::vector<storage::IndexedBatch>> FakeLogStore::indexed(PartitionId partition, Offset from,
+                                                                 size_t most) {
+  std::lock_guard lock(mutex_);
+  const Partition* found = find(partition);
+  if (found == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
+  std::vector<storage::IndexedBatch> out;
+  from = std::max(from, found->now.logStart);
+  auto add = [&](const SharedBytes& batch, Offset base, uint32_t count, uint32_t attributes) {
+    if (base + count <= from || out.size() == most) return;
+    auto header = parseRecordBatchHeader(batch.view());
+    const auto size = static_cast<int64_t>(batch.size());
+    out.push_back(
+        {base, count, attributes, header->maxTimestamp, size * count / header->offsetCount()});
+  };
+  for (const ReadBatch& batch : found->batches) {
+    add(batch.batch, batch.baseOffset, batch.count, batch.attributes);
+  }
+  for (const Pending& pending : pending_) {
+    size_t at = 0;
+    auto addAll = [&](const std::vector<Target>& targets, const SharedBytes& batch) {
+      for (const Target& target : targets) {
+        const Offset base = pending.result.offsets[at++];
+        if (target.partition == partition) {
+          add(batch, base, countOf(target, batch), target.attributes);
+        }
+      }
+    };
+    if (pending.duplicate) continue;
+    for (const MessagesPart& part : pending.request.messages) addAll(part.targets, part.batch);
+    for (const storage::LinkPart& link : pending.request.links) {
+      addAll(link.targets, batches_.at(link.batch.position.value()));
+    }
+  }
+  return out;
+}
+
+int64_t FakeLogStore::octetsFrom(PartitionId partition, Offset from) const {
+  auto pieces = const_cast<FakeLogStore*>(this)->indexed(partition, from, SIZE_MAX);
+  int64_t sum = 0;
+  if (pieces) {
+    for (const storage::IndexedBatch& piece : *pieces) sum += piece.octets;
+  }
+  return sum;
+}
+
 Result<storage::Stability> FakeLogStore::stability(PartitionId partition, Offset from,
                                                    Offset to) const {
   auto found = ends(partition);

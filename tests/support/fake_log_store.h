@@ -53,6 +53,9 @@ class FakeLogStore final : public storage::LogStore {
                                                size_t maxBytes) override;
   Result<SharedBytes> readAt(storage::BatchPlace place) override;
   Result<storage::PartitionEnds> ends(PartitionId partition) const override;
+  Result<std::vector<storage::IndexedBatch>> indexed(PartitionId partition, Offset from,
+                                                     size_t most) override;
+  int64_t octetsFrom(PartitionId partition, Offset from) const override;
   Result<storage::Stability> stability(PartitionId partition, Offset from,
                                        Offset to) const override;
   Result<std::optional<Offset>> transactionStart(PartitionId partition,

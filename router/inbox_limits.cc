@@ -1,0 +1,256 @@
+// What an inbox may hold: how many records, how many octets, and how old. The octets are those that
+// the index tells: nothing is read for it. Publishers, on any thread, count what they append and
+// say when a limit may have been passed; what is exact is found out on the session's worker.
+#include <algorithm>
+#include <vector>
+
+#include "router/address_tags.h"
+#include "router/inbox.h"
+#include "router/session.h"
+#include "router/shared_lane.h"
+
+namespace polylog::router {
+namespace {
+
+using storage::IndexedBatch;
+
+/// Looked up in one hold of the store's lock.
+constexpr size_t kPieces = 256;
+
+/// Octets of a piece's records below `id`. Differences of it add up without loss.
+int64_t octetsBelow(const IndexedBatch& piece, int64_t id) {
+  const int64_t count = std::clamp<int64_t>(id - piece.base.value(), 0, piece.count);
+  return static_cast<int64_t>(static_cast<double>(piece.octets) * static_cast<double>(count) /
+                              static_cast<double>(std::max(1U, piece.count)));
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- any thread
+
+bool Inbox::appended(int64_t end, int64_t octets) {
+  const RouterOptions& options = core().options;
+  const bool many = end - used_.load(std::memory_order_relaxed) > options.inboxRecords;
+  if (!counts_) return many;
+  int64_t waiting = 0;
+  if (options.inboxBytes > 0) {
+    waiting = counts_->octets.fetch_add(octets, std::memory_order_relaxed) + octets;
+  }
+  if (!options.inboxDropsNew) return many || waiting > options.inboxBytes;
+  // Replays and deliveries of shared subscriptions come without asking: they have bounds of their
+  // own.
+  int64_t known = counts_->end.load(std::memory_order_relaxed);
+  while (known < end &&
+         !counts_->end.compare_exchange_weak(known, end, std::memory_order_relaxed)) {
+  }
+  return false;
+}
+
+bool Inbox::admit(int64_t octets) {
+  const RouterOptions& options = core().options;
+  const int64_t at = counts_->end.fetch_add(1, std::memory_order_relaxed);
+  bool room = at - used_.load(std::memory_order_relaxed) < options.inboxRecords;
+  int64_t before = 0;
+  if (options.inboxBytes > 0) {
+    before = counts_->octets.fetch_add(octets, std::memory_order_release);
+    room &= before <= 0 || octets <= options.inboxBytes - before;
+  }
+  if (!room) release(1, octets);
+  return room;
+}
+
+bool Inbox::nearsLimit(int64_t octets) const {
+  const int64_t most = core().options.inboxBytes;
+  const int64_t now = counts_->octets.load(std::memory_order_relaxed);
+  auto passed = [&](int64_t mark) { return now > mark && now - octets <= mark; };
+  return most > 0 && (passed(most / 2) || passed(most - most / 4) || passed(most - most / 8));
+}
+
+void Inbox::release(int64_t records, int64_t octets) {
+  counts_->end.fetch_sub(records, std::memory_order_relaxed);
+  if (core().options.inboxBytes > 0) counts_->octets.fetch_sub(octets, std::memory_order_relaxed);
+}
+
+// ---------------------------------------------------------------- weighing
+
+/// Nothing if it can't be told; `whole`: also if the index has lost some of it, being used up.
+std::optional<int64_t> Inbox::octetsOf(int64_t from, int64_t to, bool whole) const {
+  int64_t sum = 0;
+  while (from < to) {
+    auto pieces = core().store.indexed(partition_, Offset(from), kPieces);
+    if (!pieces) return std::nullopt;
+    const int64_t before = from;
+    for (const IndexedBatch& piece : *pieces) {
+      const int64_t base = piece.base.value();
+      if (base >= to) break;
+      if (whole && base > from) return std::nullopt;
+      sum += octetsBelow(piece, to) - octetsBelow(piece, from);
+      from = base + piece.count;
+    }
+    if (from != before) continue;
+    if (whole) return std::nullopt;
+    return sum;
+  }
+  return sum;
+}
+
+/// Octets of what waits. Goes on from what was weighed before.
+std::optional<int64_t> Inbox::weight() {
+  // First what publishers have counted: what they add meanwhile may count twice, and not be missed.
+  const int64_t counted = counts_->octets.load(std::memory_order_acquire);
+  const int64_t letIn = counts_->end.load(std::memory_order_relaxed);
+  auto ends = core().store.ends(partition_);
+  if (!ends) return std::nullopt;
+  auto& known = session_.aside_.write().weight;
+  const int64_t floor = state_.acknowledged.floor();
+  const int64_t end = std::max(floor, ends->end.value());
+  if (!known || known->from != floor || known->to > end) {
+    known = std::make_unique<InboxWeight>(InboxWeight{floor, floor, 0});
+  }
+  auto more = octetsOf(known->to, end, false);
+  if (!more) return std::nullopt;
+  known->octets += *more;
+  known->to = end;
+  // What has been let in counts already, and may not be in the index yet: another time, then.
+  const bool settled = !core().options.inboxDropsNew || letIn == end;
+  if (settled) counts_->octets.fetch_add(known->octets - counted, std::memory_order_relaxed);
+  int64_t total = known->octets;
+  for (const auto& [first, last] : state_.acknowledged.ranges()) {
+    total -= octetsOf(first, std::min(last, end), false).value_or(0);
+  }
+  return total;
+}
+
+void Inbox::weigh() {
+  if (core().options.inboxBytes > 0) (void)weight();
+}
+
+/// What lies below the floor now doesn't wait any more. While it is in the index still: its space
+/// is given back once the floor is journaled.
+void Inbox::lighten() {
+  if (!session_.aside_->weight) return;
+  auto& known = session_.aside_.write().weight;
+  const int64_t floor = state_.acknowledged.floor();
+  if (floor <= known->from) return;
+  auto gone = floor <= known->to ? octetsOf(known->from, floor, true) : std::nullopt;
+  if (!gone) {
+    known.reset();  // weighed anew when that matters
+    return;
+  }
+  known->from = floor;
+  known->octets -= *gone;
+  counts_->octets.fetch_sub(*gone, std::memory_order_relaxed);
+}
+
+// ---------------------------------------------------------------- dropping
+
+/// Where the floor is once the `count` oldest are gone.
+int64_t Inbox::without(int64_t count) const {
+  int64_t at = state_.acknowledged.floor();
+  for (const auto& [first, end] : state_.acknowledged.ranges()) {
+    if (count <= first - at) break;
+    count -= first - at;
+    at = end;
+  }
+  return at + count;
+}
+
+/// Where it is once so many octets are gone, or all but the newest record.
+int64_t Inbox::withoutOctets(int64_t excess, int64_t end) const {
+  int64_t at = state_.acknowledged.floor();
+  while (excess > 0 && at < end - 1) {
+    auto pieces = core().store.indexed(partition_, Offset(at), kPieces);
+    if (!pieces || pieces->empty()) return at;
+    for (const IndexedBatch& piece : *pieces) {
+      at = std::max(at, piece.base.value());
+      const int64_t last = std::min(piece.base.value() + piece.count, end - 1);
+      for (; excess > 0 && at < last; ++at) {
+        if (!state_.acknowledged.contains(at)) {
+          excess -= octetsBelow(piece, at + 1) - octetsBelow(piece, at);
+        }
+      }
+      if (excess <= 0 || at >= end - 1) return std::min(at, end - 1);
+    }
+  }
+  return at;
+}
+
+int64_t Inbox::dropBelow(int64_t floor) {
+  const int64_t before = state_.acknowledged.floor();
+  if (floor <= before) return 0;
+  int64_t acknowledged = 0;
+  for (const auto& [first, end] : state_.acknowledged.ranges()) {
+    acknowledged += std::max<int64_t>(0, std::min(end, floor) - first);
+  }
+  keepReleases(floor);
+  state_.acknowledged.raiseFloor(floor);
+  if (reading_) reading_->cursor = std::max(reading_->cursor, floor);
+  // What a shared subscription had moved here holds a place of its window.
+  if (const auto& shared = session_.aside_->shared; reading_ && shared) {
+    for (int64_t id = before; id < floor; ++id) shared->inboxAcknowledged(id);
+  }
+  changed();
+  return floor - before - acknowledged;
+}
+
+Inbox::Trimmed Inbox::trim() {
+  const RouterOptions& options = core().options;
+  Trimmed out;
+  auto ends = core().store.ends(partition_);
+  if (!ends) return out;
+  // What is not visible yet may be taken back, and its numbers be others' then.
+  const int64_t visible = ends->highWatermark.value();
+  const int64_t excess = waiting() - options.inboxRecords;
+  if (excess > 0) {
+    const int64_t floor = without(excess);
+    out.dropped = dropBelow(std::min(floor, visible));
+    out.later = floor > visible;
+  }
+  if (options.inboxBytes == 0) return out;
+  const auto octets = weight();
+  if (!octets || *octets <= options.inboxBytes) return out;
+  const int64_t floor = withoutOctets(*octets - options.inboxBytes, ends->end.value());
+  out.dropped += dropBelow(std::min(floor, visible));
+  out.later |= floor > visible;
+  return out;
+}
+
+void Inbox::recount() {
+  // What was let in and could not be written counts until then.
+  if (core().writeFailures.load() > 0) {
+    if (auto ends = core().store.ends(partition_)) counts_->end.store(ends->end.value());
+  }
+  weigh();
+}
+
+Inbox::Aged Inbox::dropOld(int64_t cutoffMs) {
+  Aged out;
+  auto ends = core().store.ends(partition_);
+  // What a replay brings is old by nature: judged one by one, as it is taken.
+  if (!ends || session_.aside_->replay) return out;
+  RangeSet& acknowledged = state_.acknowledged;
+  const int64_t visible = ends->highWatermark.value();
+  int64_t at = std::max(acknowledged.floor(), reading_ ? reading_->taken : 0);
+  while (at < visible && out.oldestMs < 0) {
+    auto pieces = core().store.indexed(partition_, Offset(at), kPieces);
+    if (!pieces || pieces->empty()) break;
+    for (const IndexedBatch& piece : *pieces) {
+      at = std::max(at, piece.base.value());
+      const int64_t end = std::min(piece.base.value() + piece.count, visible);
+      const bool begun = guaranteeOf(piece.attributes) == DeliveryGuarantee::kExactlyOnce &&
+                         piece.base.value() < inFlightEnd();
+      const bool ages = piece.maxTimestamp >= 0 && !begun && !retainOf(piece.attributes);
+      if (ages && piece.maxTimestamp >= cutoffMs) {
+        out.oldestMs = piece.maxTimestamp;
+        break;
+      }
+      for (int64_t id = at; ages && id < end; ++id) out.dropped += acknowledged.add(id) ? 1 : 0;
+      at = std::max(at, end);
+      if (at >= visible) break;
+    }
+  }
+  if (out.dropped > 0) changed();
+  return out;
+}
+
+}  // namespace polylog::router

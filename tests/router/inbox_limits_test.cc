@@ -1,0 +1,381 @@
+// What an inbox may hold: how many, how much, how old; and which of them go.
+#include "router/session.h"
+#include "tests/router/router_fixture.h"
+
+namespace polylog::router {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+class InboxLimitsTest : public RouterFixture {
+ protected:
+  void sleep(const std::string& filter = "t/#", DeliveryGuarantee guarantee = kQos1) {
+    TestClient& client = connect("c", 3600);
+    subscribe(client, filter, guarantee);
+    detach(client);
+  }
+  void publishEach(int from, int to, DeliveryGuarantee guarantee = kQos1) {
+    for (int i = from; i < to; ++i) {
+      publishOne("t/x", std::to_string(i), guarantee);
+      settle();
+    }
+  }
+  void publishAtOnce(int from, int to, const std::string& topic = "t/x") {
+    std::vector<Outgoing> all;
+    for (int i = from; i < to; ++i) all.push_back({topic, std::to_string(i), kQos1});
+    publish(std::move(all));
+    settle();
+  }
+  /// So many octets, beginning with its number.
+  void publishLarge(int from, int to, size_t octets = 1000) {
+    for (int i = from; i < to; ++i) {
+      std::string text = std::to_string(i) + ".";
+      text.resize(octets, 'x');
+      publishOne("t/x", text, kQos1);
+      settle();
+    }
+  }
+  static std::vector<std::string> numbers(std::vector<std::string> texts) {
+    for (std::string& text : texts) text = text.substr(0, text.find('.'));
+    return texts;
+  }
+  std::vector<std::string> back(size_t most = 1000) {
+    TestClient& client = connect("c", 3600);
+    return numbers(takeTexts(client, most));
+  }
+  SessionInfo describe() {
+    SessionInfo found;
+    on(0, [&] {
+      router_->listSessions(principal("admin"), [&](std::vector<SessionInfo> all) {
+        for (SessionInfo& info : all) {
+          if (info.clientId == "c") found = std::move(info);
+        }
+      });
+    });
+    settle();
+    return found;
+  }
+};
+
+RouterOptions limited(int64_t records, int64_t bytes = 0, bool dropsNew = false) {
+  RouterOptions options;
+  options.inboxRecords = records;
+  options.inboxBytes = bytes;
+  options.inboxDropsNew = dropsNew;
+  return options;
+}
+
+RouterOptions aging(int64_t millis) {
+  RouterOptions options;
+  options.inboxMillis = millis;
+  return options;
+}
+
+// ---------------------------------------------------------------- how many
+
+TEST_F(InboxLimitsTest, WhatComesAtOnceIsCutToTheLimitWithoutAnythingFollowing) {
+  begin(1, limited(5));
+  sleep();
+  publishAtOnce(0, 12);
+  EXPECT_EQ(describe().waiting, 5);
+  EXPECT_EQ(describe().dropped, 7);
+  EXPECT_THAT(back(), ElementsAre("7", "8", "9", "10", "11"));
+}
+
+TEST_F(InboxLimitsTest, WhatIsAcknowledgedOutOfOrderDoesNotCount) {
+  begin(1, limited(5));
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t/#", kQos1);
+  publishEach(0, 5);
+  auto first = take(client);
+  ASSERT_THAT(first, SizeIs(5));
+  for (size_t i = 1; i < 5; ++i) acknowledge(client, first[i].id);
+  publishEach(5, 9);
+  EXPECT_EQ(describe().dropped, 0);
+  EXPECT_EQ(describe().waiting, 5);
+  publishEach(9, 10);
+  EXPECT_EQ(describe().dropped, 1);
+  detach(client);
+  EXPECT_THAT(back(), ElementsAre("5", "6", "7", "8", "9"));
+}
+
+TEST_F(InboxLimitsTest, ALimitThatWasLoweredHoldsAfterTheRestart) {
+  begin(1, limited(100));
+  sleep();
+  publishEach(0, 20);
+  options_.inboxRecords = 3;
+  crash();
+  EXPECT_EQ(describe().waiting, 3) << "before anything comes";
+  crash();
+  EXPECT_THAT(back(), ElementsAre("17", "18", "19"));
+}
+
+TEST_F(InboxLimitsTest, WhatIsNotVisibleYetIsDroppedOnceItIs) {
+  begin(1, limited(5));
+  sleep();
+  for (int i = 0; i < 12; ++i) publishOne("t/x", std::to_string(i), kQos1);
+  run();  // sequenced, and none of them on the disk
+  EXPECT_EQ(describe().dropped, 0);
+  EXPECT_EQ(describe().waiting, 5);
+  EXPECT_THAT(back(), ElementsAre("7", "8", "9", "10", "11"));
+}
+
+// ---------------------------------------------------------------- the newest
+
+TEST_F(InboxLimitsTest, NewOnesAreNotLetInWhereThatIsAsked) {
+  begin(1, limited(5, 0, true));
+  sleep();
+  publishEach(0, 4);
+  publishAtOnce(4, 12);
+  EXPECT_EQ(describe().waiting, 5);
+  EXPECT_EQ(describe().dropped, 7);
+  crash();
+  EXPECT_EQ(describe().waiting, 5) << "nothing of the others was ever there";
+  TestClient& client = connect("c", 3600);
+  auto all = take(client);
+  ASSERT_THAT(all, SizeIs(5));
+  EXPECT_EQ(textOf(all[4]), "4");
+  acknowledge(client, all[0].id);
+  acknowledge(client, all[3].id);
+  publishEach(20, 25);
+  detach(client);
+  EXPECT_THAT(back(), ElementsAre("1", "2", "4", "20", "21"));
+}
+
+TEST_F(InboxLimitsTest, WhereNewOnesAreDroppedALoweredLimitKeepsWhatWaits) {
+  begin(1, limited(100, 0, true));
+  sleep();
+  publishEach(0, 8);
+  options_.inboxRecords = 3;
+  crash();
+  publishEach(8, 10);
+  TestClient& client = connect("c", 3600);
+  auto all = take(client);
+  ASSERT_THAT(all, SizeIs(8));
+  for (size_t i = 0; i < 6; ++i) acknowledge(client, all[i].id);
+  publishEach(10, 13);
+  detach(client);
+  EXPECT_THAT(back(), ElementsAre("6", "7", "10"));
+}
+
+TEST_F(InboxLimitsTest, WhatCouldNotBeWrittenTakesNoRoom) {
+  begin(1, limited(3, 0, true));
+  sleep();
+  publishEach(0, 1);
+  store_->refuseNext({ErrorKind::kNoSpace, "full"});
+  publishAtOnce(1, 4);
+  publishAtOnce(4, 8);
+  EXPECT_THAT(back(), ElementsAre("0", "4", "5"));
+}
+
+TEST_F(InboxLimitsTest, AfterAFailedWriteRoomIsCountedAnew) {
+  begin(1, limited(3, 0, true));
+  sleep();
+  publishAtOnce(0, 0 + 1);
+  for (int i = 1; i < 3; ++i) publishOne("t/x", std::to_string(i), kQos1);
+  run();
+  failWrites();
+  publishEach(3, 4);  // may be refused still: it says that something is amiss
+  publishEach(4, 8);
+  EXPECT_EQ(describe().waiting, 3);
+}
+
+TEST_F(InboxLimitsTest, OfProducedBatchesNewOnesAreNotLetInEither) {
+  begin(1, limited(3, 0, true));
+  createTopic({"t", 1, {}});
+  sleep("t/#");
+  produce("t", batchOf({{"a", "1"}, {"b", "2"}}));
+  settle();
+  produce("t", batchOf({{"a", "3"}, {"b", "4"}}));
+  settle();
+  EXPECT_EQ(describe().dropped, 1);
+  EXPECT_THAT(back(), ElementsAre("1", "2", "3"));
+}
+
+// ---------------------------------------------------------------- how much
+
+TEST_F(InboxLimitsTest, TheOldestGoUntilTheOctetsFit) {
+  begin(1, limited(1000, 5000));
+  sleep();
+  publishLarge(0, 20);
+  const SessionInfo info = describe();
+  EXPECT_EQ(info.waiting, 4);
+  EXPECT_EQ(info.dropped, 16);
+  EXPECT_GE(info.waitingBytes, 4000);
+  EXPECT_LE(info.waitingBytes, 5000);
+  publishEach(20, 22);
+  EXPECT_THAT(back(), ElementsAre("16", "17", "18", "19", "20", "21"));
+}
+
+TEST_F(InboxLimitsTest, OneMayAlwaysWait) {
+  for (const bool dropsNew : {false, true}) {
+    begin(1, limited(1000, 5000, dropsNew));
+    sleep();
+    publishLarge(0, 1, 9000);
+    EXPECT_THAT(back(), ElementsAre("0"));
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(InboxLimitsTest, AcknowledgementsGiveOctetsBack) {
+  for (const bool dropsNew : {false, true}) {
+    begin(1, limited(1000, 5000, dropsNew));
+    TestClient& client = connect("c", 3600);
+    subscribe(client, "t/#", kQos1);
+    for (int i = 0; i < 50; ++i) {
+      publishLarge(i, i + 1);
+      for (const Delivery& delivery : take(client)) acknowledge(client, delivery.id);
+      settle();
+    }
+    EXPECT_EQ(describe().dropped, 0);
+    publishLarge(50, 56);
+    EXPECT_EQ(describe().dropped, 2);
+    detach(client);
+    if (dropsNew) {
+      EXPECT_THAT(back(), ElementsAre("50", "51", "52", "53"));
+    } else {
+      EXPECT_THAT(back(), ElementsAre("52", "53", "54", "55"));
+    }
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(InboxLimitsTest, OctetsAreKnownAfterARestart) {
+  for (const bool dropsNew : {false, true}) {
+    begin(1, limited(1000, 5000, dropsNew));
+    TestClient& client = connect("c", 3600);
+    subscribe(client, "t/#", kQos1);
+    publishLarge(0, 4);
+    auto all = take(client);
+    ASSERT_THAT(all, SizeIs(4));
+    acknowledge(client, all[0].id);
+    acknowledge(client, all[1].id);
+    settle();
+    crash();
+    publishLarge(4, 7);
+    if (dropsNew) {
+      EXPECT_THAT(back(), ElementsAre("2", "3", "4", "5"));
+    } else {
+      EXPECT_THAT(back(), ElementsAre("3", "4", "5", "6"));
+    }
+    options_.inboxBytes = 2500;
+    crash();
+    EXPECT_THAT(back(), dropsNew ? SizeIs(4) : SizeIs(2));
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
+TEST_F(InboxLimitsTest, NeighboursThatShareABatchShareItsOctets) {
+  begin(1, limited(1000, 4000));
+  sleep();
+  std::vector<Outgoing> all;
+  for (int i = 0; i < 12; ++i) {
+    std::string text = std::to_string(i) + ".";
+    text.resize(1000, 'x');
+    all.push_back({"t/" + std::to_string(i), text, kQos1});
+  }
+  publish(std::move(all));
+  settle();
+  EXPECT_THAT(back(), ElementsAre("9", "10", "11"));
+}
+
+TEST_F(InboxLimitsTest, OfRetainedRecordsAsManyComeAsFit) {
+  for (const bool dropsNew : {false, true}) {
+    begin(1, limited(1000, 5000, dropsNew));
+    for (int i = 0; i < 9; ++i) {
+      publishOne("t/" + std::to_string(i), std::string(1000, 'x'), kQos1, true);
+      settle();
+    }
+    TestClient& client = connect("c", 3600);
+    subscribe(client, "t/#", kQos1);
+    EXPECT_THAT(take(client), SizeIs(4));
+    EXPECT_EQ(describe().dropped, 1) << "that some were left out";
+    end();
+    clients_.clear();
+    store_ = nullptr;
+  }
+}
+
+// ---------------------------------------------------------------- how old
+
+TEST_F(InboxLimitsTest, WhatGrowsTooOldGoesByItself) {
+  begin(1, aging(60'000));
+  sleep();
+  publishEach(0, 3);
+  advance(40'000);
+  publishEach(3, 5);
+  EXPECT_EQ(describe().waiting, 5);
+  advance(30'000);
+  EXPECT_EQ(describe().waiting, 2) << "nobody came, nobody published";
+  EXPECT_EQ(describe().dropped, 3);
+  crash();
+  EXPECT_EQ(describe().waiting, 2);
+  advance(40'000);
+  EXPECT_EQ(describe().waiting, 0) << "after a restart, too";
+  publishEach(5, 6);
+  EXPECT_THAT(back(), ElementsAre("5"));
+}
+
+TEST_F(InboxLimitsTest, WhoComesGetsNothingThatIsTooOld) {
+  begin(1, aging(60'000));
+  sleep();
+  publishEach(0, 3);
+  clock_.advance(61'000'000);  // nobody's timers run
+  publishEach(3, 4);
+  EXPECT_THAT(back(), ElementsAre("3"));
+}
+
+TEST_F(InboxLimitsTest, NorDoesOneThatIsSlow) {
+  begin(1, aging(60'000));
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t/#", kQos1);
+  publishEach(0, 4);
+  EXPECT_THAT(takeTexts(client, 1), ElementsAre("0"));
+  advance(61'000);
+  publishEach(4, 5);
+  EXPECT_THAT(takeTexts(client), ElementsAre("4"));
+  EXPECT_EQ(describe().dropped, 3);
+}
+
+TEST_F(InboxLimitsTest, RetainedRecordsDoNotAge) {
+  begin(1, aging(60'000));
+  publishOne("t/state", "old", kQos1, true);
+  settle();
+  advance(120'000);
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t/#", kQos1);
+  detach(client);
+  publishEach(0, 2);
+  advance(120'000);
+  EXPECT_EQ(describe().waiting, 1);
+  EXPECT_THAT(back(), ElementsAre("old"));
+}
+
+TEST_F(InboxLimitsTest, AnExchangeThatHasBegunIsEnded) {
+  begin(1, aging(60'000));
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t/#", kQos2);
+  publishEach(0, 2, kQos2);
+  auto first = take(client, 1);
+  ASSERT_THAT(first, SizeIs(1));
+  detach(client);
+  advance(120'000);
+  TestClient& again = connect("c", 3600);
+  auto left = take(again);
+  ASSERT_THAT(left, SizeIs(1));
+  EXPECT_EQ(left[0].id, first[0].id);
+  EXPECT_TRUE(left[0].accepted) << "released, and nothing else";
+  acknowledge(again, left[0].id);
+  EXPECT_EQ(describe().waiting, 0);
+}
+
+}  // namespace
+}  // namespace polylog::router
