@@ -417,8 +417,13 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   if (step.behind) journaledWithin_ = {step.position, *step.behind};
   for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
     if (!links.sessions[i]) continue;
-    const int64_t octets = core_.options.inboxDropsNew ? 0 : links.octets * links.counts[i];
-    links.sessions[i]->appended(appended->offsets[i] + links.counts[i], octets);
+    const int64_t octets = links.octets * links.counts[i];
+    const Offset end = appended->offsets[i] + links.counts[i];
+    if (core_.options.inboxDropsNew) {
+      links.sessions[i]->admittedAppended(end, links.counts[i], octets);
+    } else {
+      links.sessions[i]->appended(end, octets);
+    }
   }
   return {};
 }

@@ -142,8 +142,8 @@ void Inbox::deliver(std::vector<Delivery>& out) {
   delivery.guarantee = guaranteeOf(attributes);
   delivery.retain = retainOf(attributes);
   delivery.redelivered = cursor < sentEnd_;
-  delivery.accepted = delivery.guarantee == DeliveryGuarantee::kExactlyOnce &&
-                      std::binary_search(state_.accepted->begin(), state_.accepted->end(), cursor);
+  delivery.accepted =
+      delivery.guarantee == DeliveryGuarantee::kExactlyOnce && hasAccepted(cursor);
   if (uint32_t id = reader.subscriptionId(); id != 0) delivery.subscriptionIds.push_back(id);
   delivery.place = session_.placeOf(cursor, reader.place().position, reader.index());
   if (!delivery.accepted && mayHaveBegun(cursor) && outlived()) {
@@ -174,8 +174,12 @@ bool Inbox::outlived() const {
 
 /// An exactly-once delivery that the client may know under its packet identifier.
 bool Inbox::mayHaveBegun(int64_t id) const {
-  return id < inFlightEnd() &&
+  return (id < inFlightEnd() || hasAccepted(id)) &&
          guaranteeOf(reading_->reader->attributes()) == DeliveryGuarantee::kExactlyOnce;
+}
+
+bool Inbox::hasAccepted(int64_t id) const {
+  return std::binary_search(state_.accepted->begin(), state_.accepted->end(), id);
 }
 
 void Inbox::skip(int64_t id) {
@@ -193,7 +197,9 @@ int64_t Inbox::waiting() const {
 }
 
 int64_t Inbox::waitingBytes() const {
-  return waiting() == 0 ? 0 : core().store.octetsFrom(partition_, Offset(acknowledgedUpTo()));
+  if (waiting() == 0) return 0;
+  const int64_t all = core().store.octetsFrom(partition_, Offset(acknowledgedUpTo()));
+  return std::max<int64_t>(0, all - acknowledgedOctets(INT64_MAX));
 }
 
 /// What is dropped below `end` may be with the client at QoS 2. Its packet identifier will be that

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct InboxWeight {
   int64_t from = 0;
   int64_t to = 0;
   int64_t octets = 0;
+  int64_t acknowledged = 0;  ///< of them, which don't count any more although the floor is below
 };
 
 class Inbox {
@@ -44,9 +46,11 @@ class Inbox {
   bool restoreEnd(const storage::PartitionEnds& ends);
 
   // ---- any thread (inbox_limits.cc)
-  /// Something was appended, up to `end`. True: the limits may have been passed. What was admitted
-  /// has had its `octets` counted already.
+  /// Something was appended that was not admitted, up to `end`. True: the limits may have been
+  /// passed.
   bool appended(int64_t end, int64_t octets);
+  /// What was admitted has been.
+  void admittedAppended(int64_t end, int64_t records, int64_t octets);
   /// Where new ones are dropped: takes room for one more record, if there is some.
   bool admit(int64_t octets);
   /// After admit(octets): there is less room in octets than there was for long. As they may be
@@ -135,7 +139,9 @@ class Inbox {
   int64_t withoutOctets(int64_t excess, int64_t end) const;
   std::optional<int64_t> weight();
   std::optional<int64_t> octetsOf(int64_t from, int64_t to, bool whole) const;
+  int64_t acknowledgedOctets(int64_t end) const;
   void lighten();
+  bool hasAccepted(int64_t id) const;
   void addAccepted(int64_t id);
   bool eraseAccepted(int64_t id);
   void skip(int64_t id);
@@ -152,10 +158,15 @@ class Inbox {
   const PartitionId partition_;
   // Any thread reads what is used up: below the floor, and above it.
   std::atomic<int64_t> used_{0};
-  /// Any thread's, where the limits need it.
+  /// Any thread's, where the limits need it. Octets are counted if they are limited.
   struct Counts {
-    std::atomic<int64_t> end{0};     ///< where new ones are dropped: one past what was let in
-    std::atomic<int64_t> octets{0};  ///< of what waits, at least, if they are limited
+    std::mutex mutex;
+    int64_t end = 0;     ///< where new ones are dropped: one past what was let in
+    int64_t octets = 0;  ///< of what waits, at least
+    /// What has been let in, and isn't in the index yet.
+    int64_t owedRecords = 0;
+    int64_t owedOctets = 0;
+    int64_t weighedTo = 0;  ///< what lies below is in `octets` by what the index says
   };
   const std::unique_ptr<Counts> counts_;
   InboxState state_;

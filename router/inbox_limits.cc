@@ -32,43 +32,55 @@ bool Inbox::appended(int64_t end, int64_t octets) {
   const RouterOptions& options = core().options;
   const bool many = end - used_.load(std::memory_order_relaxed) > options.inboxRecords;
   if (!counts_) return many;
-  int64_t waiting = 0;
-  if (options.inboxBytes > 0) {
-    waiting = counts_->octets.fetch_add(octets, std::memory_order_relaxed) + octets;
-  }
-  if (!options.inboxDropsNew) return many || waiting > options.inboxBytes;
+  std::lock_guard lock(counts_->mutex);
+  if (options.inboxBytes > 0 && end > counts_->weighedTo) counts_->octets += octets;
+  if (!options.inboxDropsNew) return many || counts_->octets > options.inboxBytes;
   // Replays and deliveries of shared subscriptions come without asking: they have bounds of their
   // own.
-  int64_t known = counts_->end.load(std::memory_order_relaxed);
-  while (known < end &&
-         !counts_->end.compare_exchange_weak(known, end, std::memory_order_relaxed)) {
-  }
+  counts_->end = std::max(counts_->end, end);
   return false;
 }
 
 bool Inbox::admit(int64_t octets) {
   const RouterOptions& options = core().options;
-  const int64_t at = counts_->end.fetch_add(1, std::memory_order_relaxed);
-  bool room = at - used_.load(std::memory_order_relaxed) < options.inboxRecords;
-  int64_t before = 0;
+  std::lock_guard lock(counts_->mutex);
+  if (counts_->end - used_.load(std::memory_order_relaxed) >= options.inboxRecords) return false;
   if (options.inboxBytes > 0) {
-    before = counts_->octets.fetch_add(octets, std::memory_order_release);
-    room &= before <= 0 || octets <= options.inboxBytes - before;
+    const int64_t before = counts_->octets;
+    if (before > 0 && octets > options.inboxBytes - before) return false;
+    counts_->octets += octets;
+    counts_->owedOctets += octets;
   }
-  if (!room) release(1, octets);
-  return room;
+  ++counts_->end;
+  ++counts_->owedRecords;
+  return true;
+}
+
+void Inbox::admittedAppended(int64_t end, int64_t records, int64_t octets) {
+  std::lock_guard lock(counts_->mutex);
+  counts_->owedRecords -= records;
+  if (core().options.inboxBytes == 0) return;
+  counts_->owedOctets -= octets;
+  if (end <= counts_->weighedTo) counts_->octets -= octets;  // counted by the index, too
 }
 
 bool Inbox::nearsLimit(int64_t octets) const {
   const int64_t most = core().options.inboxBytes;
-  const int64_t now = counts_->octets.load(std::memory_order_relaxed);
-  auto passed = [&](int64_t mark) { return now > mark && now - octets <= mark; };
-  return most > 0 && (passed(most / 2) || passed(most - most / 4) || passed(most - most / 8));
+  if (most == 0) return false;
+  std::lock_guard lock(counts_->mutex);
+  const int64_t now = counts_->octets;
+  // Several publishers may have passed it together: once more, rather than not at all.
+  auto passed = [&](int64_t mark) { return now > mark && now - 2 * octets <= mark; };
+  return passed(most / 2) || passed(most - most / 4) || passed(most - most / 8);
 }
 
 void Inbox::release(int64_t records, int64_t octets) {
-  counts_->end.fetch_sub(records, std::memory_order_relaxed);
-  if (core().options.inboxBytes > 0) counts_->octets.fetch_sub(octets, std::memory_order_relaxed);
+  std::lock_guard lock(counts_->mutex);
+  counts_->end -= records;
+  counts_->owedRecords -= records;
+  if (core().options.inboxBytes == 0) return;
+  counts_->octets -= octets;
+  counts_->owedOctets -= octets;
 }
 
 // ---------------------------------------------------------------- weighing
@@ -77,7 +89,8 @@ void Inbox::release(int64_t records, int64_t octets) {
 std::optional<int64_t> Inbox::octetsOf(int64_t from, int64_t to, bool whole) const {
   int64_t sum = 0;
   while (from < to) {
-    auto pieces = core().store.indexed(partition_, Offset(from), kPieces);
+    const size_t most = std::min<size_t>(kPieces, static_cast<size_t>(to - from));
+    auto pieces = core().store.indexed(partition_, Offset(from), most);
     if (!pieces) return std::nullopt;
     const int64_t before = from;
     for (const IndexedBatch& piece : *pieces) {
@@ -96,29 +109,34 @@ std::optional<int64_t> Inbox::octetsOf(int64_t from, int64_t to, bool whole) con
 
 /// Octets of what waits. Goes on from what was weighed before.
 std::optional<int64_t> Inbox::weight() {
-  // First what publishers have counted: what they add meanwhile may count twice, and not be missed.
-  const int64_t counted = counts_->octets.load(std::memory_order_acquire);
-  const int64_t letIn = counts_->end.load(std::memory_order_relaxed);
+  // Nobody is let in or counted meanwhile: what is owed is neither missed nor counted twice.
+  std::lock_guard lock(counts_->mutex);
   auto ends = core().store.ends(partition_);
   if (!ends) return std::nullopt;
   auto& known = session_.aside_.write().weight;
   const int64_t floor = state_.acknowledged.floor();
   const int64_t end = std::max(floor, ends->end.value());
   if (!known || known->from != floor || known->to > end) {
-    known = std::make_unique<InboxWeight>(InboxWeight{floor, floor, 0});
+    known = std::make_unique<InboxWeight>(InboxWeight{floor, floor, 0, 0});
   }
   auto more = octetsOf(known->to, end, false);
   if (!more) return std::nullopt;
   known->octets += *more;
   known->to = end;
-  // What has been let in counts already, and may not be in the index yet: another time, then.
-  const bool settled = !core().options.inboxDropsNew || letIn == end;
-  if (settled) counts_->octets.fetch_add(known->octets - counted, std::memory_order_relaxed);
-  int64_t total = known->octets;
-  for (const auto& [first, last] : state_.acknowledged.ranges()) {
-    total -= octetsOf(first, std::min(last, end), false).value_or(0);
-  }
+  known->acknowledged = acknowledgedOctets(end);
+  const int64_t total = known->octets - known->acknowledged;
+  counts_->octets = total + counts_->owedOctets;
+  counts_->weighedTo = end;
   return total;
+}
+
+/// Of what has been acknowledged above the floor.
+int64_t Inbox::acknowledgedOctets(int64_t end) const {
+  int64_t sum = 0;
+  for (const auto& [first, last] : state_.acknowledged.ranges()) {
+    sum += octetsOf(first, std::min(last, end), false).value_or(0);
+  }
+  return sum;
 }
 
 void Inbox::weigh() {
@@ -132,14 +150,22 @@ void Inbox::lighten() {
   auto& known = session_.aside_.write().weight;
   const int64_t floor = state_.acknowledged.floor();
   if (floor <= known->from) return;
-  auto gone = floor <= known->to ? octetsOf(known->from, floor, true) : std::nullopt;
+  auto gone = octetsOf(known->from, floor, true);
   if (!gone) {
-    known.reset();  // weighed anew when that matters
-    return;
+    known.reset();
+    return weigh();
   }
-  known->from = floor;
+  // Some of it may have been taken off when it was acknowledged above the floor.
+  const int64_t before = std::min(*gone, known->acknowledged);
+  known->acknowledged -= before;
+  std::lock_guard lock(counts_->mutex);
+  counts_->octets -= *gone - before;
   known->octets -= *gone;
-  counts_->octets.fetch_sub(*gone, std::memory_order_relaxed);
+  known->from = floor;
+  if (floor <= known->to) return;
+  // Beyond what was weighed: the publishers' counts have gone by the index's now.
+  known->octets = 0;
+  known->to = floor;
 }
 
 // ---------------------------------------------------------------- dropping
@@ -216,11 +242,12 @@ Inbox::Trimmed Inbox::trim() {
 }
 
 void Inbox::recount() {
-  // What was let in and could not be written counts until then.
-  if (core().writeFailures.load() > 0) {
-    if (auto ends = core().store.ends(partition_)) counts_->end.store(ends->end.value());
-  }
   weigh();
+  std::lock_guard lock(counts_->mutex);
+  // What was let in and could not be written counted until now.
+  if (auto ends = core().store.ends(partition_)) {
+    counts_->end = ends->end.value() + counts_->owedRecords;
+  }
 }
 
 Inbox::Aged Inbox::dropOld(int64_t cutoffMs) {
@@ -229,6 +256,7 @@ Inbox::Aged Inbox::dropOld(int64_t cutoffMs) {
   // What a replay brings is old by nature: judged one by one, as it is taken.
   if (!ends || session_.aside_->replay) return out;
   RangeSet& acknowledged = state_.acknowledged;
+  const int64_t nowMs = core().clock.wallMillis();
   const int64_t visible = ends->highWatermark.value();
   int64_t at = std::max(acknowledged.floor(), reading_ ? reading_->taken : 0);
   while (at < visible && out.oldestMs < 0) {
@@ -237,14 +265,18 @@ Inbox::Aged Inbox::dropOld(int64_t cutoffMs) {
     for (const IndexedBatch& piece : *pieces) {
       at = std::max(at, piece.base.value());
       const int64_t end = std::min(piece.base.value() + piece.count, visible);
-      const bool begun = guaranteeOf(piece.attributes) == DeliveryGuarantee::kExactlyOnce &&
-                         piece.base.value() < inFlightEnd();
-      const bool ages = piece.maxTimestamp >= 0 && !begun && !retainOf(piece.attributes);
+      const bool exactly = guaranteeOf(piece.attributes) == DeliveryGuarantee::kExactlyOnce;
+      const bool begun = exactly && piece.base.value() < inFlightEnd();
+      bool ages = piece.maxTimestamp >= 0 && !begun && !retainOf(piece.attributes);
+      // A producer's clock that is ahead doesn't keep those behind it young.
+      if (piece.maxTimestamp > nowMs) ages = false;
       if (ages && piece.maxTimestamp >= cutoffMs) {
         out.oldestMs = piece.maxTimestamp;
         break;
       }
-      for (int64_t id = at; ages && id < end; ++id) out.dropped += acknowledged.add(id) ? 1 : 0;
+      for (int64_t id = at; ages && id < end; ++id) {
+        if (!exactly || !hasAccepted(id)) out.dropped += acknowledged.add(id) ? 1 : 0;
+      }
       at = std::max(at, end);
       if (at >= visible) break;
     }

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <unordered_map>
 #include <vector>
 
 #include "router/exchange_table.h"
@@ -99,6 +100,8 @@ struct Publisher::Scratch {
   std::string text;
   Record record;
   std::vector<Receiver> receivers;  ///< of each target of the request
+  /// Where inboxes let records in one by one: the latest target of each in the part that is built.
+  std::unordered_map<const Session*, size_t> latest;
   Recipient narrowed;
   std::shared_ptr<const std::string> lastTopic;
 };

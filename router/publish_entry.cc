@@ -172,6 +172,7 @@ Result<> Publisher::addTargets(Call& call, storage::AppendRequest& request) {
     storage::MessagesPart& part = request.messages.emplace_back();
     part.batch = group.batch;
     group.firstTarget = scratch.receivers.size();
+    scratch.latest.clear();
     if (group.topic) {
       part.targets.push_back({group.partition, 0, 0, originAttribute(call.principal->protocol)});
       scratch.receivers.push_back({});
@@ -262,10 +263,24 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
   Protocol origin = call.principal->protocol;
   const size_t records = call.scratch.groups[prepared.group].members.size();
   const auto octets = static_cast<uint32_t>((part.batch.size() + records - 1) / records);
-  auto letsIn = [&](Session& session) {
-    if (core_.options.inboxDropsNew && !session.admits(octets)) return false;
-    call.scratch.receivers.push_back({&session, 1, octets});
-    return true;
+  auto add = [&](Session& session, uint32_t attributes) {
+    Scratch& scratch = call.scratch;
+    if (core_.options.inboxDropsNew) {
+      if (!session.admits(octets)) return;
+      auto [at, isNew] = scratch.latest.try_emplace(&session, part.targets.size());
+      if (!isNew) {
+        storage::Target& before = part.targets[at->second];
+        if (before.attributes == attributes &&
+            before.firstRecord + before.count == prepared.index) {
+          ++before.count;
+          ++scratch.receivers[scratch.groups[prepared.group].firstTarget + at->second].records;
+          return;
+        }
+        at->second = part.targets.size();
+      }
+    }
+    part.targets.push_back({session.inbox(), prepared.index, 1, attributes});
+    scratch.receivers.push_back({&session, 1, octets});
   };
   Recipient narrowed;
   for (Recipient& known : prepared.match->recipients) {
@@ -286,11 +301,9 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
                                       call.pending->freshTags);
         if (!tag) return std::unexpected(tag.error());
         tagged.tags.push_back(*tag);
-        if (!letsIn(*known.session)) continue;
-        part.targets.push_back(
-            {known.session->inbox(), prepared.index, 1,
-             inboxAttributes(granted, prepared.in->record.retain && recipient->retainAsPublished,
-                             *tag)});
+        add(*known.session,
+            inboxAttributes(granted, prepared.in->record.retain && recipient->retainAsPublished,
+                            *tag));
       }
       // Remembered only once they need no journal entry any more.
       if (call.pending->freshTags.size() != freshBefore) tagged.tags.clear();
@@ -298,11 +311,9 @@ Result<> Publisher::addInboxTargets(Call& call, Prepared& prepared, storage::App
       continue;
     }
     for (uint32_t tag : tagged.tags) {
-      if (!letsIn(*known.session)) continue;
-      part.targets.push_back(
-          {known.session->inbox(), prepared.index, 1,
-           inboxAttributes(granted, prepared.in->record.retain && recipient->retainAsPublished,
-                           tag)});
+      add(*known.session,
+          inboxAttributes(granted, prepared.in->record.retain && recipient->retainAsPublished,
+                          tag));
     }
   }
   return {};

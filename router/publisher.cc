@@ -146,8 +146,13 @@ void Publisher::afterAppend(Call& call, const storage::Appended& appended) {
   for (size_t i = 0; i < scratch.receivers.size() && i < appended.offsets.size(); ++i) {
     const Receiver& to = scratch.receivers[i];
     if (to.session == nullptr) continue;
-    to.session->appended(appended.offsets[i] + to.records,
-                         admitted ? 0 : int64_t{to.octets} * to.records);
+    const Offset end = appended.offsets[i] + to.records;
+    const int64_t octets = int64_t{to.octets} * to.records;
+    if (admitted) {
+      to.session->admittedAppended(end, to.records, octets);
+    } else {
+      to.session->appended(end, octets);
+    }
   }
   deliverLive(call, appended);
   tellCertificates(call);

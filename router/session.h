@@ -54,10 +54,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   bool persistent() const { return inbox_ != nullptr; }
   PartitionId inbox() const { return inbox_->partition(); }
   /// Something was appended to the inbox, up to `end`: if that is more than may wait, the oldest
-  /// are dropped, soon. `octets`: what wasn't admitted before.
+  /// are dropped, soon.
   void appended(Offset end, int64_t octets);
+  /// The same, of what admits() let in.
+  void admittedAppended(Offset end, int64_t records, int64_t octets);
   /// Where new ones are dropped (options.inboxDropsNew): whether one more of so many octets may be
-  /// appended. If not, it counts as dropped; if so, appended() or notAppended() follows.
+  /// appended. If not, it counts as dropped; if so, admittedAppended() or notAppended() follows.
   bool admits(int64_t octets);
   void notAppended(int64_t records, int64_t octets);
 
@@ -262,7 +264,7 @@ class Session final : public std::enable_shared_from_this<Session> {
                   const SharedBytes& value);
   bool walkLive(RetainedWalk& walk, size_t& left);
   void appendPiece(const std::shared_ptr<RetainedPiece>& piece);
-  void retainedLinked(const RetainedPiece& piece, Offset last);
+  void retainedLinked(RetainedPiece& piece, Offset last);
   void retainedLost(const RetainedPiece& piece);
   Result<LiveItem> openRetained(const RetainedWalk& walk, BytesView text,
                                 const SharedBytes& value) const;

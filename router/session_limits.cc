@@ -20,6 +20,10 @@ void Session::appended(Offset end, int64_t octets) {
   if (inbox_->appended(end.value(), octets)) askTrim();
 }
 
+void Session::admittedAppended(Offset end, int64_t records, int64_t octets) {
+  inbox_->admittedAppended(end.value(), records, octets);
+}
+
 bool Session::admits(int64_t octets) {
   if (inbox_->admit(octets)) {
     if (inbox_->nearsLimit(octets)) askTrim();

@@ -40,6 +40,7 @@ struct Session::RetainedPiece {
   int64_t records = 0;
   size_t left = kRetainedSteps;
   bool full = false;
+  bool linked = false;  ///< it has been appended
 };
 
 /// One SUBSCRIBE on its way.
@@ -328,12 +329,16 @@ void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
 }
 
 /// `last`: the offset of its last record.
-void Session::retainedLinked(const RetainedPiece& piece, Offset last) {
-  appended(last + 1, core_.options.inboxDropsNew ? 0 : static_cast<int64_t>(piece.bytes));
+void Session::retainedLinked(RetainedPiece& piece, Offset last) {
+  piece.linked = true;
+  const auto octets = static_cast<int64_t>(piece.bytes);
+  if (core_.options.inboxDropsNew) return admittedAppended(last + 1, piece.records, octets);
+  appended(last + 1, octets);
 }
 
 void Session::retainedLost(const RetainedPiece& piece) {
   if (!core_.options.inboxDropsNew || piece.records == 0) return;
+  if (piece.linked) return inbox_->recount();  // a failed write has taken it back
   notAppended(piece.records, static_cast<int64_t>(piece.bytes));
 }
 

@@ -126,6 +126,11 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
         auto header = parseRecordBatchHeader(part.batch);
         if (header) maxTimestamp = header->maxTimestamp;
         if (header) records = header->offsetCount();
+      } else {
+        for (const PlacedTarget& target : targets) {
+          records = std::max<int64_t>(records, int64_t{target.firstRecord} + target.count);
+        }
+        records = assumedRecords(records);
       }
       for (const PlacedTarget& target : targets) {
         if (target.partition != partition) continue;

@@ -233,6 +233,7 @@ class LogStoreImpl final : public LogStore {
   Result<> replaySegment(Segment& segment, Position end);
   void replayEntry(Segment& segment, const EntryView& entry);
   void replayTargets(Segment& segment, Position entry, const EntryPart& part);
+  int32_t recordsOfLinked(BatchPlace batch, const std::vector<PlacedTarget>& targets) const;
   void replayTransaction(const EntryPart& part, const RecordBatchHeader& header,
                          std::span<const PlacedTarget> targets, bool checked);
   Result<> flushReplayed(bool force);
@@ -378,6 +379,7 @@ class LogStoreImpl final : public LogStore {
   Position replayApplied_;
   std::vector<ViewChange> replayChanges_;
   Position replayedTo_;
+  std::unordered_map<uint64_t, int32_t> replayedBatches_;  ///< records of a batch, by its position
 };
 
 }  // namespace polylog::storage

@@ -4,6 +4,7 @@
 // thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -34,6 +35,14 @@ inline uint32_t shareOf(uint32_t length, uint32_t count, int64_t records) {
   if (records <= int64_t{count}) return 0;
   const uint64_t octets = uint64_t{length} * count / static_cast<uint64_t>(records);
   return octets == 0 ? 1 : static_cast<uint32_t>(octets);
+}
+
+/// Of a batch that a link's records are of, when all that is known of it is that it has the record
+/// before `reached`: rather too little is put down to them than too much, for which limits would drop
+/// what there is room for.
+inline int64_t assumedRecords(int64_t reached) {
+  constexpr int64_t kAssumed = 1000;
+  return std::max(reached, kAssumed);
 }
 
 class IndexRun {

@@ -12,6 +12,7 @@ namespace polylog::storage {
 namespace {
 
 constexpr size_t kReplayedAtOnce = 4096;
+constexpr size_t kMostReplayedBatches = 65'536;
 
 }  // namespace
 
@@ -230,6 +231,7 @@ Result<> LogStoreImpl::replay(Position floor) {
     return fail(ErrorKind::kCorrupt, "the state view is ahead of the journal");
   }
   replayedTo_ = settledEnd_ = durableEnd_;
+  replayedBatches_ = {};
   if (auto done = flushReplayed(true); !done) return done;
   partitions_.forEach([&](Partition& partition) {
     partition.end = std::max(partition.end, partition.logStart);
@@ -345,6 +347,18 @@ void LogStoreImpl::replayEntry(Segment& segment, const EntryView& entry) {
   appendViewChanges(changes, replayChanges_);
 }
 
+/// How many records a batch has stands with it: mostly shortly before the link.
+int32_t LogStoreImpl::recordsOfLinked(BatchPlace batch,
+                                      const std::vector<PlacedTarget>& targets) const {
+  auto known = replayedBatches_.find(batch.position.value());
+  if (known != replayedBatches_.end()) return known->second;
+  int64_t reached = 0;
+  for (const PlacedTarget& target : targets) {
+    reached = std::max<int64_t>(reached, int64_t{target.firstRecord} + target.count);
+  }
+  return static_cast<int32_t>(std::min<int64_t>(assumedRecords(reached), INT32_MAX));
+}
+
 void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPart& part) {
   std::vector<PlacedTarget> targets;
   if (!decodeTargets(part.list, targets)) {
@@ -365,13 +379,10 @@ void LogStoreImpl::replayTargets(Segment& segment, Position entry, const EntryPa
                                           part.place.position.value()));
     }
   }
-  if (part.type == PartType::kLink) {
-    // How many records the batch has stands elsewhere: at least as many as are named here.
-    for (const PlacedTarget& target : targets) {
-      const uint64_t reached = uint64_t{target.firstRecord} + target.count;
-      offsetCount =
-          std::max(offsetCount, static_cast<int32_t>(std::min<uint64_t>(reached, INT32_MAX)));
-    }
+  if (part.type == PartType::kLink) offsetCount = recordsOfLinked(part.place, targets);
+  if (header) {
+    if (replayedBatches_.size() >= kMostReplayedBatches) replayedBatches_.clear();
+    replayedBatches_[part.place.position.value()] = offsetCount;
   }
   for (const PlacedTarget& target : targets) {
     Partition* partition = findPartition(target.partition);

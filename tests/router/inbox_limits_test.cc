@@ -287,6 +287,43 @@ TEST_F(InboxLimitsTest, NeighboursThatShareABatchShareItsOctets) {
   EXPECT_THAT(back(), ElementsAre("9", "10", "11"));
 }
 
+TEST_F(InboxLimitsTest, OctetsAcknowledgedOutOfOrderMakeRoom) {
+  begin(1, limited(1000, 20'000, true));
+  TestClient& client = connect("c", 3600);
+  subscribe(client, "t/#", kQos1);
+  for (int i = 0; i < 100; ++i) {
+    publishLarge(i, i + 1);
+    for (const Delivery& delivery : take(client)) {
+      if (delivery.id != 0) acknowledge(client, delivery.id);
+    }
+    settle();
+  }
+  EXPECT_EQ(describe().dropped, 0);
+  EXPECT_EQ(describe().waiting, 1);
+  EXPECT_LE(describe().waitingBytes, 1200);
+  detach(client);
+  publishLarge(100, 130);
+  EXPECT_EQ(describe().waiting, 18);
+}
+
+TEST_F(InboxLimitsTest, AfterARestartRecordsOfAProducedBatchTakeTheirShareOnly) {
+  begin(1, limited(1000, 30'000));
+  createTopic({"t", 1, {}});
+  sleep("t/k0");
+  const std::string value(1000, 'x');
+  std::vector<std::pair<std::string, std::string>> records;
+  for (int i = 0; i < 20; ++i) records.emplace_back("k" + std::to_string(i), value);
+  for (int i = 0; i < 10; ++i) {
+    produce("t", batchOf(records));
+    settle();
+  }
+  EXPECT_EQ(describe().waiting, 10);
+  crash();
+  EXPECT_EQ(describe().waiting, 10);
+  EXPECT_EQ(describe().dropped, 0);
+  EXPECT_LE(describe().waitingBytes, 12'000);
+}
+
 TEST_F(InboxLimitsTest, OfRetainedRecordsAsManyComeAsFit) {
   for (const bool dropsNew : {false, true}) {
     begin(1, limited(1000, 5000, dropsNew));
@@ -322,6 +359,18 @@ TEST_F(InboxLimitsTest, WhatGrowsTooOldGoesByItself) {
   EXPECT_EQ(describe().waiting, 0) << "after a restart, too";
   publishEach(5, 6);
   EXPECT_THAT(back(), ElementsAre("5"));
+}
+
+TEST_F(InboxLimitsTest, AClockThatIsAheadKeepsNothingElseYoung) {
+  begin(1, aging(60'000));
+  createTopic({"t", 1, {}});
+  sleep("t/#");
+  produce("t", batchOf({{"a", "ahead"}}, clock_.wallMillis() + 400LL * 86'400'000));
+  settle();
+  publishEach(0, 3);
+  EXPECT_EQ(describe().waiting, 4);
+  advance(70'000);
+  EXPECT_EQ(describe().waiting, 1);
 }
 
 TEST_F(InboxLimitsTest, WhoComesGetsNothingThatIsTooOld) {
