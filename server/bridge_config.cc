@@ -93,9 +93,12 @@ void checkOne(const BridgeConfig& bridge, std::vector<Error>& errors) {
 bool leadsTo(const HostPort& address, const HostPort& listener) {
   if (isUnixSocket(listener) || address.port != listener.port) return false;
   if (address.host == listener.host) return true;
+  if (!isLoopback(address)) return false;
   // Every address of 127.0.0.0/8 is another's, but `localhost` is any.
   const bool named = address.host == "localhost" || listener.host == "localhost";
-  return isLoopback(address) && (isWildcard(listener) || (named && isLoopback(listener)));
+  // Where a listener is at all addresses, `::` are those of IPv4 too, 0.0.0.0 those alone.
+  auto ofV6 = [](const HostPort& one) { return one.host.find(':') != std::string::npos; };
+  return isWildcard(listener) ? ofV6(listener) || !ofV6(address) : named && isLoopback(listener);
 }
 
 /// A bridge to the broker itself would carry everything in a circle.

@@ -97,7 +97,7 @@ BridgeSession::BridgeSession(Transport& transport, Broker& broker,
   auto principal = std::make_shared<Principal>(*options_->principal);
   principal->peer = transport.peer();
   link_.principal = std::move(principal);
-  link_.end = [this](const Fault& fault) { end(fault); };
+  link_.endNow = [this](const Fault& fault) { end(fault); };
   link_.progressed = [this] {
     if (inInput_) return;
     outbound_.pump();
@@ -160,7 +160,7 @@ size_t BridgeSession::onBytes(const SharedBytes& input) {
   inInput_ = true;
   size_t used = 0;
   wanted_ = 0;
-  while (state_ != State::kEnded && !waits()) {
+  while (state_ != State::kEnded && !waits() && !link_.due) {
     if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
     Decoded decoded = decoder_.next(input.view().substr(used));
     if (const auto* more = std::get_if<NeedMore>(&decoded)) {
@@ -179,6 +179,7 @@ size_t BridgeSession::onBytes(const SharedBytes& input) {
   inInput_ = false;
   if (std::exchange(pumpDue_, false)) outbound_.pump();
   link_.flush();
+  if (link_.due) end(*link_.due);
   considerReading();
   return state_ == State::kEnded ? input.size() : used;
 }
@@ -215,6 +216,8 @@ std::optional<Fault> BridgeSession::handleConnack(const ConnackPacket& packet) {
     refused(packet);
     return std::nullopt;
   }
+  link_.clientMaxPacket =
+      packet.properties.number(PropertyId::kMaximumPacketSize).value_or(link_.clientMaxPacket);
   if (cleaning_) {
     cleaned();
     return std::nullopt;
@@ -241,8 +244,6 @@ void BridgeSession::takeLimits(const ConnackPacket& packet) {
   const Properties& given = packet.properties;
   link_.clientReceiveMaximum = static_cast<uint16_t>(
       given.number(PropertyId::kReceiveMaximum).value_or(link_.clientReceiveMaximum));
-  link_.clientMaxPacket =
-      given.number(PropertyId::kMaximumPacketSize).value_or(link_.clientMaxPacket);
   link_.takeTopicAliases(given.number(PropertyId::kTopicAliasMaximum).value_or(0));
   side_.maxQos = static_cast<uint8_t>(given.number(PropertyId::kMaximumQos).value_or(2));
   side_.retainAvailable = given.number(PropertyId::kRetainAvailable).value_or(1) != 0;
@@ -416,19 +417,21 @@ void BridgeSession::end(const Fault& fault) {
         "; is `bridges.{}.address` a broker of MQTT {}, and TLS (mqtts=) where it expects it?",
         options_->name, link_.version == Version::k5 ? "5" : "3.1.1");
   }
-  if (link_.version == Version::k5 && state_ != State::kConnecting && state_ != State::kPreparing) {
-    DisconnectPacket packet;
-    packet.code = fault.code;
-    link_.answerPacket(packet);
-  }
+  if (link_.version == Version::k5) say(fault.code);
   fail(std::move(why));
+}
+
+/// DISCONNECT, once CONNACK is in and where the remote takes one: the connection ends either way.
+void BridgeSession::say(ReasonCode code) {
+  if (state_ == State::kConnecting || state_ == State::kPreparing) return;
+  DisconnectPacket packet;
+  packet.code = code;
+  (void)link_.offerPacket(packet);
 }
 
 void BridgeSession::fail(std::string why, bool again) {
   if (state_ == State::kEnded) return;
-  // A normal DISCONNECT: there is no will.
-  if (again && state_ != State::kConnecting && state_ != State::kPreparing)
-    link_.answerPacket(DisconnectPacket{});
+  if (again) say(ReasonCode::kSuccess);  // a normal end: there is no will
   end_.why = std::move(why);
   end_.again = again;
   leave();
@@ -449,8 +452,7 @@ void BridgeSession::detach() {
 
 void BridgeSession::onShutdown() {
   if (state_ == State::kEnded) return;
-  link_.flush();
-  if (state_ == State::kOpen) link_.answerPacket(DisconnectPacket{});
+  if (state_ == State::kOpen) say(ReasonCode::kSuccess);
   fail("this broker stops");
 }
 

@@ -88,6 +88,7 @@ class BridgeSession final : public ProtocolSession {
   void begin();
   void subscribeHere();
   void subscribeThere();
+  void unsubscribeThere(const BridgeTopics::Filters& had, const BridgeTopics::Filters& wanted);
   void sendSubscribe(std::vector<std::pair<std::string, uint8_t>> filters);
   void sendUnsubscribe(std::vector<std::string> filters);
   std::optional<Fault> handleSuback(const SubackPacket& packet);
@@ -96,6 +97,7 @@ class BridgeSession final : public ProtocolSession {
   void tick();
   void fail(std::string why, bool again = false);
   void end(const Fault& fault);
+  void say(ReasonCode code);
   void leave();
   void closedUnanswered();
   void detach();

@@ -16,6 +16,17 @@ constexpr size_t kFiltersAtOnce = 50;
 /// Packet identifiers of SUBSCRIBE and UNSUBSCRIBE: deliveries of the bridge's have those below.
 constexpr uint16_t kFirstRequestId = kOwnPacketIds + 1;
 
+/// Octets of an entry of SUBSCRIBE or, without options, of UNSUBSCRIBE (3.8.3, 3.10.3).
+size_t entryBytes(const std::string& filter, bool options) {
+  return 2 + filter.size() + (options ? 1U : 0U);
+}
+
+/// Whether the remote takes a SUBSCRIBE or UNSUBSCRIBE whose entries are as large.
+bool fits(const Link& link, size_t entries) {
+  const size_t length = 2 + (link.version == Version::k5 ? 1U : 0U) + entries;
+  return 1 + varintSize(length) + length <= link.clientMaxPacket;
+}
+
 }  // namespace
 
 void BridgeSession::subscribeHere() {
@@ -57,12 +68,9 @@ void BridgeSession::subscribeThere() {
   const BridgeTopics::Filters& wanted = options_->topics.remote();
   const BridgeTopics::Filters had(next_.remoteFilters.begin(), next_.remoteFilters.end());
   next_.remoteFilters.clear();
-  std::vector<std::string> stale;
-  for (const auto& [filter, qos] : had) {
-    if (!wanted.contains(filter)) stale.push_back(filter);
-  }
-  if (!stale.empty()) sendUnsubscribe(std::move(stale));
+  unsubscribeThere(had, wanted);
   std::vector<std::pair<std::string, uint8_t>> gathered;
+  size_t bytes = 0;
   for (const auto& [filter, qos] : wanted) {
     auto found = had.find(filter);
     // Asking again would bring the retained messages again, in 3.1.1. Of QoS 0 some may have been
@@ -72,10 +80,44 @@ void BridgeSession::subscribeThere() {
       next_.remoteFilters.emplace_back(filter, qos);
       continue;
     }
+    const size_t more = entryBytes(filter, true);
+    if (!fits(link_, more)) {
+      observer_.onBridgeNotice(fmt::format(
+          "the remote broker takes no packet as large as a subscription to `{}`: nothing comes of "
+          "it; raise the largest packet that it takes",
+          filter));
+      continue;
+    }
+    if (gathered.size() == kFiltersAtOnce || !fits(link_, bytes + more)) {
+      sendSubscribe(std::exchange(gathered, {}));
+      bytes = 0;
+    }
     gathered.emplace_back(filter, qos);
-    if (gathered.size() == kFiltersAtOnce) sendSubscribe(std::exchange(gathered, {}));
+    bytes += more;
   }
   if (!gathered.empty()) sendSubscribe(std::move(gathered));
+}
+
+/// Ends what the remote has and isn't wanted any more.
+void BridgeSession::unsubscribeThere(const BridgeTopics::Filters& had,
+                                     const BridgeTopics::Filters& wanted) {
+  std::vector<std::string> gathered;
+  size_t bytes = 0;
+  for (const auto& [filter, qos] : had) {
+    if (wanted.contains(filter)) continue;
+    const size_t more = entryBytes(filter, false);
+    if (!fits(link_, more)) {
+      next_.remoteFilters.emplace_back(filter, qos);  // to be ended another time
+      continue;
+    }
+    if (gathered.size() == kFiltersAtOnce || !fits(link_, bytes + more)) {
+      sendUnsubscribe(std::exchange(gathered, {}));
+      bytes = 0;
+    }
+    gathered.push_back(filter);
+    bytes += more;
+  }
+  if (!gathered.empty()) sendUnsubscribe(std::move(gathered));
 }
 
 void BridgeSession::sendSubscribe(std::vector<std::pair<std::string, uint8_t>> filters) {

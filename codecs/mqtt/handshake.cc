@@ -15,9 +15,6 @@ namespace {
 
 using Code311 = ConnectReturnCode;
 
-/// More than CONNACK has beside the response information.
-constexpr size_t kMaxOtherConnack = 512;
-
 /// What we don't know is told so in the oldest form that it can read.
 Refusal wrongVersion(const ConnectPacket& packet) {
   Refusal refusal{ReasonCode::kUnsupportedVersion, Code311::kUnacceptableVersion, Version::k311,
@@ -181,10 +178,7 @@ std::optional<std::string> mountOf(const MqttOptions& options, BytesView clientI
 void Admission::findResponseInformation(const MqttOptions& options) {
   if (!asksForResponseInformation) return;  // [MQTT-3.1.2-28]
   auto names = ownNames(options.responseInformation, principal->clientId, principal->user);
-  // Not what would make CONNACK larger than the client takes.
-  if (names && names->size() + kMaxOtherConnack <= maximumPacketSize) {
-    responseInformation = std::move(*names);
-  }
+  if (names) responseInformation = std::move(*names);
 }
 
 std::expected<Admission, Refusal> judge(const ConnectPacket& packet, const MqttOptions& options,

@@ -50,7 +50,7 @@ struct Admission {
   uint32_t maximumPacketSize = 0xFFFFFFFF;
   uint16_t topicAliasMaximum = 0;
   bool asksForResponseInformation = false;
-  std::string responseInformation;  ///< that CONNACK is to have; empty = none
+  std::string responseInformation;  ///< that CONNACK is to have, if it fits; empty = none
 
   Credentials credentials;
   /// Enhanced authentication (4.12): its method, and the client's first data.

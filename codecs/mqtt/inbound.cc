@@ -83,7 +83,7 @@ void InboundPublishes::awaitSpace() {
 void InboundPublishes::resume() {
   space_.reset();
   std::list<HeldBack> released;  // flush() needs their octets
-  while (!heldBack_.empty() && link_.open() && !link_.broker.full()) {
+  while (!heldBack_.empty() && link_.open() && !link_.due && !link_.broker.full()) {
     released.splice(released.end(), heldBack_, heldBack_.begin());
     HeldBack& held = released.back();
     heldBackBytes_ -= held.bytes();
@@ -98,7 +98,7 @@ void InboundPublishes::resume() {
     }
   }
   flush();
-  if (!link_.open()) return;
+  if (!link_.open() || link_.due) return;
   if (!heldBack_.empty()) awaitSpace();
   link_.flush();
   link_.progressed();
@@ -150,13 +150,12 @@ std::optional<Fault> InboundPublishes::take(const PublishPacket& packet, BytesVi
                        : Result<Address>(std::unexpected(delay.error()));
   if (!address) {
     refused().add();
+    if (link_.bridge != nullptr) link_.bridge->counters().refusedHere.add();
     if (packet.qos == 0) return std::nullopt;
     answer.code = static_cast<ReasonCode>(mapping::mqttError(address.error().kind).puback);
-    if (link_.bridge != nullptr) {
-      link_.bridge->counters().refusedHere.add();
-    } else if (link_.version == Version::k311 &&
-               mapping::mqtt311PublishFailure(address.error().kind) ==
-                   mapping::Mqtt311PublishFailure::kClose) {
+    if (link_.bridge == nullptr && link_.version == Version::k311 &&
+        mapping::mqtt311PublishFailure(address.error().kind) ==
+            mapping::Mqtt311PublishFailure::kClose) {
       return fault(answer.code, "publish to a topic that cannot be");
     }
     answers_.push_back(answer);
@@ -350,7 +349,8 @@ void InboundPublishes::answerFinished() {
       }
     }
     for (const Answer& each : batch->answers) {
-      if (!link_.open() || !answer(each, *batch)) return;
+      if (!link_.open() || link_.due) return;
+      answer(each, *batch);
     }
   }
 }
@@ -380,20 +380,14 @@ std::optional<ReasonCode> InboundPublishes::judgeForBridge(const PublishResult& 
   return static_cast<ReasonCode>(mapping::mqttError(result.error->kind).puback);
 }
 
-/// False when the connection has ended over it.
-bool InboundPublishes::answer(const Answer& answer, const Batch& batch) {
+void InboundPublishes::answer(const Answer& answer, const Batch& batch) {
   const auto code = judge(answer, batch);
   if (!code) {
-    link_.end(fault(ReasonCode::kUnspecifiedError, "a publish could not be stored"));
-    return false;
+    return link_.end(fault(ReasonCode::kUnspecifiedError, "a publish could not be stored"));
   }
-  if (answer.qos == 2) {
-    answerExactlyOnce(answer, batch, *code);
-    return true;
-  }
+  if (answer.qos == 2) return answerExactlyOnce(answer, batch, *code);
   if (*code != ReasonCode::kPacketIdInUse) --inFlight_;
   acknowledge(answer, batch, *code);
-  return true;
 }
 
 /// PUBACK or PUBREC, with what the broker says of a refusal.
@@ -428,6 +422,7 @@ void InboundPublishes::answerExactlyOnce(const Answer& answer, const Batch& batc
 
 std::optional<Fault> InboundPublishes::release(const AckPacket& packet) {
   flush();
+  if (!link_.open()) return std::nullopt;
   auto found = held_.find(packet.packetId);
   if (found == held_.end()) {
     link_.answerAck(PacketType::kPubcomp, packet.packetId, ReasonCode::kPacketIdNotFound);

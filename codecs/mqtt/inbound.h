@@ -91,7 +91,7 @@ class InboundPublishes {
   void reset();
   void complete(Batch& batch, std::vector<PublishResult> results);
   void answerFinished();
-  bool answer(const Answer& answer, const Batch& batch);
+  void answer(const Answer& answer, const Batch& batch);
   std::optional<ReasonCode> judge(const Answer& answer, const Batch& batch);
   std::optional<ReasonCode> judgeForBridge(const PublishResult& result);
   void answerExactlyOnce(const Answer& answer, const Batch& batch, ReasonCode code);

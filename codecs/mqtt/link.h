@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,7 @@
 #include "codecs/mqtt/packet.h"
 #include "codecs/mqtt/trace.h"
 #include "core/base/byte_writer.h"
+#include "core/event/dispatcher.h"
 #include "core/model/broker.h"
 #include "core/net/transport.h"
 
@@ -47,8 +49,11 @@ struct Link {
   /// Where the peer is a server and this broker its client: what is different then. Else null.
   BridgeSide* bridge = nullptr;
 
-  /// Ends the connection, telling the peer why where the version can. Idempotent.
-  std::move_only_function<void(const Fault&)> end;
+  /// Ends the connection at once, telling the peer why where the version can: for the session
+  /// alone, since others are on the stack with views of what that takes away. They call end().
+  std::move_only_function<void(const Fault&)> endNow;
+  /// Why the connection has to end, noted by end(): nothing more is read, answered or delivered.
+  std::optional<Fault> due;
   /// Something that waited is through: reading may go on, deliveries may be taken.
   std::move_only_function<void()> progressed;
   /// Callbacks of the broker's hold a weak reference and do nothing once this is gone.
@@ -83,6 +88,16 @@ struct Link {
     broker.publishConnection(principal, bridgeState, connected);
   }
 
+  /// The connection has to end, which it does once its stack is unwound: with the round of input,
+  /// else by itself. The first reason counts.
+  void end(const Fault& fault) {
+    if (due) return;
+    due = fault;
+    transport.dispatcher().post([this, guard = guard()] {
+      if (!guard.expired()) endNow(*due);
+    });
+  }
+
   /// Hands what has gathered to the transport.
   void flush() {
     if (packetsOut > 0) counters().packetsSent.add(std::exchange(packetsOut, 0));
@@ -90,33 +105,55 @@ struct Link {
     transport.send(out.view());
     out.clear();
   }
-  /// An answer to something the peer sent. Those are counted while it doesn't read them.
+  /// Encodes a packet. False: the peer takes none as large [MQTT-3.1.2-24], and gets none.
   template <class Encode>
-  void answer(Encode&& encodeIt) {
+  bool offer(Encode&& encodeIt) {
     const size_t before = out.size();
     encodeIt(out);
-    if (out.size() - before > clientMaxPacket) {  // [MQTT-3.1.2-24]
+    if (out.size() - before > clientMaxPacket) {
       std::string fitting = out.take();
       fitting.resize(before);
       out = ByteWriter(std::move(fitting));
-      return end({ReasonCode::kPacketTooLarge, "the client takes no packet as large as an answer"});
+      return false;
     }
     ++packetsOut;
+    return true;
+  }
+  bool offerPacket(const Packet& packet) {
+    if (!offer([&](ByteWriter& w) { encode(w, version, packet); })) return false;
+    trace(false, packet);
+    return true;
+  }
+  /// An answer to something the peer sent. Those are counted while it doesn't read them. False: it
+  /// didn't go out, and the connection ends.
+  template <class Encode>
+  bool answer(Encode&& encodeIt) {
+    if (due) return false;
+    const size_t before = out.size();
+    if (!offer(encodeIt)) {
+      end(bridge == nullptr
+              ? Fault{ReasonCode::kPacketTooLarge,
+                      "the client takes no packet as large as an answer"}
+              : Fault{ReasonCode::kImplementationError,
+                      "the remote broker takes no packet as large as one that is due to it: raise "
+                      "the largest packet that it takes"});
+      return false;
+    }
     if (transport.congested()) unreadAnswers += out.size() - before;
     if (out.size() >= kOutputChunk) flush();
+    return true;
   }
   void answerAck(PacketType type, uint16_t packetId, ReasonCode code = ReasonCode::kSuccess) {
+    if (!answer([&](ByteWriter& w) { encodeAck(w, version, type, packetId, code); })) return;
     if (traced()) trace(false, AckPacket{type, packetId, code, {}});
-    answer([&](ByteWriter& w) { encodeAck(w, version, type, packetId, code); });
   }
   /// Why something was refused, as it may be told; empty: the client isn't to have it, or takes no
   /// packet with it that has `rest` octets beside it (3.4.2.2.2, 3.1.2.11.7).
   std::string reasonFor(std::string why, size_t rest) const {
-    // It may quote a name with the mount point, of which its clients know nothing, or a bridge's
-    // own.
-    if (version != Version::k5 || !problemInformation || !mount.empty() || bridge != nullptr) {
-      return {};
-    }
+    // It may quote a name with the mount point, or that rewrites or rules have made of the
+    // client's, of which it is to know nothing; or a bridge's own.
+    const bool named = !mount.empty() || !options->rewrites.empty() || !options->rules.empty();
+    if (version != Version::k5 || !problemInformation || named || bridge != nullptr) return {};
     why.resize(std::min(why.size(), kMaxReason));
     for (char& c : why) {
       if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // may have been cut within a character
@@ -125,8 +162,7 @@ struct Link {
     return why;
   }
   void answerPacket(const Packet& packet) {
-    trace(false, packet);
-    answer([&](ByteWriter& w) { encode(w, version, packet); });
+    if (answer([&](ByteWriter& w) { encode(w, version, packet); })) trace(false, packet);
   }
 };
 

@@ -70,11 +70,11 @@ TakeLimits OutboundDeliveries::limits() const {
 }
 
 void OutboundDeliveries::pump() {
-  if (!link_.open()) return;
+  if (!link_.open() || link_.due) return;
   const int64_t nowMs = link_.transport.dispatcher().clock().wallMillis();
   // Taken away from the workspace: what a delivery sets off may pump another session.
   std::vector<Delivery> taken = std::exchange(workspace().taken, {});
-  for (int idle = 0; idle < 2 && link_.open() && !link_.transport.congested();) {
+  for (int idle = 0; idle < 2 && link_.open() && !link_.due && !link_.transport.congested();) {
     sharedTurn_ = !sharedTurn_;
     const size_t count = link_.session->take(kTakeAtOnce, limits(), taken);
     for (const Delivery& delivery : taken) send(delivery, nowMs);
@@ -88,11 +88,7 @@ void OutboundDeliveries::pump() {
 
 void OutboundDeliveries::sendRelease(int64_t id) {
   own_.add(id, Stage::kReleased);
-  if (link_.traced()) {
-    link_.trace(false, AckPacket{PacketType::kPubrel, own_.packetId(id), ReasonCode::kSuccess, {}});
-  }
-  encodeAck(link_.out, link_.version, PacketType::kPubrel, own_.packetId(id));
-  ++link_.packetsOut;
+  link_.answerAck(PacketType::kPubrel, own_.packetId(id));
 }
 
 /// The name under which the peer gets it. False: it isn't sent (counted).

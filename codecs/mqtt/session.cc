@@ -39,7 +39,7 @@ Session::Session(Transport& transport, Broker& broker, std::shared_ptr<const Mqt
       authentication_(*link_.options),
       publishes_(link_.options->publishesPerSecond),
       bytes_(link_.options->bytesPerSecond) {
-  link_.end = [this](const Fault& fault) { end(fault); };
+  link_.endNow = [this](const Fault& fault) { end(fault); };
   link_.progressed = [this] {
     if (inInput_) return;
     outbound_.pump();
@@ -58,7 +58,7 @@ size_t Session::onBytes(const SharedBytes& input) {
   size_t used = 0;
   int64_t received = 0;
   wanted_ = 0;
-  while (state_ != State::kEnded && state_ != State::kOpening) {
+  while (state_ != State::kEnded && state_ != State::kOpening && !link_.due) {
     if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
     if (state_ == State::kOpen && throttled() > 0) break;
     Decoded decoded = decoder_.next(input.view().substr(used));
@@ -85,6 +85,7 @@ size_t Session::onBytes(const SharedBytes& input) {
   inInput_ = false;
   if (std::exchange(pumpDue_, false)) outbound_.pump();
   link_.flush();
+  if (link_.due) end(*link_.due);
   considerReading();
   return state_ == State::kEnded ? input.size() : used;
 }
@@ -328,15 +329,15 @@ bool Session::welcome(const Admission& admission) {
 
 void Session::turnAway(const Refusal& refused) {
   if (auto packet = refusal(refused)) {
-    link_.trace(false, *packet);
-    encode(link_.out, refused.answerAs, *packet);
-    if (link_.out.size() > link_.clientMaxPacket) {  // [MQTT-3.2.2-19]
-      link_.out.clear();
+    auto offered = [&] {
+      return link_.offer([&](ByteWriter& out) { encode(out, refused.answerAs, *packet); });
+    };
+    bool sent = offered();
+    if (!sent) {  // [MQTT-3.2.2-19]
       packet->properties.clear();
-      encode(link_.out, refused.answerAs, *packet);
-      if (link_.out.size() > link_.clientMaxPacket) link_.out.clear();
+      sent = offered();
     }
-    if (link_.out.size() > 0) ++link_.packetsOut;
+    if (sent) link_.trace(false, *packet);
     link_.flush();
   }
   leave(refused.why);
@@ -354,16 +355,13 @@ void Session::opened(Admission admission, Result<std::shared_ptr<SubscriberSessi
   state_ = State::kOpen;
   inbound_.open();
   outbound_.open();
-  const Packet connack = acceptance(admission, *link_.options,
-                                    link_.session->resumed() && !admission.session.cleanStart);
-  link_.trace(false, connack);
-  encode(link_.out, link_.version, connack);
-  ++link_.packetsOut;
-  if (link_.out.size() > link_.clientMaxPacket) {
-    link_.out.clear();
-    leave("the client takes no packet as large as its CONNACK");
-    return;
+  const bool resumed = link_.session->resumed() && !admission.session.cleanStart;
+  bool sent = link_.offerPacket(acceptance(admission, *link_.options, resumed));
+  if (!sent && !admission.responseInformation.empty()) {  // what the client can do without
+    admission.responseInformation.clear();
+    sent = link_.offerPacket(acceptance(admission, *link_.options, resumed));
   }
+  if (!sent) return leave("the client takes no packet as large as its CONNACK");
   link_.flush();
   subscriptions_.subscribeAutomatically();
   startKeepAlive(admission.keepAliveSeconds);
@@ -410,19 +408,12 @@ void Session::end(const Fault& fault) {
 /// DISCONNECT where there is one to send (5.0, and CONNACK has gone out).
 void Session::say(const Fault& fault) {
   if (state_ != State::kOpen || link_.version != Version::k5) return;
-  link_.flush();
   DisconnectPacket packet;
   packet.code = fault.code;
   packet.properties.add(PropertyId::kReasonString, BytesView(fault.what));
-  link_.trace(false, packet);
-  encode(link_.out, link_.version, packet);
-  if (link_.out.size() > link_.clientMaxPacket) {
-    link_.out.clear();
-    packet.properties.clear();
-    encode(link_.out, link_.version, packet);
-    if (link_.out.size() > link_.clientMaxPacket) link_.out.clear();
-  }
-  if (link_.out.size() > 0) ++link_.packetsOut;
+  if (link_.offerPacket(packet)) return;
+  packet.properties.clear();
+  (void)link_.offerPacket(packet);  // the connection ends either way
 }
 
 void Session::leave(std::string_view why) {

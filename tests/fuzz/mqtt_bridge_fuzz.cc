@@ -2,8 +2,9 @@
 // answers, congestion, time and lost connections in between. Nothing may crash or leak, and what
 // the bridge sends must be decodable.
 //
-// The first octet chooses the version and whether CONNACK is given; then each step is one octet
-// that says what happens and, for input, a length.
+// The first octet chooses the version, whether CONNACK is given, and whether that allows only
+// packets of 1 to 15 octets; then each step is one octet that says what happens and, for input, a
+// length.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -76,7 +77,12 @@ struct Server {
     connect();
     if ((first & 4U) == 0) return;
     ByteWriter connack;
-    encode(connack, options->version, ConnackPacket{(first & 8U) != 0, 0, {}});
+    ConnackPacket packet{(first & 8U) != 0, 0, {}};
+    if (const unsigned most = first >> 4; most > 0) {
+      maximumPacket = most;
+      packet.properties.add(PropertyId::kMaximumPacketSize, most);
+    }
+    encode(connack, options->version, packet);
     input = connack.take();
     deliver();
     dispatcher.runAll();
@@ -87,6 +93,7 @@ struct Server {
   void connect() {
     gone();
     input.clear();
+    maximumPacket = SIZE_MAX;
     transport = std::make_unique<FakeTransport>(dispatcher);
     session =
         std::make_unique<BridgeSession>(*transport, broker, options, memory, counters, observer);
@@ -114,6 +121,8 @@ struct Server {
       Decoded decoded = decoder.next(rest);
       auto* whole = std::get_if<DecodedPacket>(&decoded);
       check(whole != nullptr);
+      const bool connect = std::holds_alternative<ConnectPacket>(whole->packet);
+      check(connect || options->version == Version::k311 || whole->size <= maximumPacket);
       rest.remove_prefix(whole->size);
     }
   }
@@ -164,6 +173,7 @@ struct Server {
   std::unique_ptr<FakeTransport> transport;
   std::unique_ptr<BridgeSession> session;
   std::string input;
+  size_t maximumPacket = SIZE_MAX;  ///< of this connection
 };
 
 }  // namespace

@@ -677,6 +677,104 @@ TEST(BridgeSessionTest, limitsThatTheRemoteTellsAreKept) {
   EXPECT_TRUE(remote.inbox().acknowledged.contains(0));
 }
 
+/// A connection whose remote takes packets of that size.
+void establishWith(Remote& remote, uint32_t maximumPacket) {
+  remote.prepare();
+  remote.connect();
+  remote.accept(false);
+  remote.close();
+  remote.connect();
+  ConnackPacket connack;
+  connack.properties.add(PropertyId::kMaximumPacketSize, maximumPacket);
+  remote.send(connack);
+}
+
+TEST(BridgeSessionTest, aRemoteThatTakesHardlyAnyPacketGetsNoneThatIsLarger) {
+  for (uint32_t most = 1; most <= 12; ++most) {
+    SCOPED_TRACE(most);
+    Remote remote({"a both 2", "b/# in 1"});
+    establishWith(remote, most);
+    EXPECT_EQ(remote.notices.size(), most < 9 ? 2U : most < 11 ? 1U : 0U);
+    auto sent = [&] {
+      std::vector<Packet> all = remote.packets();
+      BytesView rest = remote.received.back();
+      Decoder sizes(Side::kServer, 1 << 28);
+      sizes.use(Version::k5);
+      while (!rest.empty()) {
+        const size_t size = std::get<DecodedPacket>(sizes.next(rest)).size;
+        EXPECT_LE(size, most);
+        rest.remove_prefix(size);
+      }
+      return all;
+    };
+    remote.grant(sent());
+    EXPECT_TRUE(remote.up);
+    remote.inbox().deliver("a", {}, "1", DeliveryGuarantee::kExactlyOnce);
+    Delivery accepted;
+    accepted.id = 4;
+    accepted.guarantee = DeliveryGuarantee::kExactlyOnce;
+    accepted.accepted = accepted.redelivered = true;
+    remote.inbox().deliver(std::move(accepted));
+    remote.run();
+    sent();
+    EXPECT_EQ(remote.transport->closed, most < 4);
+    remote.send(publishOf("elsewhere", "x", 2, 1));
+    // In one piece: the answer to the one is too large, and then comes the other.
+    if (!remote.transport->closed) {
+      ByteWriter both;
+      encode(both, Version::k5, publishOf("elsewhere", "x", 1, 1));
+      encode(both, Version::k5, ackOf(PacketType::kPubrel, 1));
+      remote.input.append(both.view());
+      remote.run();
+    }
+    sent();
+    EXPECT_EQ(remote.transport->closed, most < 5);
+    if (most == 4) {
+      EXPECT_NE(remote.transport->reason.find("raise the largest packet that it takes"),
+                std::string::npos);
+      EXPECT_EQ(remote.transport->reason.find("max_message_bytes"), std::string::npos);
+    }
+    remote.session->onShutdown();
+    sent();
+  }
+}
+
+TEST(BridgeSessionTest, aKeepAliveThatTheRemoteDoesntTakeEndsTheConnection) {
+  Remote remote({"a out 0"});
+  establishWith(remote, 1);
+  EXPECT_TRUE(remote.up);
+  remote.world.clock.advance(int64_t{remote.options->keepAliveSeconds} * 500'000);
+  remote.run();
+  EXPECT_TRUE(remote.transport->closed);
+  EXPECT_TRUE(remote.packets().empty());
+}
+
+TEST(BridgeSessionTest, subscriptionsAreAskedForInPacketsThatTheRemoteTakes) {
+  std::vector<std::string> topics;
+  for (char c = 'a'; c < 'k'; ++c) topics.push_back(std::string(10, c) + " in 1");
+  topics.push_back(std::string(200, 'z') + " in 1");
+  Remote remote(std::move(topics));
+  establishWith(remote, 5 + 3 * 13);
+  auto packets = remote.packets();
+  ASSERT_EQ(packets.size(), 4U);
+  EXPECT_EQ(std::get<SubscribePacket>(packets[0]).entries.size(), 3U);
+  EXPECT_EQ(std::get<SubscribePacket>(packets[3]).entries.size(), 1U);
+  ASSERT_EQ(remote.notices.size(), 1U);
+  EXPECT_NE(remote.notices[0].find("`zzz"), std::string::npos);
+  remote.grant(std::move(packets));
+  EXPECT_TRUE(remote.up);
+  EXPECT_EQ(remote.memory().record.remoteFilters.size(), 10U);
+}
+
+TEST(BridgeSessionTest, whatCantBeNamedHereIsCountedAtEachQos) {
+  Remote remote({"# in 2"});
+  remote.prepare();
+  remote.grant(remote.establish());
+  const int64_t before = remote.counters.refusedHere.value();
+  for (uint8_t qos = 0; qos < 3; ++qos) remote.send(publishOf("enc--!", "x", qos, qos));
+  EXPECT_EQ(remote.counters.refusedHere.value(), before + 3);
+}
+
 TEST(BridgeSessionTest, topicAliasesAsManyAsTheRemoteTakes) {
   Remote remote({"some-topic/# out 1"});
   remote.prepare();

@@ -461,6 +461,28 @@ TEST(Inbound, RefusalsSayWhy) {
   }
 }
 
+TEST(Inbound, WhyItIsRefusedIsNotToldWhereNamesAreMadeOfTheClients) {
+  const std::string rewrite[] = {"publish pub/# -> internal"};
+  const std::string rule[] = {"pub/+ -> topic internal"};
+  for (bool byRule : {false, true}) {
+    World world;
+    if (byRule) {
+      world.options.rules = *mapping::Rules::parse(rule);
+    } else {
+      world.options.rewrites = *mapping::TopicRewrites::parse(rewrite);
+    }
+    world.broker.judge = [](const PublishedRecord& record) {
+      return PublishResult{Error{ErrorKind::kUnauthorized, "not on '" + record.topic + "'"}, false};
+    };
+    Client client(world);
+    client.connect();
+    client.sendAndRun(publishOf("pub/x", "1", 1, 1));
+    const AckPacket ack = client.next<AckPacket>();
+    EXPECT_EQ(ack.code, ReasonCode::kNotAuthorized);
+    EXPECT_FALSE(ack.properties.has(PropertyId::kReasonString));
+  }
+}
+
 TEST(Inbound, TopicAliases) {
   World world;
   Client client(world);

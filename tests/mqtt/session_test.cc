@@ -1,8 +1,15 @@
 #include "codecs/mqtt/session.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "codecs/mqtt/limits.h"
+#include "codecs/mqtt/trace.h"
 #include "tests/mqtt/harness.h"
 
 namespace polylog::mqtt::test {
@@ -306,6 +313,33 @@ TEST(Subscribe, Replays) {
     EXPECT_EQ(client.broker().subscriptions.at(text).replay,
               std::optional(ReplayStart{Kind::kOffset, 7}));
   }
+}
+
+TEST(Subscribe, AnAnswerThatTheClientDoesntTakeIsNeitherSentNorTraced) {
+  World world;
+  const auto directory =
+      std::filesystem::temp_directory_path() / fmt::format("traces-{}", getpid());
+  {
+    Tracer tracer(directory.string(), world.clock);
+    world.options.tracer = &tracer;
+    ASSERT_TRUE(tracer.start({"t", TraceSpec::Kind::kClientId, "c1"}));
+    Client client(world);
+    ConnectPacket connect;
+    connect.clientId = "c1";
+    connect.properties.add(PropertyId::kMaximumPacketSize, 40);
+    client.connect(connect);
+    SubscribePacket packet;
+    packet.packetId = 1;
+    packet.entries.assign(40, {"a", 1, false, false, 0});
+    client.sendAndRun(packet);
+    client.expectClosed(ReasonCode::kPacketTooLarge);
+    ASSERT_TRUE(tracer.stop("t"));
+    std::ifstream file(tracer.all().at(0).file);
+    const std::string traced((std::istreambuf_iterator<char>(file)), {});
+    EXPECT_NE(traced.find("DISCONNECT"), std::string::npos) << traced;
+    EXPECT_EQ(traced.find("SUBACK"), std::string::npos) << traced;
+  }
+  std::filesystem::remove_all(directory);
 }
 
 TEST(Subscribe, ReplaysThatCantBeAreRefusedWithAReason) {

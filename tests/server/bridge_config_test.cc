@@ -44,6 +44,9 @@ TEST(BridgeConfigTest, noneToTheBrokerItself) {
         {"mqtt=127.0.0.1:1883", "mqtt=localhost:1883"},
         {"mqtt=0.0.0.0:1883", "mqtt=127.0.0.1:1883"},
         {"mqtt=[::]:1883", "mqtt=localhost:1883"},
+        {"mqtt=[::]:1883", "mqtt=[::1]:1883"},
+        {"mqtt=[::]:1883", "mqtt=127.0.0.1:1883"},
+        {"mqtt=0.0.0.0:1883", "mqtt=localhost:1883"},
         {"mqtt=0.0.0.0:1883", "[mqtt=one.example:1, mqtt=127.0.0.9:1883]"},
         {"mqtt=localhost:1883", "mqtt=[::1]:1883"},
         {"mqtt=broker.example:1883", "mqtt=broker.example:1883"}}) {
@@ -53,6 +56,7 @@ TEST(BridgeConfigTest, noneToTheBrokerItself) {
   for (auto [listener, address] : {std::pair{"mqtt=127.0.0.1:1883", "mqtt=127.0.0.1:1884"},
                                    {"mqtt=127.0.0.1:1883", "mqtt=127.0.0.2:1883"},
                                    {"mqtt=0.0.0.0:1883", "mqtt=192.0.2.1:1883"},
+                                   {"mqtt=0.0.0.0:1883", "mqtt=[::1]:1883"},
                                    {"mqtt=127.0.0.1:0", "mqtt=127.0.0.1:1883"}}) {
     EXPECT_FALSE(has(said(listener, address), "own listener")) << listener;
   }
