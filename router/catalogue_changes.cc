@@ -61,13 +61,13 @@ void Catalogue::removeLocked(Worker& worker, const std::string& name,
   request.done = [this, topic, done](const Result<storage::Appended>& result) {
     if (result) return (*done)(topic);
     ++core_.writeFailures;
-    insert(topic);  // unless there is a new one of the name by now
-    {
-      // The defaults may have changed meanwhile.
-      std::lock_guard lock(creation_);
-      lagging_.insert(topic->name);
+    // Unless there is a new one of the name by now. One whose write is under way may fail as well.
+    inTurn(topic->name, [this, topic] {
+      insert(topic);
+      lagging_.insert(topic->name);  // the defaults may have changed meanwhile
       catchUpLocked();
-    }
+      return false;
+    });
     (*done)(std::unexpected(result.error()));
   };
   if (auto appended = core_.store.append(std::move(request)); !appended) {

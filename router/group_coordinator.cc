@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "core/base/byte_reader.h"
-#include "core/base/byte_writer.h"
 #include "core/base/log.h"
 #include "router/catalogue.h"
 #include "router/group_parts.h"
@@ -13,24 +11,6 @@ namespace polylog::router {
 namespace {
 
 constexpr int64_t kCleaningMicros = 600'000'000;
-
-/// Instead of a group's own entry while its deletion is under way, if that takes several entries of
-/// the journal: what of it is found then is done with.
-constexpr uint8_t kDeletedGroup = 4;
-
-std::string encodeDeleted(int64_t atMs) {
-  ByteWriter out;
-  out.u8(kDeletedGroup);
-  out.i64(atMs);
-  return out.take();
-}
-/// When it was.
-std::optional<int64_t> decodeDeleted(BytesView value) {
-  ByteReader in(value);
-  const bool deleted = in.u8() == kDeletedGroup;
-  const int64_t atMs = in.i64();
-  return deleted && in.complete() ? std::optional(atMs) : std::nullopt;
-}
 
 }  // namespace
 
@@ -75,10 +55,9 @@ Result<> GroupCoordinator::load() {
     return entry;
   };
   using storage::StateTable;
-  std::map<std::string, int64_t, std::less<>> deleted;
   core_.store.scanState(StateTable::kGroup, "", [&](BytesView key, BytesView value) {
-    if (auto atMs = decodeDeleted(value)) {
-      deleted.emplace(key, *atMs);
+    if (isDeletedGroup(value)) {
+      ownerOf(key).leaving.try_emplace(std::string(key));
       return true;
     }
     auto group = restored(key, value);
@@ -92,9 +71,8 @@ Result<> GroupCoordinator::load() {
     return true;
   });
   if (!result) return result;
-  std::vector<storage::StateChange> orphans;
-  if (result = loadMembers(orphans); !result) return result;
-  if (result = loadShares(orphans); !result) return result;
+  if (result = loadMembers(); !result) return result;
+  if (result = loadShares(); !result) return result;
   if (result = loadConfigs(); !result) return result;
   core_.store.scanState(StateTable::kGroupOffset, "", [&](BytesView key, BytesView value) {
     auto state = decodeGroupOffset(key, value);
@@ -102,12 +80,10 @@ Result<> GroupCoordinator::load() {
       result = std::unexpected(state.error());
       return false;
     }
-    // Its topic was deleted just before the end, or its group was on its way out. One that has
-    // taken the group's place has offsets of its own.
+    // Its topic was deleted just before the end, or its group was on its way out.
     TopicRef topic = core_.catalogue->find(state->topic);
-    auto gone = deleted.find(state->group);
-    if (!topic || (gone != deleted.end() && state->offset.committedMs <= gone->second)) {
-      orphans.push_back({StateTable::kGroupOffset, std::string(key), std::nullopt});
+    if (!topic || ownerOf(state->group).leaving.contains(state->group)) {
+      orphan(state->group, StateTable::kGroupOffset, key);
       return true;
     }
     Entry& entry = entryOf(state->group);
@@ -115,14 +91,11 @@ Result<> GroupCoordinator::load() {
     entry.offsets[{state->topic, state->partition}] = {std::move(state->offset), topic->id, 0, {}};
     return true;
   });
-  for (const auto& [name, atMs] : deleted) {
-    orphans.push_back({StateTable::kGroup, name, std::nullopt});
-  }
-  while (result && !orphans.empty()) {
-    storage::AppendRequest request;
-    request.state = takePiece(orphans);
-    request.durability = storage::Durability::kUnwaited;
-    (void)core_.store.append(std::move(request));  // else at the next start
+  // The last, as in deletionOf().
+  for (auto& owned : owned_) {
+    for (auto& [name, leaving] : owned->leaving) {
+      leaving.rest.push_back({StateTable::kGroup, name, std::nullopt});
+    }
   }
   return result;
 }
@@ -149,8 +122,16 @@ Result<std::shared_ptr<Membership>> GroupCoordinator::restored(BytesView name, B
   return group;
 }
 
+/// What is done with goes once there is a thread for it, with its group if that is done with too.
+void GroupCoordinator::orphan(const std::string& group, storage::StateTable table, BytesView key) {
+  Owned& owned = ownerOf(group);
+  auto leaving = owned.leaving.find(group);
+  auto& changes = leaving == owned.leaving.end() ? owned.orphans : leaving->second.rest;
+  changes.push_back({table, std::string(key), std::nullopt});
+}
+
 /// The members of groups that have them in entries of their own.
-Result<> GroupCoordinator::loadMembers(std::vector<storage::StateChange>& orphans) {
+Result<> GroupCoordinator::loadMembers() {
   Result<> result;
   using storage::StateTable;
   core_.store.scanState(StateTable::kGroupMember, "", [&](BytesView key, BytesView value) {
@@ -163,7 +144,7 @@ Result<> GroupCoordinator::loadMembers(std::vector<storage::StateChange>& orphan
     Entry* entry = find(ownerOf(name->first), name->first);
     if (entry == nullptr || entry->group->kind() == GroupKind::kClassic) {
       // The group was on its way to be one of the other kind, or gone, at the end.
-      orphans.push_back({StateTable::kGroupMember, std::string(key), std::nullopt});
+      orphan(name->first, StateTable::kGroupMember, key);
       return true;
     }
     if (entry->group->kind() == GroupKind::kShare) {
@@ -185,6 +166,8 @@ void GroupCoordinator::makeEntry(Owned& owned, Entry& entry, std::shared_ptr<Mem
 void GroupCoordinator::start(Worker& worker) {
   Owned& owned = *owned_[worker.index];
   for (auto& [name, entry] : owned.groups) entry.group->resume();
+  if (!owned.orphans.empty()) deleteEventually(owned, std::exchange(owned.orphans, {}));
+  deleteLeaving(owned);
   owned.cleaning = worker.dispatcher.makeTimer([this, &owned] {
     dropOld(owned);
     owned.cleaning->start(kCleaningMicros);
@@ -195,6 +178,7 @@ void GroupCoordinator::start(Worker& worker) {
 void GroupCoordinator::stop(Worker& worker) {
   Owned& owned = *owned_[worker.index];
   owned.cleaning = nullptr;
+  owned.retry = nullptr;
   Error error{ErrorKind::kShutdown, "the broker is stopping"};
   for (auto& [name, entry] : owned.groups) entry.group->die(error);
 }
@@ -221,7 +205,8 @@ Result<GroupCoordinator::Entry*> GroupCoordinator::findOrMake(Owned& owned,
   if (group.empty() || group.size() > UINT16_MAX) {
     return fail(ErrorKind::kInvalid, "a group's name has 1 to 65,535 octets");
   }
-  if (owned.groups.size() >= core_.options.maxGroups) {
+  if (owned.leaving.contains(group)) return beingDeleted(group);
+  if (owned.groups.size() + owned.leaving.size() >= core_.options.maxGroups) {
     return fail(ErrorKind::kBusy, "there are as many groups as are allowed");
   }
   Entry& entry = owned.groups[group];
@@ -317,7 +302,7 @@ void GroupCoordinator::leave(GroupLeave leave, Done<Result<std::vector<Result<>>
   });
 }
 
-// ---------------------------------------------------------------- listing and deleting
+// ---------------------------------------------------------------- listing
 
 void GroupCoordinator::list(Done<std::vector<GroupDescription>> done) {
   struct Gather {
@@ -357,97 +342,6 @@ void GroupCoordinator::describe(std::string group, Done<Result<GroupDescription>
     if (description.kind != GroupKind::kShare) description.offsets = offsetsOf(*entry);
     done(std::move(description));
   });
-}
-
-std::vector<storage::StateChange> GroupCoordinator::deletionOf(const std::string& group,
-                                                               const Entry& entry) const {
-  std::vector<storage::StateChange> state;
-  entry.group->addDeletion(state);
-  for (const auto& [key, place] : entry.offsets) {
-    state.push_back({storage::StateTable::kGroupOffset,
-                     groupOffsetKey(group, key.first, key.second), std::nullopt});
-  }
-  // The last, so that nothing is left of a group that is gone, to be found by the next of its name.
-  state.push_back({storage::StateTable::kGroup, group, std::nullopt});
-  return state;
-}
-
-void GroupCoordinator::remove(std::string group, Done<Result<>> done) {
-  std::string name = group;
-  onOwner(name, [this, group = std::move(group),
-                 done = backHere(std::move(done))](Owned& owned) mutable {
-    removeHere(owned, group, std::move(done));
-  });
-}
-
-void GroupCoordinator::removeHere(Owned& owned, const std::string& group, Done<Result<>> done) {
-  Entry* entry = find(owned, group);
-  if (entry == nullptr) return done(noGroup(group));
-  if (entry->group->hasMembers()) {
-    return done(fail(ErrorKind::kGroupNotEmpty, "group '" + group + "' has members"));
-  }
-  std::vector<storage::StateChange> deletion = deletionOf(group, *entry);
-  forget(owned, group);
-  std::optional<storage::StateChange> mark;
-  auto rest = deletion;
-  takePiece(rest);
-  if (!rest.empty()) {  // a crash in the middle would leave a part of it
-    mark = {storage::StateTable::kGroup, group, encodeDeleted(core_.clock.wallMillis())};
-  }
-  journalDeletion(owned, std::move(deletion), std::move(done), std::move(mark));
-}
-
-/// Only what no newer group, or commit, of the same name has written since: on this very worker.
-void GroupCoordinator::deleteEventually(Owned& owned, std::vector<storage::StateChange> state) {
-  auto superseded = [this, &owned](const storage::StateChange& change) {
-    if (change.table == storage::StateTable::kGroup) {
-      Entry* entry = find(owned, change.key);
-      return entry != nullptr && entry->journaled;
-    }
-    if (change.table == storage::StateTable::kGroupMember) {
-      auto name = parseGroupMemberKey(change.key);
-      Entry* entry = name ? find(owned, name->first) : nullptr;
-      return entry != nullptr && entry->group->kind() != GroupKind::kClassic &&
-             entry->group->hasMember(name->second);
-    }
-    if (change.table == storage::StateTable::kSharePartition) {
-      auto place = parseSharePartitionKey(change.key);
-      auto shares = place ? findShares(owned, place->first) : std::unexpected(place.error());
-      return shares && (*shares)->hasPartition(place->second);
-    }
-    ByteReader key(change.key);
-    Entry* entry = find(owned, std::string(key.bytes16()));
-    std::string topic(key.bytes16());
-    return entry != nullptr && entry->offsets.contains({topic, key.i32()});
-  };
-  core_.appendEventually(owned.worker, std::move(state),
-                         [superseded](auto& changes, const auto& append) {
-                           std::erase_if(changes, superseded);
-                           append();
-                         });
-}
-
-void GroupCoordinator::dropOld(Owned& owned) {
-  int64_t oldest = core_.clock.wallMillis() - core_.options.offsetsRetentionMillis;
-  std::vector<std::string> old;
-  for (auto& [name, entry] : owned.groups) {
-    if (!entry.group->isEmpty()) continue;
-    // What it has done stays until somebody deletes it, as in Kafka.
-    bool share = entry.group->kind() == GroupKind::kShare;
-    if (share && static_cast<ShareGroup&>(*entry.group).hasPartitions()) continue;
-    bool busy = std::any_of(entry.offsets.begin(), entry.offsets.end(),
-                            [](const auto& place) { return place.second.onTheirWay > 0; }) ||
-                !entry.undecided.empty();
-    bool expired = std::max(entry.lastCommitMs, entry.group->changedMs()) < oldest;
-    if (!busy && (expired || entry.offsets.empty())) old.push_back(name);
-  }
-  for (const std::string& name : old) {
-    Entry& entry = *find(owned, name);
-    std::vector<storage::StateChange> state;
-    if (entry.journaled || !entry.offsets.empty()) state = deletionOf(name, entry);
-    forget(owned, name);
-    if (!state.empty()) deleteEventually(owned, std::move(state));
-  }
 }
 
 }  // namespace polylog::router

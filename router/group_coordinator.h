@@ -1,8 +1,8 @@
-// Consumer and share groups: each on one worker, by its name's hash. Calls come from any worker and are brought
-// to the owner; answers go back to the caller's worker, never from inside its call. Offsets are
-// kept in memory and journaled (kGroupOffset), memberships too (kGroup, kGroupMember): those of the
-// classic protocol when they become stable or empty, the others with every change. So is what share
-// groups have done (kSharePartition).
+// Consumer and share groups: each on one worker, by its name's hash. Calls come from any worker and
+// are brought to the owner; answers go back to the caller's worker, never from inside its call.
+// Offsets are kept in memory and journaled (kGroupOffset), memberships too (kGroup, kGroupMember):
+// those of the classic protocol when they become stable or empty, the others with every change. So
+// is what share groups have done (kSharePartition).
 #pragma once
 
 #include <atomic>
@@ -84,6 +84,7 @@ class GroupCoordinator {
   /// What one worker owns.
   struct Owned;
   struct Entry;
+  struct Leaving;
   struct CommitCall;
   struct Claim;
   class Claiming;
@@ -95,9 +96,10 @@ class GroupCoordinator {
   Done<T> backHere(Done<T> done) const;
   Entry* find(Owned& owned, const std::string& group) const;
   Result<std::shared_ptr<Membership>> restored(BytesView name, BytesView value);
-  Result<> loadMembers(std::vector<storage::StateChange>& orphans);
-  Result<> loadShares(std::vector<storage::StateChange>& orphans);
+  Result<> loadMembers();
+  Result<> loadShares();
   Result<> loadConfigs();
+  void orphan(const std::string& group, storage::StateTable table, BytesView key);
   void makeEntry(Owned& owned, Entry& entry, std::shared_ptr<Membership> group);
   Result<Entry*> findOrMake(Owned& owned, const std::string& group);
   void forget(Owned& owned, const std::string& group);
@@ -121,12 +123,17 @@ class GroupCoordinator {
   void deleteOffsetsHere(Owned& owned, GroupOffsetDeletion deletion,
                          Done<Result<std::vector<Result<>>>> done);
   void journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
-                       std::move_only_function<void(Result<>)> done,
-                       std::optional<storage::StateChange> mark = std::nullopt);
+                       std::move_only_function<void(Result<>)> done);
   void journalAll(Owned& owned, std::vector<storage::StateChange> state,
                   std::move_only_function<void(Result<>)> done);
   void committed(Owned& owned, CommitCall& call, const Result<storage::Appended>& result);
+  static bool isDeletedGroup(BytesView value);
   void removeHere(Owned& owned, const std::string& group, Done<Result<>> done);
+  void deleteGroup(Owned& owned, const std::string& group,
+                   std::move_only_function<void(Result<>)> done);
+  void deleteLeaving(Owned& owned);
+  void deleteNext(Owned& owned, const std::string& group);
+  void pieceDeleted(Owned& owned, const std::string& group, const Result<>& result);
   void deleteEventually(Owned& owned, std::vector<storage::StateChange> state);
   void dropTopic(Owned& owned, const std::string& topic);
   void dropOld(Owned& owned);

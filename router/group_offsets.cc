@@ -213,13 +213,11 @@ void GroupCoordinator::deleteOffsetsHere(Owned& owned, GroupOffsetDeletion delet
                   });
 }
 
-/// Of what is gone from memory, behind `mark`. `done` when all of it is durable; what could not be
+/// Of offsets that are gone from memory. `done` when all of it is durable; what could not be
 /// journaled follows as soon as it can be.
 void GroupCoordinator::journalDeletion(Owned& owned, std::vector<storage::StateChange> state,
-                                       std::move_only_function<void(Result<>)> done,
-                                       std::optional<storage::StateChange> mark) {
+                                       std::move_only_function<void(Result<>)> done) {
   std::vector<storage::StateChange> all = state;
-  if (mark) state.insert(state.begin(), std::move(*mark));
   journalAll(owned, std::move(state),
              [this, &owned, all = std::move(all), done = std::move(done)](Result<> result) mutable {
                if (!result) deleteEventually(owned, std::move(all));

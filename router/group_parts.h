@@ -1,5 +1,6 @@
-// What GroupCoordinator's files share: group_coordinator.cc (memberships, listing, deleting),
-// group_consumers.cc, group_shares.cc, group_offsets.cc and group_transactions.cc. For those alone.
+// What GroupCoordinator's files share: group_coordinator.cc (memberships, listing),
+// group_deletion.cc, group_consumers.cc, group_shares.cc, group_offsets.cc and
+// group_transactions.cc. For those alone.
 #pragma once
 
 #include <map>
@@ -22,13 +23,19 @@ namespace polylog::router {
 inline std::unexpected<Error> noGroup(const std::string& name) {
   return fail(ErrorKind::kNotFound, "no group '" + name + "'");
 }
+/// Which has clients try again: Kafka's COORDINATOR_LOAD_IN_PROGRESS.
+inline std::unexpected<Error> beingDeleted(const std::string& name) {
+  return fail(ErrorKind::kConcurrentTransaction,
+              "group '" + name + "' is being deleted: try again in a moment");
+}
 inline Error unknownGroup(const std::string& name) {
   return {ErrorKind::kUnknownMember, "no group '" + name + "'"};
 }
 
 /// A group and its offsets.
 struct GroupCoordinator::Entry {
-  /// What is committed for a partition: nothing yet while the first commit is on its way to the disk.
+  /// What is committed for a partition: nothing yet while the first commit is on its way to the
+  /// disk.
   struct Place {
     std::optional<OffsetState> committed;
     TopicId topic{};  ///< there may have been another of its name
@@ -85,14 +92,26 @@ class GroupCoordinator::Host final : public ShareGroupHost {
   Worker& worker_;
 };
 
+/// A group that is gone from memory, until the journal has that. Nobody makes one of its name
+/// meanwhile: it would take what is left in the journal for its own after a crash.
+struct GroupCoordinator::Leaving {
+  std::vector<storage::StateChange> piece;  ///< on its way to the journal
+  std::vector<storage::StateChange> rest;
+  bool appended = false;  ///< the piece is; else it is to be, with the next try
+  std::move_only_function<void(Result<>)> done;
+};
+
 struct GroupCoordinator::Owned {
   Owned(Core& core, Worker& itsWorker) : worker(itsWorker), host(core, *this, itsWorker) {}
   Worker& worker;
   Host host;
   std::unordered_map<std::string, Entry> groups;
+  std::map<std::string, Leaving> leaving;
+  std::vector<storage::StateChange> orphans;   ///< found by load(): to be deleted
   std::map<std::string, GroupConfig> configs;  ///< of groups that need not be there
   uint64_t incarnations = 0;
   std::unique_ptr<Timer> cleaning;
+  std::unique_ptr<Timer> retry;  ///< of what is leaving
 };
 
 struct GroupCoordinator::CommitCall {

@@ -40,7 +40,7 @@ void GroupCoordinator::Host::handedOut(const PrincipalRef& who, int64_t records,
 
 // ---------------------------------------------------------------- a restart
 
-Result<> GroupCoordinator::loadShares(std::vector<storage::StateChange>& orphans) {
+Result<> GroupCoordinator::loadShares() {
   Result<> result;
   using storage::StateTable;
   core_.store.scanState(StateTable::kSharePartition, "", [&](BytesView key, BytesView value) {
@@ -54,7 +54,7 @@ Result<> GroupCoordinator::loadShares(std::vector<storage::StateChange>& orphans
     auto group = findShares(ownerOf(place->first), place->first);
     if (!group || !core_.catalogue->find(place->second.topic)) {
       // Its group or topic was on its way out at the end.
-      orphans.push_back({StateTable::kSharePartition, std::string(key), std::nullopt});
+      orphan(place->first, StateTable::kSharePartition, key);
       return true;
     }
     (*group)->restorePartition(place->second, std::move(*state));

@@ -11,6 +11,9 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <map>
+#include <utility>
+#include <vector>
 
 #include "core/event/event_dispatcher.h"
 #include "core/model/access.h"
@@ -37,7 +40,8 @@ int statusOf(ErrorKind kind) {
     case ErrorKind::kGroupNotEmpty: return 409;
     case ErrorKind::kTooLarge: return 413;
     case ErrorKind::kOutOfRange: return 416;
-    case ErrorKind::kBusy: return 429;
+    case ErrorKind::kBusy:
+    case ErrorKind::kConcurrentTransaction: return 429;  // a group that is being deleted
     case ErrorKind::kUnsupported: return 501;
     case ErrorKind::kNoSpace: return 507;
     case ErrorKind::kShutdown:
@@ -64,6 +68,19 @@ std::vector<std::string> segments(std::string_view path) {
   return parts;
 }
 
+/// False: there is none that can be meant.
+bool parseQuery(const char* text, std::map<std::string, std::string>& query) {
+  // A decoded one would end the value before its end, and so name something else.
+  if (std::string_view(text).contains("%00")) return false;
+  evkeyvalq pairs{};
+  const bool parsed = evhttp_parse_query_str(text, &pairs) == 0;
+  for (evkeyval* pair = pairs.tqh_first; parsed && pair != nullptr; pair = pair->next.tqe_next) {
+    query[pair->key] = pair->value;
+  }
+  evhttp_clear_headers(&pairs);
+  return parsed;
+}
+
 const char* methodName(evhttp_cmd_type type) {
   switch (type) {
     case EVHTTP_REQ_GET: return "GET";
@@ -71,6 +88,19 @@ const char* methodName(evhttp_cmd_type type) {
     case EVHTTP_REQ_DELETE: return "DELETE";
     default: return "";
   }
+}
+
+/// Rights on the cluster, and their names. What Kafka's clients see and change too takes what it
+/// takes there.
+std::vector<std::pair<Operation, const char*>> neededFor(const Call& call) {
+  const bool read = call.method == "GET";
+  std::vector<std::pair<Operation, const char*>> needed;
+  needed.emplace_back(read ? Operation::kDescribe : Operation::kAlter, read ? "describe" : "alter");
+  const bool configures = call.path.size() >= 2 && call.path[0] == "api" &&
+                          (call.path[1] == "quotas" || call.path[1] == "client_metrics");
+  if (configures && read) needed.emplace_back(Operation::kDescribeConfigs, "describe-configs");
+  if (configures && !read) needed.emplace_back(Operation::kAlterConfigs, "alter-configs");
+  return needed;
 }
 
 std::string peerOf(evhttp_request* request) {
@@ -186,13 +216,9 @@ void HttpAdminServer::handle(evhttp_request* request) {
   Call call{
       std::move(reply), methodName(evhttp_request_get_command(request)), segments(route), {}, {}};
   if (const char* query = evhttp_uri_get_query(uri)) {
-    evkeyvalq pairs{};
-    if (evhttp_parse_query_str(query, &pairs) == 0) {
-      for (evkeyval* pair = pairs.tqh_first; pair != nullptr; pair = pair->next.tqe_next) {
-        call.query[pair->key] = pair->value;
-      }
+    if (!parseQuery(query, call.query)) {
+      return call.reply.error({ErrorKind::kInvalid, "the query is no key=value&..., or has %00"});
     }
-    evhttp_clear_headers(&pairs);
   }
   evbuffer* input = evhttp_request_get_input_buffer(request);
   call.body.resize(evbuffer_get_length(input));
@@ -236,15 +262,19 @@ void HttpAdminServer::admit(const std::string& peer, const char* authorization, 
         call.user = (*login)->user();
         auto principal = std::make_shared<Principal>(
             Principal{(*login)->user(), "admin", peer, Protocol::kInternal});
-        auto needed = call.method == "GET" ? Operation::kDescribe : Operation::kAlter;
-        if (security_.access->permits(principal, needed, ResourceKind::kCluster, kClusterName)) {
-          return answer(std::move(call));
+        const char* missing = nullptr;
+        for (const auto& [operation, name] : neededFor(call)) {
+          if (missing == nullptr &&
+              !security_.access->permits(principal, operation, ResourceKind::kCluster,
+                                         kClusterName)) {
+            missing = name;
+          }
         }
+        if (missing == nullptr) return answer(std::move(call));
         if ((*login)->user().empty()) return challenge(std::move(call.reply), false);
         call.reply.error(
-            {ErrorKind::kUnauthorized,
-             fmt::format("user `{}` has no rights on the cluster ({})", (*login)->user(),
-                         needed == Operation::kAlter ? "alter" : "describe")});
+            {ErrorKind::kUnauthorized, fmt::format("user `{}` has no rights on the cluster ({})",
+                                                   (*login)->user(), missing)});
       });
 }
 

@@ -13,6 +13,7 @@
 #include "codecs/kafka/quota_keys.h"
 #include "core/model/client_metrics.h"
 #include "core/model/quotas.h"
+#include "mapping/address.h"
 #include "server/api.h"
 #include "server/json.h"
 
@@ -61,6 +62,13 @@ void describe(Json& json, const QuotaEntity& entity, const QuotaSet::Values& val
       if (auto at = values.find(key.kind); at != values.end()) json.field(key.name, at->second);
     }
   });
+}
+
+/// Kafka's.
+BytesView nameOf(QuotaKind kind) {
+  const auto keys = kafka::quotaKeys();
+  auto at = std::ranges::find(keys, kind, &kafka::QuotaKey::kind);
+  return at == keys.end() ? "quota" : at->name;
 }
 
 /// Takes the parts out of the query.
@@ -131,6 +139,13 @@ void Api::handleQuotas(Call call) {
                                            "those there are",
                                            inWords(*entity))});
   }
+  for (const QuotaChange& change : *changes) {
+    if (change.value || known->second.contains(change.kind)) continue;
+    return call.reply.error(
+        {ErrorKind::kNotFound, fmt::format("there is no {} for {}; `polylog quota list` shows "
+                                           "those there are",
+                                           nameOf(change.kind), inWords(*entity))});
+  }
   if (remove && changes->empty()) {
     for (const auto& [kind, value] : known->second) changes->push_back({*entity, kind, {}});
   }
@@ -175,6 +190,15 @@ void Api::handleClientMetrics(Call call) {
                              "/api/client_metrics/NAME"});
   }
   const std::string name = call.path[2];
+  if (!mapping::isText(name)) {
+    return call.reply.error({ErrorKind::kInvalid, "a subscription's name is UTF-8"});
+  }
+  if (remove && !call.query.empty()) {
+    return call.reply.error(
+        {ErrorKind::kInvalid, fmt::format("DELETE takes the whole subscription `{}` away: leave {} "
+                                          "out, or set it anew with POST",
+                                          name, call.query.begin()->first)});
+  }
   auto change = [name, remove, query = std::move(call.query),
                  kKeys](ClientMetricsSettings& settings) -> Result<> {
     if (remove && settings.empty()) {
@@ -183,8 +207,11 @@ void Api::handleClientMetrics(Call call) {
                               "those there are",
                               name));
     }
-    if (remove) settings.clear();
-    if (!remove && query.empty()) return fail(ErrorKind::kInvalid, "say which metrics");
+    if (remove) {
+      settings.clear();
+      return {};
+    }
+    if (query.empty()) return fail(ErrorKind::kInvalid, "say which metrics");
     for (const auto& [key, value] : query) {
       auto known = std::ranges::find(kKeys, key, [](const auto& one) { return one.first; });
       if (known == std::end(kKeys)) return fail(ErrorKind::kInvalid, "there is no " + key);

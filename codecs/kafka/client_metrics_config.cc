@@ -5,6 +5,8 @@
 #include <charconv>
 #include <iterator>
 
+#include "mapping/address.h"
+
 namespace polylog::kafka {
 namespace {
 
@@ -98,6 +100,9 @@ Result<> setClientMetrics(ClientMetricsSettings& settings, BytesView key,
   if (auto found = find(key); !found) return std::unexpected(found.error());
   if (!value || value->size() > kMaxValue) {
     return fail(ErrorKind::kInvalid, std::string(key) + ": use up to 4096 octets");
+  }
+  if (!mapping::isText(*value)) {
+    return fail(ErrorKind::kInvalid, std::string(key) + ": use UTF-8");
   }
   if (key == kInterval) {
     std::optional<int32_t> interval = number(trimmed(*value));

@@ -19,6 +19,7 @@ namespace {
 constexpr int32_t kDefaultIntervalMs = 300'000;
 constexpr int64_t kLeastExpiryMs = 60'000;
 constexpr int64_t kExpiryIntervals = 3;
+constexpr int64_t kSweepMs = 1'000;  ///< between looks at all of them
 constexpr const char* kAll = "*";
 constexpr size_t kMaxFact = 255;
 constexpr size_t kMaxLabel = 64;
@@ -140,8 +141,50 @@ void ClientTelemetry::drop(Instance& instance) {
   instance.series.clear();
 }
 
+ClientTelemetry::Crowd ClientTelemetry::crowdOf(const std::string& address, const ByUse& uses) {
+  return {uses.size(), UINT64_MAX - uses.begin()->first, address};
+}
+
+/// Into the counts by whom it is of.
+void ClientTelemetry::enter(Instances::iterator at) {
+  const ClientFacts& facts = at->facts;
+  byOwner_[{facts.connection, facts.address}].emplace(at->use, at);
+  ByUse& uses = byAddress_[facts.address];
+  if (!uses.empty()) crowds_.erase(crowdOf(facts.address, uses));
+  uses.emplace(at->use, at);
+  crowds_.insert(crowdOf(facts.address, uses));
+}
+
+void ClientTelemetry::leave(Instances::iterator at) {
+  const ClientFacts& facts = at->facts;
+  auto owner = byOwner_.find({facts.connection, facts.address});
+  owner->second.erase(at->use);
+  if (owner->second.empty()) byOwner_.erase(owner);
+  auto from = byAddress_.find(facts.address);
+  crowds_.erase(crowdOf(facts.address, from->second));
+  from->second.erase(at->use);
+  if (from->second.empty()) {
+    byAddress_.erase(from);
+  } else {
+    crowds_.insert(crowdOf(facts.address, from->second));
+  }
+}
+
+/// By where it comes from now: clients connect again.
+void ClientTelemetry::use(Instances::iterator at, ClientFacts&& client) {
+  if (at->use != 0) leave(at);
+  at->facts.connection = client.connection;
+  at->facts.address = std::move(client.address);
+  at->facts.port = std::move(client.port);
+  at->usedMs = nowMs();
+  at->use = ++uses_;
+  enter(at);
+  instances_.splice(instances_.end(), instances_, at);
+}
+
 void ClientTelemetry::forget(Instances::iterator at) {
   drop(*at);
+  leave(at);
   byId_.erase(at->id);
   instances_.erase(at);
 }
@@ -149,26 +192,20 @@ void ClientTelemetry::forget(Instances::iterator at) {
 /// A connection that has its share has the longest unused of its own make way; and if there is no
 /// room at all, the address that most come from, so that those of one don't push out all others'.
 void ClientTelemetry::makeRoom(const ClientFacts& client) {
-  size_t own = 0;
-  auto oldest = instances_.end();
-  for (auto at = instances_.begin(); at != instances_.end(); ++at) {
-    const ClientFacts& facts = at->facts;
-    // Of two listeners, two connections from one address may be taken for one: they share.
-    bool same = facts.connection == client.connection && facts.address == client.address;
-    if (same && own++ == 0) oldest = at;
+  auto own = byOwner_.find({client.connection, client.address});
+  if (own != byOwner_.end() && own->second.size() >= limits_.ofConnection) {
+    return forget(own->second.begin()->second);
   }
-  if (own >= limits_.ofConnection) return forget(oldest);
   if (instances_.size() < limits_.clients) return;
-  std::map<std::string_view, size_t> from;
-  size_t most = 0;
-  for (const Instance& one : instances_) most = std::max(most, ++from[one.facts.address]);
-  forget(std::ranges::find_if(
-      instances_, [&](const Instance& one) { return from[one.facts.address] == most; }));
+  const std::string& most = std::get<std::string>(*crowds_.rbegin());
+  forget(byAddress_.find(most)->second.begin()->second);
 }
 
 /// Those that aren't heard of any more go; each has its own time.
 void ClientTelemetry::sweep() {
   const int64_t now = nowMs();
+  if (sweptMs_ != kNever && now - sweptMs_ < kSweepMs) return;
+  sweptMs_ = now;
   for (auto at = instances_.begin(); at != instances_.end();) {
     if (now - at->usedMs < kLeastExpiryMs) break;
     auto next = std::next(at);
@@ -204,15 +241,13 @@ ClientTelemetry::Instance& ClientTelemetry::instance(const InstanceId& id, Clien
   if (found == byId_.end()) {
     sweep();
     makeRoom(client);
-    subscribe(instances_.emplace_back(made(id, std::move(client))), *set);
+    instances_.push_back(made(id, ClientFacts(client)));
     found = byId_.emplace(id, std::prev(instances_.end())).first;
-  } else {
-    found->second->facts.connection = client.connection;
-    if (found->second->version != set->version) subscribe(*found->second, *set);
   }
-  instances_.splice(instances_.end(), instances_, found->second);
-  found->second->usedMs = nowMs();
-  return *found->second;
+  Instance& known = *found->second;
+  use(found->second, std::move(client));
+  if (known.version != set->version) subscribe(known, *set);
+  return known;
 }
 
 ClientTelemetry::Asked ClientTelemetry::ask(InstanceId id, ClientFacts client) {

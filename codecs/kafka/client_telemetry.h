@@ -9,7 +9,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "codecs/kafka/client_metrics_config.h"
@@ -73,12 +76,18 @@ class ClientTelemetry {
     std::vector<std::string> metrics;
     int64_t askedMs = kNever, pushedMs = kNever;
     int64_t usedMs = 0;
+    uint64_t use = 0;  ///< rises: the lower, the longer unused
     Code lastError = Code::kNone;
     bool askedLast = false;  ///< and not pushed since
     bool terminating = false;
     std::map<std::string, Series> series;  ///< by labels
   };
   using Instances = std::list<Instance>;
+  using ByUse = std::map<uint64_t, Instances::iterator>;  ///< the longest unused first
+  /// Of two listeners, two connections from one address may be taken for one: they share.
+  using Owner = std::pair<uint64_t, std::string>;
+  /// How many, and the more its longest unused one is so, the more: who makes way is the last.
+  using Crowd = std::tuple<size_t, uint64_t, std::string>;
   static constexpr int64_t kNever = -1;
 
   static Instance made(const InstanceId& id, ClientFacts&& client);
@@ -86,6 +95,10 @@ class ClientTelemetry {
   Instance& instance(const InstanceId& id, ClientFacts&& client);
   void subscribe(Instance& instance, const ClientMetricsSet& set);
   void forget(Instances::iterator at);
+  void use(Instances::iterator at, ClientFacts&& client);
+  void enter(Instances::iterator at);
+  void leave(Instances::iterator at);
+  static Crowd crowdOf(const std::string& address, const ByUse& uses);
   void makeRoom(const ClientFacts& client);
   void sweep();
   void drop(Instance& instance);
@@ -101,6 +114,11 @@ class ClientTelemetry {
   std::mutex lock_;      ///< of all below
   Instances instances_;  ///< the longest unused first
   std::map<InstanceId, Instances::iterator> byId_;
+  std::map<Owner, ByUse> byOwner_;
+  std::map<std::string, ByUse> byAddress_;
+  std::set<Crowd> crowds_;  ///< of all in byAddress_
+  uint64_t uses_ = 0;
+  int64_t sweptMs_ = kNever;
   std::vector<MetricsSubscription> parsed_;
   uint64_t parsedVersion_ = 0;
   size_t series_ = 0;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/net/ip_prefix.h"
+#include "mapping/address.h"
 
 namespace polylog::kafka {
 namespace {
@@ -35,6 +36,11 @@ std::span<const QuotaKey> quotaKeys() {
 Result<QuotaEntity> checkedEntity(QuotaEntity entity) {
   if (!entity.user && !entity.clientId && !entity.ip) {
     return fail(ErrorKind::kInvalid, "a quota is for a user, a client id or both, or for an ip");
+  }
+  for (const auto& name : {entity.user, entity.clientId}) {
+    if (name && !mapping::isText(*name)) {
+      return fail(ErrorKind::kInvalid, "a user's name and a client id are UTF-8");
+    }
   }
   if (!entity.ip) return entity;
   if (entity.user || entity.clientId) {

@@ -43,10 +43,11 @@ void resizeRaw(std::string& s, size_t size) {
   s.resize_and_overwrite(size, [size](char*, size_t) { return size; });
 }
 
-/// Output that grows as it fills, to one octet past the limit so that passing it shows.
+/// Output that grows as it fills, to one octet past the limit so that passing it shows. `made`
+/// follows what is in it.
 class GrowingOutput {
  public:
-  GrowingOutput(size_t input, size_t limit) : limit_(limit) {
+  GrowingOutput(size_t input, size_t limit, size_t& made) : limit_(limit), made_(made) {
     resizeRaw(out_, std::min(std::max(kFirstOutput, input * 4), limit + 1));
   }
   /// Makes room if there is none. False when the limit has been passed.
@@ -58,7 +59,7 @@ class GrowingOutput {
   }
   char* at() { return out_.data() + used_; }
   size_t room() const { return out_.size() - used_; }
-  void advance(size_t n) { used_ += n; }
+  void advance(size_t n) { made_ = used_ += n; }
   bool passed() const { return used_ > limit_; }
   std::string take() {
     out_.resize(used_);
@@ -69,6 +70,7 @@ class GrowingOutput {
   std::string out_;
   size_t used_ = 0;
   size_t limit_;
+  size_t& made_;
 };
 
 // ---------------------------------------------------------------- gzip
@@ -91,7 +93,7 @@ std::string gzip(BytesView body) {
   return out;
 }
 
-Result<std::string> gunzip(BytesView body, size_t limit) {
+Result<std::string> gunzip(BytesView body, size_t limit, size_t& made) {
   z_stream z{};
   if (inflateInit2(&z, kGzipWindow) != Z_OK) {
     return fail(ErrorKind::kInternal, "gzip: no memory");
@@ -99,7 +101,7 @@ Result<std::string> gunzip(BytesView body, size_t limit) {
   std::unique_ptr<z_stream, int (*)(z_stream*)> guard(&z, inflateEnd);
   z.next_in = reinterpret_cast<const Bytef*>(body.data());
   z.avail_in = static_cast<uInt>(body.size());
-  GrowingOutput out(body.size(), limit);
+  GrowingOutput out(body.size(), limit, made);
   for (;;) {
     if (!out.ensureRoom()) return tooLarge("gzip");
     size_t room = out.room();
@@ -138,7 +140,7 @@ std::string snappyXerial(BytesView body) {
 }
 
 /// Appends one raw snappy block to `out`.
-Result<> unsnappyBlock(BytesView block, size_t limit, std::string& out) {
+Result<> unsnappyBlock(BytesView block, size_t limit, std::string& out, size_t& made) {
   size_t length = 0;
   if (!snappy::GetUncompressedLength(block.data(), block.size(), &length)) {
     return corrupt("snappy");
@@ -147,16 +149,17 @@ Result<> unsnappyBlock(BytesView block, size_t limit, std::string& out) {
   if (length > limit - out.size()) return tooLarge("snappy");
   size_t before = out.size();
   resizeRaw(out, before + length);
+  made = out.size();
   if (!snappy::RawUncompress(block.data(), block.size(), out.data() + before)) {
     return corrupt("snappy");
   }
   return {};
 }
 
-Result<std::string> unsnappy(BytesView body, size_t limit) {
+Result<std::string> unsnappy(BytesView body, size_t limit, size_t& made) {
   std::string out;
   if (!body.starts_with(kXerialMagic)) {
-    Result<> done = unsnappyBlock(body, limit, out);
+    Result<> done = unsnappyBlock(body, limit, out, made);
     if (!done) return std::unexpected(std::move(done.error()));
     return out;
   }
@@ -165,7 +168,7 @@ Result<std::string> unsnappy(BytesView body, size_t limit) {
   while (in.remaining() > 0) {
     BytesView block = in.bytes32();
     if (!in.ok()) return corrupt("snappy");
-    Result<> done = unsnappyBlock(block, limit, out);
+    Result<> done = unsnappyBlock(block, limit, out, made);
     if (!done) return std::unexpected(std::move(done.error()));
   }
   if (!in.ok()) return corrupt("snappy");
@@ -186,14 +189,14 @@ std::string lz4(BytesView body) {
   return out;
 }
 
-Result<std::string> unlz4(BytesView body, size_t limit) {
+Result<std::string> unlz4(BytesView body, size_t limit, size_t& made) {
   LZ4F_dctx* raw = nullptr;
   if (LZ4F_isError(LZ4F_createDecompressionContext(&raw, LZ4F_VERSION)) != 0) {
     return fail(ErrorKind::kInternal, "lz4: no memory");
   }
   std::unique_ptr<LZ4F_dctx, LZ4F_errorCode_t (*)(LZ4F_dctx*)> context(
       raw, LZ4F_freeDecompressionContext);
-  GrowingOutput out(body.size(), limit);
+  GrowingOutput out(body.size(), limit, made);
   bool ended = false;
   while (!body.empty() || !ended) {
     if (!out.ensureRoom()) return tooLarge("lz4");
@@ -201,7 +204,10 @@ Result<std::string> unlz4(BytesView body, size_t limit) {
     size_t consumed = body.size();
     size_t status =
         LZ4F_decompress(context.get(), out.at(), &produced, body.data(), &consumed, nullptr);
-    if (LZ4F_isError(status) != 0) return corrupt("lz4");
+    if (LZ4F_isError(status) != 0) {
+      made += out.room();  // at most: it doesn't tell
+      return corrupt("lz4");
+    }
     out.advance(produced);
     body.remove_prefix(consumed);
     if (out.passed()) return tooLarge("lz4");
@@ -224,7 +230,7 @@ std::string zstd(BytesView body) {
 
 /// Into one buffer and never by ZSTD_decompressStream, which would allocate whatever window the
 /// frame asks for (up to 128 MiB). A buffer found too small is doubled and the work begun again.
-Result<std::string> unzstd(BytesView body, size_t limit) {
+Result<std::string> unzstd(BytesView body, size_t limit, size_t& made) {
   if (body.empty()) return corrupt("zstd");
   // Kept a thread: a fresh one costs more than a small batch does.
   thread_local std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),
@@ -242,6 +248,7 @@ Result<std::string> unzstd(BytesView body, size_t limit) {
   std::string out;
   for (size = std::min(size, most);; size = std::min(std::max(size * 2, kFirstOutput), most)) {
     resizeRaw(out, size);
+    made += size;
     size_t produced =
         ZSTD_decompressDCtx(context.get(), out.data(), out.size(), body.data(), body.size());
     if (ZSTD_isError(produced) == 0) {
@@ -267,19 +274,25 @@ std::string compress(Compression codec, BytesView body) {
   return {};
 }
 
-Result<std::string> decompress(Compression codec, BytesView body, size_t limit) {
+Result<std::string> decompress(Compression codec, BytesView body, size_t limit, size_t& made) {
+  made = 0;
   limit = std::min(limit, kLargest);
   if (body.size() > kLargest) return tooLarge("compressed data");
   switch (codec) {
     case Compression::kNone:
       if (body.size() > limit) return tooLarge("uncompressed data");
       return std::string(body);
-    case Compression::kGzip: return gunzip(body, limit);
-    case Compression::kSnappy: return unsnappy(body, limit);
-    case Compression::kLz4: return unlz4(body, limit);
-    case Compression::kZstd: return unzstd(body, limit);
+    case Compression::kGzip: return gunzip(body, limit, made);
+    case Compression::kSnappy: return unsnappy(body, limit, made);
+    case Compression::kLz4: return unlz4(body, limit, made);
+    case Compression::kZstd: return unzstd(body, limit, made);
   }
   return fail(ErrorKind::kUnsupported, "unknown compression codec");
+}
+
+Result<std::string> decompress(Compression codec, BytesView body, size_t limit) {
+  size_t made = 0;
+  return decompress(codec, body, limit, made);
 }
 
 }  // namespace polylog

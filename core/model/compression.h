@@ -15,5 +15,8 @@ std::string compress(Compression codec, BytesView body);
 /// The reverse; both snappy framings (raw and xerial) are understood. kCorrupt when malformed,
 /// kTooLarge when the output would pass `limit` octets, kUnsupported for an unknown codec.
 Result<std::string> decompress(Compression codec, BytesView body, size_t limit);
+/// `made`: for how many octets of output there was work, also if it came to nothing: about as many,
+/// and no fewer.
+Result<std::string> decompress(Compression codec, BytesView body, size_t limit, size_t& made);
 
 }  // namespace polylog

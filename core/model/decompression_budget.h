@@ -24,8 +24,8 @@ class DecompressionBudget {
   size_t left_;
 };
 
-/// checkRecords() with what the budget has left, and takes from it what was decompressed. What
-/// doesn't get through takes all that it might have: nobody knows how far it got.
+/// checkRecords() with what the budget has left, and takes from it what was decompressed, also if
+/// it didn't get through.
 Result<RecordsSummary> checkRecords(BytesView batch, DecompressionBudget& budget);
 
 }  // namespace polylog

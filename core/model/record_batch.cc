@@ -253,8 +253,9 @@ Result<RecordsSummary> checkRecords(BytesView batch, DecompressionBudget& budget
   std::string plain;
   if (header->compression() != Compression::kNone) {
     const size_t room = budget.room();
-    Result<std::string> opened = decompress(header->compression(), records, room);
-    budget.take(opened ? opened->size() : room);
+    size_t made = 0;
+    Result<std::string> opened = decompress(header->compression(), records, room, made);
+    budget.take(opened ? opened->size() : std::min(made, room));
     if (!opened) return std::unexpected(std::move(opened.error()));
     plain = std::move(*opened);
     records = plain;

@@ -332,6 +332,41 @@ TEST_F(TelemetryTest, AConnectionPushesOutNobodyElse) {
   EXPECT_TRUE(shown("again9"));
 }
 
+TEST_F(TelemetryTest, AClientCountsForWhereItIsNow) {
+  ClientTelemetry::Limits limits;
+  limits.clients = 3;
+  ClientTelemetry telemetry(control_, clock_, systemRandom(), limits);
+  set("s", {{"interval.ms", "100"}, {"metrics", "*"}});
+  std::string data = metricsData({gauge("m", 1)});
+  uint64_t connections = 0;
+  auto pushes = [&](const std::string& name, const std::string& address, InstanceId id = {}) {
+    clock_.advance(1'000'000);
+    ClientFacts client;
+    client.clientId = name;
+    client.address = address;
+    client.connection = ++connections;
+    auto asked = telemetry.ask(id, client);
+    EXPECT_EQ(telemetry.push({asked.id, asked.subscriptionId, false, 0, data}, client),
+              Code::kNone);
+    return asked.id;
+  };
+  auto shown = [&](const std::string& name) {
+    std::string out;
+    telemetry.print(out);
+    return out.find("client_id=\"" + name + "\"") != std::string::npos;
+  };
+  InstanceId moved = pushes("moved", "10.0.0.1");
+  pushes("first", "10.0.0.1");
+  pushes("second", "10.0.0.2");
+  pushes("moved", "10.0.0.2", moved);
+  pushes("new", "10.0.0.3");  // most are of the second address by now
+  EXPECT_TRUE(shown("first") && shown("moved") && shown("new"));
+  EXPECT_FALSE(shown("second"));
+  pushes("newer", "10.0.0.4");  // one each: the longest unused
+  EXPECT_FALSE(shown("first"));
+  EXPECT_TRUE(shown("moved"));
+}
+
 TEST_F(TelemetryTest, OctetsAreBounded) {
   ClientTelemetry::Limits limits;
   limits.bytes = 1000;

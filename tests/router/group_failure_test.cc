@@ -26,7 +26,6 @@ class GroupFailureTest : public GroupTest {
     Result<> deleted;
     on(0, [&] { router_->deleteGroup(who_, "g", [&](Result<> result) { deleted = result; }); });
     run();
-    failWrites();  // and it is tried again at once
     failWrites();
     return deleted;
   }
@@ -105,31 +104,30 @@ TEST_F(GroupFailureTest, AnEmptyGroupWithoutOffsetsIsForgottenSoon) {
 
 // ---------------------------------------------------------------- deletions
 
-TEST_F(GroupFailureTest, ADeletionThatFailedSparesWhatIsCommittedSince) {
+TEST_F(GroupFailureTest, WhileADeletionIsOwedThereIsNoneOfItsName) {
   commit({{"t", 0, 5, -1, ""}, {"t", 1, 6, -1, ""}});
   EXPECT_FALSE(failToDelete().has_value());
-  ASSERT_TRUE(commit({{"t", 0, 9, -1, ""}})->at(0).has_value());
+  EXPECT_EQ(commit({{"t", 0, 9, -1, ""}}).error().kind, ErrorKind::kConcurrentTransaction);
+  EXPECT_EQ(join(joining())->result.error->kind, ErrorKind::kConcurrentTransaction);
+  EXPECT_EQ(deleteGroup().error().kind, ErrorKind::kConcurrentTransaction);
   advance(3'000);  // the deletion has been tried again
-  EXPECT_EQ(offset("t", 0), 9);
+  ASSERT_TRUE(commit({{"t", 0, 9, -1, ""}})->at(0).has_value());
   crash();
   EXPECT_EQ(offset("t", 0), 9);
-  EXPECT_EQ(offset("t", 1), -1) << "the rest of it is deleted all the same";
+  EXPECT_EQ(offset("t", 1), -1);
 }
 
-TEST_F(GroupFailureTest, ADeletionSparedForACommitThatFailedIsMadeUpFor) {
+TEST_F(GroupFailureTest, ADeletionIsTriedUntilItSucceeds) {
   commit({{"t", 0, 5, -1, ""}});
   EXPECT_FALSE(failToDelete().has_value());
-  clock_.advance(990'000);
-  on(owner(), [&] {
-    GroupCommit asked;
-    asked.group = "g";
-    asked.offsets = {{"t", 0, 9, -1, ""}};
-    router_->commitOffsets(who_, asked, [](auto) {});
-  });
-  clock_.advance(20'000);
-  run();  // the retry finds the commit on its way
-  failWrites();
-  advance(3'000);
+  for (int i = 0; i < 3; ++i) {
+    clock_.advance(1'000'000);
+    run();
+    failWrites();
+  }
+  clock_.advance(1'000'000);
+  run();
+  store_->commit();
   crash();
   EXPECT_EQ(offset("t", 0), -1);
 }
@@ -149,7 +147,8 @@ TEST_F(GroupFailureTest, ATopicMadeAnewKeepsWhatIsCommittedForIt) {
     GroupCommit asked;
     asked.group = "g";
     asked.offsets = {{"t", 0, 1, -1, ""}};
-    router_->commitOffsets(who_, asked, [&](auto results) { committed = results->at(0).has_value(); });
+    router_->commitOffsets(who_, asked,
+                           [&](auto results) { committed = results->at(0).has_value(); });
   });
   settle();
   ASSERT_TRUE(committed);
@@ -214,8 +213,26 @@ class GroupDeletionTest : public GroupFailureTest {
   void dieDeleting(size_t entries) {
     on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) { FAIL() << "told"; }); });
     run();
-    store_->keepFirst(entries);
+    // Each is written when the one before it is durable.
+    for (size_t i = 1; i < entries; ++i) {
+      store_->commit();
+      run();
+    }
+    store_->keepFirst(std::min<size_t>(entries, 1));
     crash();
+  }
+  /// Without committing what the broker writes at its start.
+  void startAgain() {
+    std::vector<Dispatcher*> dispatchers;
+    for (size_t i = 0; i < workerCount_; ++i) {
+      loops_.push_back(std::make_unique<test::ManualDispatcher>(clock_));
+      dispatchers.push_back(loops_.back().get());
+    }
+    auto made = makeRouter(*store_, dispatchers, clock_, random_, options_);
+    ASSERT_TRUE(made.has_value());
+    router_ = std::move(*made);
+    router_->start();
+    run();
   }
   size_t left() {
     size_t count = 0;
@@ -271,6 +288,65 @@ TEST_F(GroupDeletionTest, OneOfItsNameHasItsOwnOffsets) {
   EXPECT_EQ(offset("many", 1), 7);
   EXPECT_EQ(offset("many", 2), -1);
   EXPECT_EQ(left(), 2U);
+}
+
+TEST_F(GroupDeletionTest, ThatIsTriedAgainIsWholeOrGone) {
+  commitAll(kMany);
+  EXPECT_FALSE(failToDelete());
+  clock_.advance(1'000'000);
+  run();
+  store_->keepFirst(1);
+  crash();
+  EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(left(), 0U);
+}
+
+TEST_F(GroupDeletionTest, ThatFailsInTheMiddleIsWholeOrGone) {
+  commitAll(kMany);
+  on(0, [&] { router_->deleteGroup(who_, "g", [](Result<> result) { EXPECT_FALSE(result); }); });
+  run();
+  store_->commit();
+  run();
+  failWrites();
+  EXPECT_EQ(commit({{"t", 0, 9, -1, ""}}).error().kind, ErrorKind::kConcurrentTransaction);
+  crash();
+  EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(left(), 0U);
+}
+
+TEST_F(GroupDeletionTest, OfAGroupWithoutUseIsWholeOrGone) {
+  commitAll(kMany);
+  clock_.advance((options_.offsetsRetentionMillis + 600'000) * 1000);
+  run();
+  store_->keepFirst(store_->pending());
+  crash();
+  EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(left(), 0U);
+}
+
+TEST_F(GroupDeletionTest, TheClockHasNoSayAtAStart) {
+  clock_.setWallMillis(clock_.wallMillis() + 3'600'000);
+  commitAll(kMany);
+  clock_.setWallMillis(clock_.wallMillis() - 3'600'000);
+  dieDeleting(1);
+  EXPECT_EQ(describe().error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(left(), 0U);
+}
+
+TEST_F(GroupDeletionTest, ThatCannotGoOnAtAStartGoesOnLater) {
+  commitAll(kMany);
+  on(0, [&] { router_->deleteGroup(who_, "g", [](Result<>) {}); });
+  run();
+  store_->keepFirst(1);
+  end();
+  store_ = store_->afterCrash();
+  startAgain();
+  failWrites();
+  EXPECT_GT(left(), 0U);
+  EXPECT_EQ(commit({{"t", 0, 9, -1, ""}}).error().kind, ErrorKind::kConcurrentTransaction);
+  advance(2'000);
+  EXPECT_EQ(left(), 0U);
+  EXPECT_TRUE(commit({{"t", 0, 9, -1, ""}})->at(0));
 }
 
 }  // namespace

@@ -159,6 +159,21 @@ TEST_F(TopicChangeTest, AChangeOfATopicWhoseCreationFailsFindsNone) {
   EXPECT_FALSE(topic("new"));
 }
 
+TEST_F(TopicChangeTest, ADeletionThatFailsWithTheNextCreationLeavesTheTopic) {
+  const TopicId id = topic("t")->id;
+  on(0, [&] { router_->deleteTopic(who_, "t", [](Result<> result) { EXPECT_FALSE(result); }); });
+  run();
+  TopicSpec spec;
+  spec.name = "t";
+  on(1, [&] { router_->createTopic(who_, spec, [](auto made) { EXPECT_FALSE(made); }); });
+  run();
+  ASSERT_EQ(store_->pending(), 2U);
+  failWrites();
+  settle();
+  ASSERT_TRUE(topic("t"));
+  EXPECT_EQ(topic("t")->id, id);
+}
+
 TEST_F(TopicChangeTest, GrownTopicsTakeRecordsInTheNewPartitions) {
   EXPECT_EQ(grow(2)->done, false);
   settle();

@@ -64,7 +64,10 @@ class AdminTest : public testing::Test {
     router_->start();
     auto admin =
         AdminServer::open({"127.0.0.1", 0}, worker_, *router_, [this] { return ready_.load(); },
-                          {&router_->authenticator(), &router_->access(), false});
+                          {.authenticator = &router_->authenticator(),
+                           .access = &router_->access(),
+                           .quotas = &router_->quotas(),
+                           .clientMetrics = &router_->clientMetrics()});
     ASSERT_TRUE(admin.has_value()) << admin.error().text;
     admin_ = std::move(*admin);
     client_ = std::make_unique<AdminClient>("http://" + toText(admin_->bound()));
@@ -344,6 +347,29 @@ std::string basic(const std::string& credentials) {
          base64(credentials) + "\r\n\r\n";
 }
 
+TEST_F(AdminTest, quotasAreNamedAsTheyAre) {
+  post("/api/quotas?user=d&producer_byte_rate=1000");
+  EXPECT_NE(errorOf("DELETE", "/api/quotas?user=d&consumer_byte_rate=").find("consumer_byte_rate"),
+            std::string::npos);
+  for (const char* query : {"user=b%00c", "user=b%ff", "client_id=%c3%28", "user"}) {
+    errorOf("POST", std::string("/api/quotas?producer_byte_rate=1&") + query);
+  }
+  EXPECT_EQ(get("/api/quotas")["quotas"].size(), 1U);
+  EXPECT_TRUE(client_->request("DELETE", "/api/quotas?user=d&producer_byte_rate="));
+  EXPECT_EQ(get("/api/quotas")["quotas"].size(), 0U);
+}
+
+TEST_F(AdminTest, subscriptionsOfMetricsGoAsAWhole) {
+  post("/api/client_metrics/s?metrics=org.");
+  errorOf("DELETE", "/api/client_metrics/s?metrics=x");
+  EXPECT_EQ(get("/api/client_metrics")["client_metrics"][size_t{0}]["metrics"].text(), "org.");
+  EXPECT_TRUE(client_->request("DELETE", "/api/client_metrics/s"));
+  errorOf("DELETE", "/api/client_metrics/s");
+  errorOf("POST", "/api/client_metrics/s?metrics=%ff");
+  errorOf("POST", "/api/client_metrics/%ff?metrics=x");
+  EXPECT_EQ(get("/api/client_metrics")["client_metrics"].size(), 0U);
+}
+
 TEST_F(AdminTest, usersMakeTheListenerAskWhoIsThere) {
   post("/api/users/root", R"({"password":"secret"})");
   EXPECT_TRUE(has(errorOf("GET", "/api/topics"), "401"));
@@ -358,6 +384,31 @@ TEST_F(AdminTest, usersMakeTheListenerAskWhoIsThere) {
   EXPECT_TRUE(has(raw("GET /api/topics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
                       "Authorization: Basic !!!\r\n\r\n"),
                   "401"));
+}
+
+TEST_F(AdminTest, whatKafkasClientsSeeTooTakesWhatItTakesThere) {
+  for (const char* operation : {"alter-configs", "describe-configs"}) {
+    post(
+        fmt::format("/api/acls?permission=deny&user=ann&operation={}&name=kafka-cluster"
+                    "&resource=cluster",
+                    operation));
+  }
+  post("/api/users/ann", R"({"password":"secret"})");
+  auto asAnn = [&](const char* method, const char* path) {
+    return raw(
+        fmt::format("{} {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                    "Authorization: Basic {}\r\n\r\n",
+                    method, path, "YW5uOnNlY3JldA=="));  // ann:secret
+  };
+  EXPECT_TRUE(has(asAnn("GET", "/api/topics"), "200 OK"));
+  for (const char* path : {"/api/quotas?user=a&producer_byte_rate=1", "/api/client_metrics/s"}) {
+    std::string refused = asAnn("DELETE", path);
+    EXPECT_TRUE(has(refused, "403") && has(refused, "alter-configs")) << refused;
+  }
+  for (const char* path : {"/api/quotas", "/api/client_metrics"}) {
+    std::string refused = asAnn("GET", path);
+    EXPECT_TRUE(has(refused, "403") && has(refused, "describe-configs")) << refused;
+  }
 }
 
 TEST_F(AdminTest, usersAndRules) {

@@ -7,6 +7,7 @@
 
 #include "core/base/byte_writer.h"
 #include "core/base/crc32c.h"
+#include "core/model/decompression_budget.h"
 
 namespace polylog {
 namespace {
@@ -415,6 +416,28 @@ TEST(RecordBatch, CheckedRecordsDecompressToSoMuchAtMost) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().kind, ErrorKind::kTooLarge);
   }
+}
+
+TEST(RecordBatch, OneThatDoesNotOpenTakesWhatWasMadeOfIt) {
+  constexpr size_t kEach = 1 << 20;
+  DecompressionBudget budget(kEach, 4 * kEach);
+  for (Compression codec :
+       {Compression::kGzip, Compression::kSnappy, Compression::kLz4, Compression::kZstd}) {
+    std::string batch = build(knownRecords(), codec);
+    batch.resize(batch.size() - 2);
+    batch = sealed(batch);
+    for (int i = 0; i < 10; ++i) EXPECT_FALSE(checkRecords(batch, budget));
+  }
+  EXPECT_EQ(budget.room(), kEach);
+  Record record;
+  record.timestampMs = kBase;
+  const std::string zeroes(2 * kEach, '\0');
+  record.value = zeroes;
+  // As much as each may, for nothing.
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_FALSE(checkRecords(build({record}, Compression::kGzip), budget));
+  }
+  EXPECT_LT(budget.room(), kEach / 4);
 }
 
 }  // namespace polylog
