@@ -5,13 +5,9 @@
 #include <string>
 
 #include "codecs/kafka/topic_config.h"
+#include "core/model/flush_keys.h"
 
 namespace polylog::kafka {
-
-inline constexpr BytesView kFlushMessages = "flush.messages";
-inline constexpr BytesView kFlushMs = "flush.ms";
-/// Whatever is chosen, what is written is synced after so long.
-inline constexpr int64_t kUnwaitedSyncMs = 100;
 
 struct ConfigKey {
   BytesView name;
