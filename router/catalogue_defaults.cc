@@ -27,9 +27,7 @@ class Piece {
  public:
   explicit Piece(unsigned failures = 0)
       : changes_(kChanges >> failures), most_(kOctets >> failures) {}
-  bool full() const {
-    return !state.empty() && (state.size() >= changes_ || octets_ >= most_);
-  }
+  bool full() const { return !state.empty() && (state.size() >= changes_ || octets_ >= most_); }
   void add(const Topic& topic) {
     size_t before = state.size();
     appendTopicState(topic, state);

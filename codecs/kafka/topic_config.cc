@@ -203,8 +203,8 @@ Result<> extendTopicConfig(TopicConfig& config, BytesView name, BytesView words,
 Result<> checkTopicConfig(const TopicConfig& config, const TopicConfigLimits& limits) {
   const TopicConfig inForce = resolved(config, limits.defaults);
   const CleanupPolicy& cleanup = inForce.cleanup;
-  const bool lags =
-      config.own.has(TopicField::kMinCompactionLag) || config.own.has(TopicField::kMaxCompactionLag);
+  const bool lags = config.own.has(TopicField::kMinCompactionLag) ||
+                    config.own.has(TopicField::kMaxCompactionLag);
   if (!lags || cleanup.minCompactionLagMs <= cleanup.maxCompactionLagMs) return {};
   return fail(ErrorKind::kInvalid,
               "min.compaction.lag.ms=" + std::to_string(cleanup.minCompactionLagMs) +

@@ -15,7 +15,7 @@ struct ConfigKey {
   /// The broker's key for topics that don't set this one; may be empty. It can be changed at any
   /// time.
   BytesView brokerName;
-  BytesView fallback;    ///< what is in force if nobody sets anything
+  BytesView fallback;  ///< what is in force if nobody sets anything
   BytesView documentation;
   /// Puts `value` into the fields that follow from it. Not empty: what is wrong with it.
   std::string (*set)(TopicConfig& config, BytesView value, const ConfigKey& key,

@@ -1,5 +1,5 @@
-// Kafka's flush.messages and flush.ms, as they are kept with a topic's configuration, whoever has to
-// judge by them. Pure.
+// Kafka's flush.messages and flush.ms, as they are kept with a topic's configuration, whoever has
+// to judge by them. Pure.
 #pragma once
 
 #include <charconv>
