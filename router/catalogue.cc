@@ -70,9 +70,12 @@ Result<> Catalogue::load() {
       return false;
     }
     for (PartitionId id : topic->partitions) core_.ids->seen(id);
-    // Written before it was kept what was set: what is as the file says counts as not set.
+    // Written before it was kept what was set: what is as the file says counts as not set. `flush`
+    // was nobody's to set but by keys that are kept.
     if (unmarked) {
-      topic->config.own.add(differing(topic->config, defaults_->file(topic->origin)));
+      TopicFields set = differing(topic->config, defaults_->file(topic->origin));
+      set.remove(TopicField::kFlush);
+      topic->config.own.add(set);
     }
     const TopicConfig written = topic->config;
     topic->config = resolved(std::move(topic->config), defaults_->inForce(topic->origin));

@@ -73,6 +73,7 @@ class Catalogue {
   using Step = std::move_only_function<bool()>;
   void inTurn(const std::string& name, Step step);
   void finished(const std::string& name);
+  void finishLocked(const std::string& name);
   void changeInTurn(Worker& worker, const std::string& name, Change change,
                     Done<Result<TopicRef>> done);
   bool changeLocked(Worker& worker, const std::string& name, Change& change,
@@ -87,10 +88,14 @@ class Catalogue {
   void showLocked(const TopicRef& topic);
 
   // ---- topics of which the journal has another retention than they have (catalogue_defaults.cc)
+  /// With creation_ held: topics as `before` had them become as by the defaults in force.
+  void followLocked(const TopicDefaults& before);
+  void showFollowing(const std::vector<std::pair<TopicRef, TopicRef>>& changed);
   void catchUpLocked();
+  void catchUpFailedLocked();
   void caughtUp(const std::vector<std::string>& names, const Result<storage::Appended>& result);
   void tellCaughtUpLocked();
-  void retryLater();
+  void retryLater(int64_t micros);
 
   using Finished = std::move_only_function<void(Result<TopicRef>)>;
   Result<TopicRef> createLocked(Worker& worker, TopicSpec spec, Protocol protocol,
@@ -104,9 +109,13 @@ class Catalogue {
   /// Topics with a write under way, and what waits for its end. Guarded by creation_.
   std::map<std::string, std::deque<Step>, std::less<>> turns_;
   /// Topics whose row and partitions in the journal are to be written anew. Guarded by creation_,
-  /// as are the next two.
+  /// as are the next four.
   std::set<std::string, std::less<>> lagging_;
   size_t catchingUp_ = 0;  ///< writes under way
+  /// Of catching up, less the successes since: the next piece is smaller, the pause before it
+  /// longer.
+  unsigned catchUpFailures_ = 0;
+  bool pausing_ = false;  ///< nothing is written anew before the timer comes
   std::vector<std::pair<Worker*, std::shared_ptr<Task>>> awaitingCatchUp_;
   std::unique_ptr<Timer> retry_;  ///< worker 0's own
   mutable std::shared_mutex mutex_;

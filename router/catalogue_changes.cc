@@ -8,7 +8,6 @@
 #include "router/catalogue.h"
 #include "router/id_allocator.h"
 #include "router/replay_table.h"
-#include "router/state_codec.h"
 
 namespace polylog::router {
 
@@ -20,8 +19,7 @@ void Catalogue::inTurn(const std::string& name, Step step) {
   if (step()) turns_.try_emplace(name);
 }
 
-void Catalogue::finished(const std::string& name) {
-  std::lock_guard lock(creation_);
+void Catalogue::finishLocked(const std::string& name) {
   auto at = turns_.find(name);
   if (at == turns_.end()) return;
   while (!at->second.empty()) {
@@ -30,6 +28,11 @@ void Catalogue::finished(const std::string& name) {
     if (step()) return;
   }
   turns_.erase(at);
+}
+
+void Catalogue::finished(const std::string& name) {
+  std::lock_guard lock(creation_);
+  finishLocked(name);
   if (lagging_.contains(name)) catchUpLocked();
   // It may have been the last one that lagged, and have gone or been altered.
   if (lagging_.empty() && catchingUp_ == 0) tellCaughtUpLocked();
@@ -113,14 +116,9 @@ bool Catalogue::changeLocked(Worker& worker, const std::string& name, Change& ch
   if (Result<> ok = change(*topic); !ok) return answer(std::unexpected(ok.error()));
   topic->config = resolved(std::move(topic->config), defaultsFor(topic->origin));
   if (topic->partitions == old->partitions && topic->config == old->config) return answer(old);
-  // Also where the journal is behind for what is there.
+  // The row never without the partitions: a start takes it that they are as their row says.
+  appendTopicState(*topic, request.state);
   const bool lagged = lagging_.erase(name) > 0;
-  if (lagged || topic->partitions != old->partitions ||
-      !sameRetention(topic->config, old->config)) {
-    appendTopicState(*topic, request.state);
-  } else {
-    request.state.push_back({storage::StateTable::kTopic, name, encodeTopic(*topic)});
-  }
   request.durability = storage::Durability::kSynced;
   request.sink = &worker.sink;
   request.done = [this, old, lagged, changed = TopicRef(topic),

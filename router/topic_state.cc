@@ -1,6 +1,7 @@
 // Of state_codec.h: topics, and the layers of their defaults.
 #include <algorithm>
 
+#include "core/model/flush_keys.h"
 #include "router/state_codec.h"
 
 namespace polylog::router {
@@ -93,6 +94,19 @@ constexpr std::pair<const char*, TopicField> kKeptTexts[] = {
     {"x-max-length-bytes", TopicField::kRetentionBytes},
 };
 
+/// What was set for a topic that was written without marks, by what it keeps of it as text.
+void markKept(TopicConfig& config) {
+  for (const auto& [key, field] : kKeptTexts) {
+    if (config.overrides.contains(key)) config.own.add(field);
+  }
+  for (BytesView key : {kFlushMessages, kFlushMs}) {
+    auto kept = config.overrides.find(std::string(key));
+    if (kept == config.overrides.end() || !asksForSync(key, kept->second)) continue;
+    config.flush = FlushPolicy::kSafe;
+    config.own.add(TopicField::kFlush);
+  }
+}
+
 }  // namespace
 
 std::string encodeTopic(const Topic& topic) {
@@ -125,11 +139,7 @@ Result<Topic> decodeTopic(BytesView name, BytesView value, bool* unmarked) {
       topic.origin > Protocol::kRocketMq) {
     return unreadable("topic", name);
   }
-  if (old) {
-    for (const auto& [key, field] : kKeptTexts) {
-      if (topic.config.overrides.contains(key)) topic.config.own.add(field);
-    }
-  }
+  if (old) markKept(topic.config);
   if (unmarked != nullptr) *unmarked = old;
   return topic;
 }

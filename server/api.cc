@@ -341,17 +341,18 @@ void Api::createTopic(Call call) {
     return call.reply.error(
         {ErrorKind::kInvalid, "cleanup_policy is delete, compact or compact,delete"});
   }
-  if (policyGiven || call.query.contains("retention_ms") ||
-      call.query.contains("retention_bytes")) {
-    spec.config.emplace();
-    spec.config->retentionMs = *millis;
-    spec.config->retentionBytes = *bytes;
-    spec.config->own.add(TopicField::kRetentionMs);
-    spec.config->own.add(TopicField::kRetentionBytes);
-    if (policyGiven) spec.config->own.add(TopicField::kCleanup);
-    spec.config->cleanup.compacts = policyGiven && policy->second.starts_with("compact");
-    spec.config->cleanup.deletes = !policyGiven || policy->second.ends_with("delete");
-  }
+  // What isn't given follows the defaults.
+  TopicConfig& config = spec.config.emplace();
+  auto given = [&](const char* key, TopicField field) {
+    if (call.query.contains(key)) config.own.add(field);
+  };
+  given("retention_ms", TopicField::kRetentionMs);
+  given("retention_bytes", TopicField::kRetentionBytes);
+  given("cleanup_policy", TopicField::kCleanup);
+  config.retentionMs = *millis;
+  config.retentionBytes = *bytes;
+  config.cleanup.compacts = policyGiven && policy->second.starts_with("compact");
+  config.cleanup.deletes = !policyGiven || policy->second.ends_with("delete");
   broker_.createTopic(principal_, std::move(spec),
                       [reply = std::move(call.reply)](Result<TopicRef> made) mutable {
                         if (!made) return reply.error(made.error());

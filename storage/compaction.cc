@@ -147,7 +147,8 @@ Result<OffsetSet> LogStoreImpl::findSuperseded(const CompactionDue& due) {
     for (uint64_t share = 0; share < shares && !tooMany; ++share) {
       KeyMap keys;
       auto visit = [&](Offset offset, const Record& record) {
-        KeyMap::Key key = KeyMap::keyOf(record.key);
+        if (!record.key) return;  // nothing that comes later supersedes it
+        KeyMap::Key key = KeyMap::keyOf(*record.key);
         if (tooMany || offset < due.from || key.high % shares != share) return;
         if (auto older = keys.put(key, offset, !record.value)) superseded.add(*older);
         tooMany = keys.size() > kMostKeys;

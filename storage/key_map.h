@@ -29,10 +29,9 @@ class KeyMap {
     uint64_t low = 0;
   };
 
-  static Key keyOf(const std::optional<BytesView>& key) {
-    if (!key) return {};  // no SHA-256 that anybody will see
+  static Key keyOf(BytesView key) {
     std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-    SHA256(reinterpret_cast<const unsigned char*>(key->data()), key->size(), digest.data());
+    SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), digest.data());
     Key out;
     std::memcpy(&out.high, digest.data(), sizeof out.high);
     std::memcpy(&out.low, digest.data() + sizeof out.high, sizeof out.low);

@@ -98,7 +98,7 @@ std::optional<PartitionChange> parsePartitionChange(const StateChange& change) {
       compaction->minLagMillis = value.i64();
       compaction->maxLagMillis = value.i64();
       compaction->deleteRetentionMillis = value.i64();
-      compaction->minDirtyPercent = value.i32();
+      compaction->minDirtyPercent = std::clamp(value.i32(), 0, 100);
       parsed.retention.compaction = std::move(compaction);
     }
   } else {

@@ -1,7 +1,9 @@
 #include "codecs/kafka/topic_config.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <set>
 #include <utility>
 
 #include "codecs/kafka/config_words.h"
@@ -50,14 +52,49 @@ void applyFlush(TopicConfig& config, Whose whose) {
   config.own.remove(TopicField::kFlush);
   for (BytesView name : {kFlushMessages, kFlushMs}) {
     const std::string* set = setText(config, nameOf(*find(name), whose));
-    if (set == nullptr) continue;
-    int64_t value = 0;
-    std::from_chars(set->data(), set->data() + set->size(), value);
-    bool anyway = name == kFlushMs ? value >= kUnwaitedSyncMs : value == INT64_MAX;
-    if (anyway) continue;
+    if (set == nullptr || !asksForSync(name, *set)) continue;
     config.flush = FlushPolicy::kSafe;
     config.own.add(TopicField::kFlush);
   }
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
+  return text;
+}
+
+/// What is kept of an accepted value: as short as it can be said, however long it came.
+std::string canonical(const ConfigKey& key, BytesView value, const TopicConfig& config,
+                      const TopicConfigLimits& limits) {
+  if (key.text != nullptr) return key.text(config, limits);
+  std::string text(value);
+  switch (key.type) {
+    case ConfigType::kBoolean:
+      for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      return text;
+    case ConfigType::kInt:
+    case ConfigType::kLong: {
+      int64_t number = 0;
+      std::from_chars(value.data(), value.data() + value.size(), number);
+      return std::to_string(number);
+    }
+    case ConfigType::kDouble: {
+      double number = 0;
+      std::from_chars(value.data(), value.data() + value.size(), number);
+      std::array<char, 32> digits{};
+      char* end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+      return {digits.data(), end};
+    }
+    case ConfigType::kList: {
+      std::vector<std::string> words = wordsOf(value);
+      std::set<std::string> seen;
+      std::erase_if(words, [&](const std::string& word) { return !seen.insert(word).second; });
+      return joined(words);
+    }
+    case ConfigType::kString: return text;
+  }
+  return text;
 }
 
 Result<> put(TopicConfig& config, const ConfigKey& key, Whose whose, BytesView value,
@@ -68,7 +105,7 @@ Result<> put(TopicConfig& config, const ConfigKey& key, Whose whose, BytesView v
     return fail(ErrorKind::kInvalid, std::string(name) + "=" + std::string(text) + ": " + remedy);
   }
   config.own.add(key.field);
-  config.overrides[std::string(name)] = std::string(text);
+  config.overrides[std::string(name)] = canonical(key, text, config, limits);
   if (flushes(key)) applyFlush(config, whose);
   return {};
 }
@@ -92,9 +129,7 @@ Result<> extend(TopicConfig& config, const ConfigKey& key, Whose whose, const st
     if (remove && there != all.end()) all.erase(there);
     if (!remove && there == all.end()) all.push_back(word);
   }
-  std::string value;
-  for (const std::string& word : all) value += (value.empty() ? "" : ",") + word;
-  return put(config, key, whose, value, limits);
+  return put(config, key, whose, joined(all), limits);
 }
 
 std::string fileText(const ConfigKey& key, const TopicConfigLimits& limits) {
@@ -163,6 +198,18 @@ Result<> extendTopicConfig(TopicConfig& config, BytesView name, BytesView words,
   const ConfigKey* key = find(name);
   if (key == nullptr) return unknown(name);
   return extend(config, *key, Whose::kTopic, textOf(*key, config, limits), words, remove, limits);
+}
+
+Result<> checkTopicConfig(const TopicConfig& config, const TopicConfigLimits& limits) {
+  const TopicConfig inForce = resolved(config, limits.defaults);
+  const CleanupPolicy& cleanup = inForce.cleanup;
+  const bool lags = config.own.has(TopicField::kMinCompactionLag) ||
+                    config.own.has(TopicField::kMaxCompactionLag);
+  if (!lags || cleanup.minCompactionLagMs <= cleanup.maxCompactionLagMs) return {};
+  return fail(ErrorKind::kInvalid,
+              "min.compaction.lag.ms=" + std::to_string(cleanup.minCompactionLagMs) +
+                  " is more than max.compaction.lag.ms=" +
+                  std::to_string(cleanup.maxCompactionLagMs) + ": use no more than that");
 }
 
 bool isTopicDefault(BytesView brokerKey) {

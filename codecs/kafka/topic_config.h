@@ -56,6 +56,11 @@ Result<> resetTopicConfig(TopicConfig& config, BytesView key, const TopicConfigL
 Result<> extendTopicConfig(TopicConfig& config, BytesView key, BytesView words, bool remove,
                            const TopicConfigLimits& limits);
 
+/// After a topic's keys were changed: whether they go together. kInvalid where what the topic
+/// itself sets has min.compaction.lag.ms above max.compaction.lag.ms (Kafka's
+/// LogConfig.validateValues).
+Result<> checkTopicConfig(const TopicConfig& config, const TopicConfigLimits& limits);
+
 /// Whether the broker has a key of that name for topics that don't set theirs.
 bool isTopicDefault(BytesView brokerKey);
 // The same for the defaults that are set while the broker runs, by the broker's keys. `layer` is

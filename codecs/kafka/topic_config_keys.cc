@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include "codecs/kafka/config_words.h"
 
 namespace polylog::kafka {
 namespace {
@@ -15,6 +19,8 @@ bool parse(BytesView text, T lowest, T& out) {
   out = value;
   return true;
 }
+
+constexpr size_t kLongestList = 32'767;
 
 bool sameWord(BytesView a, BytesView b) {
   auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
@@ -33,6 +39,23 @@ std::string keep(TopicConfig&, BytesView value, const ConfigKey& key, const Topi
     case ConfigType::kLong: return parse(value, int64_t{0}, number) ? "" : "use 0 or more";
     default: return "";
   }
+}
+
+/// `*`, or partitions and brokers as in `0:1,1:1`.
+std::string keepReplicas(TopicConfig&, BytesView value, const ConfigKey&,
+                         const TopicConfigLimits&) {
+  if (value == "*") return "";
+  const std::vector<std::string> words = wordsOf(value);
+  for (const std::string& word : words) {
+    const BytesView text = word;
+    const size_t colon = std::min(text.find(':'), text.size());
+    int32_t number = 0;
+    if (colon == text.size() || !parse(text.substr(0, colon), int32_t{0}, number) ||
+        !parse(text.substr(colon + 1), int32_t{0}, number)) {
+      return "use * or PARTITION:BROKER, with commas between";
+    }
+  }
+  return value.size() <= kLongestList ? "" : "use * for all: this is too long to keep";
 }
 
 /// What is not built can be said to be off.
@@ -99,7 +122,7 @@ std::string policyText(const TopicConfig& config, const TopicConfigLimits&) {
 std::string setRatio(TopicConfig& config, BytesView value, const ConfigKey&,
                      const TopicConfigLimits&) {
   double ratio = 0;
-  if (!parse(value, 0.0, ratio) || ratio > 1) return "use 0 to 1";
+  if (!parse(value, 0.0, ratio) || !(ratio >= 0 && ratio <= 1)) return "use 0 to 1";  // NaN is none
   config.cleanup.minDirtyPercent = static_cast<int32_t>(ratio * 100 + 0.5);
   return "";
 }
@@ -204,11 +227,11 @@ constexpr ConfigKey kKeys[] = {
      "otherwise.",
      keep, F::kNone, nullptr},
     {"follower.replication.throttled.replicas", kList, "", "", "There is one replica: no effect.",
-     keep, F::kNone, nullptr},
+     keepReplicas, F::kNone, nullptr},
     {"index.interval.bytes", kInt, "log.index.interval.bytes", "4096", kNoEffect, keep, F::kNone,
      nullptr},
     {"leader.replication.throttled.replicas", kList, "", "", "There is one replica: no effect.",
-     keep, F::kNone, nullptr},
+     keepReplicas, F::kNone, nullptr},
     {"local.retention.bytes", kLong, "log.local.retention.bytes", "-2", kNotTiered, onlyFallback,
      F::kNone, nullptr},
     {"local.retention.ms", kLong, "log.local.retention.ms", "-2", kNotTiered, onlyFallback,

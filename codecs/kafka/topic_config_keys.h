@@ -5,13 +5,9 @@
 #include <string>
 
 #include "codecs/kafka/topic_config.h"
+#include "core/model/flush_keys.h"
 
 namespace polylog::kafka {
-
-inline constexpr BytesView kFlushMessages = "flush.messages";
-inline constexpr BytesView kFlushMs = "flush.ms";
-/// Whatever is chosen, what is written is synced after so long.
-inline constexpr int64_t kUnwaitedSyncMs = 100;
 
 struct ConfigKey {
   BytesView name;
@@ -19,7 +15,7 @@ struct ConfigKey {
   /// The broker's key for topics that don't set this one; may be empty. It can be changed at any
   /// time.
   BytesView brokerName;
-  BytesView fallback;    ///< what is in force if nobody sets anything
+  BytesView fallback;  ///< what is in force if nobody sets anything
   BytesView documentation;
   /// Puts `value` into the fields that follow from it. Not empty: what is wrong with it.
   std::string (*set)(TopicConfig& config, BytesView value, const ConfigKey& key,

@@ -181,6 +181,20 @@ TEST_F(ConfigsTest, AResourceNamedTwiceIsRefused) {
   EXPECT_EQ(config(), broker_.defaults);
 }
 
+TEST_F(ConfigsTest, KeysThatDoNotGoTogetherAreRefused) {
+  EXPECT_EQ(alter({{"max.compaction.lag.ms", 0, "5"}}).errorCode, 0);
+  EXPECT_EQ(alter({{"min.compaction.lag.ms", 0, "6"}}).errorCode, 40);
+  EXPECT_EQ(config().cleanup.minCompactionLagMs, 0);
+  EXPECT_EQ(alter({{"min.compaction.lag.ms", 0, "6"}, {"max.compaction.lag.ms", 0, "6"}}).errorCode,
+            0)
+      << "judged when all are set";
+  wire::AlterConfigsRequest whole;
+  whole.resources.push_back(
+      {kTopic, "t", {{"max.compaction.lag.ms", "1"}, {"min.compaction.lag.ms", "2"}}});
+  EXPECT_EQ(ask<wire::AlterConfigsResponse>(whole).responses.at(0).errorCode, 40);
+  EXPECT_EQ(config().cleanup.maxCompactionLagMs, 6);
+}
+
 TEST_F(ConfigsTest, AlterConfigsSetsTheWhole) {
   alter({{"retention.ms", 0, "5"}, {"max.message.bytes", 0, "9"}});
   for (int16_t version = 0; version <= 2; ++version) {

@@ -59,6 +59,11 @@ TEST_F(TopicConfigTest, WhatMakesNoSenseOrIsNotBuiltIsRefused) {
       {"compression.zstd.level", "9"},
       {"preallocate", "true"},
       {"segment.bytes", "many"},
+      {"min.cleanable.dirty.ratio", "nan"},
+      {"min.cleanable.dirty.ratio", "inf"},
+      {"min.cleanable.dirty.ratio", "1.01"},
+      {"leader.replication.throttled.replicas", "all of them"},
+      {"leader.replication.throttled.replicas", "1:"},
       {"max.message.bytes", "99999999"},
       {"unclean.leader.election.enable", "perhaps"},
       {"no.such.key", "1"},
@@ -71,6 +76,40 @@ TEST_F(TopicConfigTest, WhatMakesNoSenseOrIsNotBuiltIsRefused) {
   }
   EXPECT_FALSE(setTopicConfig(config_, "retention.ms", std::nullopt, limits_));
   EXPECT_EQ(config_, (TopicConfig{.retentionMs = 604'800'000, .overrides = {}}));
+}
+
+TEST_F(TopicConfigTest, ValuesAreKeptAsShortAsTheyCanBeSaid) {
+  const std::string zeros(10'000, '0');
+  std::string list = "compact";
+  for (int i = 0; i < 1000; ++i) list += ", compact";
+  const std::string kept[][3] = {
+      {"retention.ms", zeros + "5", "5"},
+      {"segment.bytes", zeros + "6", "6"},
+      {"segment.ms", "007", "7"},
+      {"flush.ms", zeros + "7", "7"},
+      {"min.cleanable.dirty.ratio", "0.5" + zeros, "0.5"},
+      {"cleanup.policy", list, "compact"},
+      {"unclean.leader.election.enable", "True", "true"},
+      {"leader.replication.throttled.replicas", "0:1, 1:1,0:1", "0:1,1:1"},
+      {"follower.replication.throttled.replicas", "*", "*"},
+  };
+  for (const auto& [key, value, text] : kept) {
+    EXPECT_TRUE(set(key, value)) << key;
+    EXPECT_EQ(config_.overrides.at(key), text);
+    EXPECT_EQ(entry(key).value, text);
+  }
+}
+
+TEST_F(TopicConfigTest, TheLeastLagIsNoMoreThanTheLongest) {
+  EXPECT_TRUE(set("max.compaction.lag.ms", "5"));
+  EXPECT_TRUE(checkTopicConfig(config_, limits_));
+  EXPECT_TRUE(set("min.compaction.lag.ms", "6"));
+  EXPECT_FALSE(checkTopicConfig(config_, limits_));
+  EXPECT_TRUE(resetTopicConfig(config_, "min.compaction.lag.ms", limits_));
+  EXPECT_TRUE(checkTopicConfig(config_, limits_));
+  limits_.defaults.cleanup.minCompactionLagMs = 6;
+  EXPECT_FALSE(checkTopicConfig(config_, limits_)) << "of what is in force";
+  EXPECT_TRUE(checkTopicConfig({}, limits_));
 }
 
 TEST_F(TopicConfigTest, WhatStreamsAndConnectSetIsTaken) {

@@ -69,6 +69,14 @@ class TopicDefaultsTest : public RouterFixture {
       return {};
     };
   }
+  /// The topic's row as it was before there were marks.
+  void writeUnmarked(const Topic& topic) {
+    std::string row = encodeTopic(topic);
+    row.resize(row.size() - 2);
+    storage::AppendRequest request;
+    request.state.push_back({storage::StateTable::kTopic, topic.name, row});
+    ASSERT_TRUE(store_->append(std::move(request)).has_value());
+  }
   Result<> alter(DefaultsScope scope, DynamicDefaults::Change change) {
     auto answer = begin(scope, std::move(change));
     settle();
@@ -199,19 +207,12 @@ TEST_F(TopicDefaultsTest, AnotherFileReachesTopicsThatSetNothing) {
 }
 
 TEST_F(TopicDefaultsTest, OfTopicsWrittenWithoutMarksWhatIsAsTheFileSaysCountsAsNotSet) {
-  auto rewrite = [&](const std::string& name, const std::string& override) {
-    Topic old = *topic(name);
-    if (!override.empty()) old.config.overrides[override] = "604800000";
-    std::string row = encodeTopic(old);
-    row.resize(row.size() - 2);
-    storage::AppendRequest request;
-    request.state.push_back({storage::StateTable::kTopic, name, row});
-    ASSERT_TRUE(store_->append(std::move(request)).has_value());
-  };
   make("named");
-  rewrite("follows", "");
-  rewrite("own", "");
-  rewrite("named", "retention.ms");
+  writeUnmarked(*topic("follows"));
+  writeUnmarked(*topic("own"));
+  Topic named = *topic("named");
+  named.config.overrides["retention.ms"] = "604800000";
+  writeUnmarked(named);
   settle();
   crash();
   // Another file later tells them apart for good.
@@ -220,6 +221,35 @@ TEST_F(TopicDefaultsTest, OfTopicsWrittenWithoutMarksWhatIsAsTheFileSaysCountsAs
   expectRetention("follows", 7000);
   expectRetention("own", 5000);
   expectRetention("named", 604'800'000);
+}
+
+TEST_F(TopicDefaultsTest, OfTopicsWrittenWithoutMarksFlushIsSetWhereItWasAskedFor) {
+  const std::pair<const char*, const char*> kAsked[] = {
+      {"flush.messages", "1"},
+      {"flush.ms", "99"},
+      {"flush.messages", "9223372036854775807"},
+      {"flush.ms", "100"},
+  };
+  for (size_t i = 0; i < std::size(kAsked); ++i) {
+    std::string name = "asked" + std::to_string(i);
+    make(name);
+    Topic old = *topic(name);
+    old.config.overrides[kAsked[i].first] = kAsked[i].second;
+    if (i >= 2) old.config.flush = FlushPolicy::kNever;  // as the file said then
+    writeUnmarked(old);
+  }
+  settle();
+  crash();
+  for (size_t i = 0; i < std::size(kAsked); ++i) {
+    EXPECT_EQ(topic("asked" + std::to_string(i))->config.flush, FlushPolicy::kSafe) << i;
+  }
+  options_.defaultsKafka.flush = FlushPolicy::kInterval;
+  crash();
+  for (size_t i = 0; i < std::size(kAsked); ++i) {
+    EXPECT_EQ(topic("asked" + std::to_string(i))->config.flush,
+              i < 2 ? FlushPolicy::kSafe : FlushPolicy::kInterval)
+        << i;
+  }
 }
 
 TEST_F(TopicDefaultsTest, ATopicThatIsBeingAlteredFollowsToo) {
@@ -327,6 +357,65 @@ TEST_F(TopicDefaultsTest, WhereTheJournalCouldNotFollowItIsTriedAgain) {
   EXPECT_EQ(journaled("follows"), 604'800'000);
   advance(1500);
   EXPECT_EQ(journaled("follows"), 1000);
+}
+
+TEST_F(TopicDefaultsTest, AnAlterThatWaitedForAFailedCatchUpWritesThePartitionsToo) {
+  begin(kCluster, retain(1000));
+  run();
+  store_->commit();
+  run();
+  ASSERT_EQ(store_->pending(), 1U);
+  on(0, [&] {
+    router_->alterTopic(
+        principal("k", Protocol::kKafka), "follows",
+        [](TopicConfig& config) -> Result<> {
+          config.overrides["segment.bytes"] = "1000000";
+          return {};
+        },
+        [](Result<TopicRef> result) { EXPECT_TRUE(result.has_value()); });
+  });
+  failWrites();
+  ASSERT_EQ(store_->pending(), 1U) << "the alter's";
+  store_->commit();
+  run();
+  EXPECT_EQ(journaled("follows"), 1000);
+  crash();
+  EXPECT_TRUE(topic("follows")->config.overrides.contains("segment.bytes"));
+  expectRetention("follows", 1000);
+}
+
+TEST_F(TopicDefaultsTest, AfterFailuresTheJournalIsLeftAloneForLongerAndLonger) {
+  make("other");
+  begin(kCluster, retain(1000));
+  run();
+  store_->commit();
+  run();
+  failWrites();
+  // Nobody's change brings it about at once.
+  alterTopic("other", 9000);
+  run();
+  store_->commit();
+  run();
+  EXPECT_EQ(store_->pending(), 0U);
+  auto answer = begin(kCluster, retain(2000));
+  settle();
+  EXPECT_TRUE(answer->result.has_value());
+  EXPECT_EQ(retention("follows"), 2000);
+  EXPECT_EQ(journaled("follows"), 604'800'000);
+  auto pass = [&](int64_t millis) {
+    clock_.advance(millis * 1000);
+    run();
+  };
+  pass(1100);
+  ASSERT_EQ(store_->pending(), 1U);
+  failWrites();
+  pass(1100);
+  EXPECT_EQ(store_->pending(), 0U) << "two seconds now";
+  pass(1000);
+  EXPECT_EQ(store_->pending(), 1U);
+  settle();
+  expectRetention("follows", 2000);
+  expectRetention("other", 9000);
 }
 
 TEST_F(TopicDefaultsTest, ChangesFromTwoWorkersAreMadeOneAfterTheOther) {

@@ -169,6 +169,22 @@ TEST_F(AdminTest, aTopicsLife) {
   EXPECT_TRUE(has(errorOf("DELETE", "/api/topics/orders"), "404"));
 }
 
+TEST_F(AdminTest, aTopicFollowsTheDefaultsInWhatIsNotGiven) {
+  auto retention = [&](const std::string& name) {
+    return get("/api/topics/" + name)["config"]["retention_ms"].number();
+  };
+  post("/api/topics/plain");
+  post("/api/topics/compacted?cleanup_policy=compact,delete");
+  post("/api/topics/sized?retention_bytes=1000");
+  post("/api/topics/endless?retention_ms=-1");
+  EXPECT_GT(retention("plain"), 0);
+  EXPECT_EQ(retention("compacted"), retention("plain"));
+  EXPECT_EQ(retention("sized"), retention("plain"));
+  EXPECT_EQ(retention("endless"), -1);
+  EXPECT_EQ(get("/api/topics/compacted")["config"]["cleanup_policy"].text(), "compact,delete");
+  EXPECT_EQ(get("/api/topics/sized")["config"]["cleanup_policy"].text(), "delete");
+}
+
 TEST_F(AdminTest, topicsThatCannotBe) {
   EXPECT_TRUE(has(errorOf("POST", "/api/topics/" + encoded("a/b")), "400"));
   EXPECT_TRUE(has(errorOf("POST", "/api/topics/" + encoded("$SYS")), "400"));

@@ -23,7 +23,7 @@ Result<> replaceAll(const Values& values, TopicConfig& config, const TopicConfig
   for (const auto& [key, value] : values) {
     if (Result<> set = setTopicConfig(config, key, BytesView(value), limits); !set) return set;
   }
-  return {};
+  return checkTopicConfig(config, limits);
 }
 
 }  // namespace

@@ -135,6 +135,8 @@ Refusal fillSpec(const Call& call, const Asked& asked, TopicSpec& spec) {
     Result<> set = setTopicConfig(*spec.config, config.name, config.value, limits);
     if (!set) return {Code::kInvalidConfig, set.error().text};
   }
+  Result<> fits = checkTopicConfig(*spec.config, limits);
+  if (!fits) return {Code::kInvalidConfig, fits.error().text};
   return {};
 }
 

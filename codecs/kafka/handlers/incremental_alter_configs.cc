@@ -99,7 +99,7 @@ void handleIncrementalAlterConfigs(const CallRef& call,
       for (const Step& step : steps) {
         if (Result<> taken = take(step, config, limits); !taken) return taken;
       }
-      return {};
+      return checkTopicConfig(config, limits);
     };
   }
   changeConfigs<wire::IncrementalAlterConfigsResponse>(call, std::move(changes),
