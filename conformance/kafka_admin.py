@@ -211,7 +211,7 @@ def incremental():
         broker.start()
         entries = described(broker, "topic", "t")
         equal([entries[key].value for key in ("retention.ms", "cleanup.policy", "retention.bytes")],
-              ["7", "compact,delete", "5000"], "values")
+              ["7", "delete,compact", "5000"], "values")
         equal(change(broker, ("retention.ms", 1, None), ("cleanup.policy", 3, "delete")), (0, None),
               "delete, subtract")
         entries = described(broker, "topic", "t")
@@ -307,7 +307,7 @@ def all_brokers():
                   ("1000", False, 2, [("message.max.bytes", "1000", 2), ("message.max.bytes", "9000", 3),
                                       ("message.max.bytes", "16777216", 5)]), "layers")
         equal(told_of(broker, "cleanup.policy"),
-              ("compact,delete", ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG.value), "policy")
+              ("delete,compact", ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG.value), "policy")
         large = [b"x" * 5000]
         equal(produce(broker, "t", large), [KafkaError.MSG_SIZE_TOO_LARGE], "more than this one takes")
         equal(change(broker, ("message.max.bytes", 1, None), resource=THIS_BROKER), (0, None), "taken back")

@@ -67,7 +67,8 @@ std::string joined(const std::vector<std::string>& words) {
 /// What is kept of an accepted value: as short as it can be said, however long it came.
 std::string canonical(const ConfigKey& key, BytesView value, const TopicConfig& config,
                       const TopicConfigLimits& limits) {
-  if (key.text != nullptr) return key.text(config, limits);
+  // Of a list the order stays: tools compare what they are told with what they have said.
+  if (key.text != nullptr && key.type != ConfigType::kList) return key.text(config, limits);
   std::string text(value);
   switch (key.type) {
     case ConfigType::kBoolean:
@@ -146,8 +147,12 @@ std::string defaultText(const ConfigKey& key, const TopicConfigLimits& limits) {
 
 std::string textOf(const ConfigKey& key, const TopicConfig& config,
                    const TopicConfigLimits& limits) {
-  if (key.text != nullptr) return key.text(config, limits);
   const std::string* set = setText(config, key.name);
+  if (key.type == ConfigType::kList) {
+    if (set != nullptr) return *set;
+    if (!config.own.has(key.field)) return defaultText(key, limits);
+  }
+  if (key.text != nullptr) return key.text(config, limits);
   return set != nullptr ? *set : defaultText(key, limits);
 }
 
