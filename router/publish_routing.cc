@@ -130,9 +130,11 @@ bool Publisher::refuse(Call& call, const Prepared& prepared, Error error) {
 bool Publisher::fitsLimit(Call& call, const Prepared& prepared, int64_t limit) {
   const std::optional<BytesView>& value = prepared.in->record.value;
   if (!value || static_cast<int64_t>(value->size()) <= limit) return true;
+  const char* key = limit < core_.options.maxMessageBytes ? "the topic's max.message.bytes"
+                                                          : "limits.max_message_bytes";
   return refuse(call, prepared,
                 {ErrorKind::kTooLarge, "a record larger than " + std::to_string(limit) +
-                                           " octets (limits.max_message_bytes)"});
+                                           " octets (" + key + ")"});
 }
 
 /// A stream that a binding led to: its topic, under the key that the codec gave for it.

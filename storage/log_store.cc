@@ -17,10 +17,11 @@ namespace {
 
 constexpr char kConfiguration = 'c';
 constexpr char kLogStart = 's';
-constexpr size_t kBucketsAtOnce = 1024;
+constexpr size_t kBucketsAtOnce = 64;
 /// A mutex goes to whoever asks first once it is free, which would be the visit itself: of a million
-/// partitions nobody else would have a turn before the last.
-constexpr auto kTurnOfOthers = std::chrono::microseconds(50);
+/// partitions nobody else would have a turn before the last. Long enough for a thread that waits to
+/// wake up.
+constexpr auto kTurnOfOthers = std::chrono::microseconds(100);
 
 /// Of options.cacheBytes, what index runs of sealed segments get.
 uint64_t runCacheShare(uint64_t cacheBytes) {
