@@ -98,6 +98,24 @@ void printHistogram(std::string& out, std::string_view name, std::string_view la
                  seconds(histogram.sumMicros()), name, braces(labels), total);
 }
 
+/// All that counter(), gauge() and latencyHistogram() have made.
+std::string registeredText() {
+  Registry& in = registry();
+  std::lock_guard lock(in.mutex);
+  std::string out;
+  for (const auto& [name, family] : in.families) {
+    fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", name, family.help, name,
+                   family.type);
+    for (const auto& [labels, value] : family.values) {
+      fmt::format_to(std::back_inserter(out), "{}{} {}\n", name, braces(labels), value->value());
+    }
+    for (const auto& [labels, histogram] : family.histograms) {
+      printHistogram(out, name, labels, *histogram);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 void LatencyHistogram::observe(int64_t micros) {
@@ -143,19 +161,8 @@ MetricsSource::~MetricsSource() {
 }
 
 std::string metricsText() {
-  Registry& in = registry();
-  std::lock_guard lock(in.mutex);
-  std::string out;
-  for (const auto& [name, family] : in.families) {
-    fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", name, family.help, name,
-                   family.type);
-    for (const auto& [labels, value] : family.values) {
-      fmt::format_to(std::back_inserter(out), "{}{} {}\n", name, braces(labels), value->value());
-    }
-    for (const auto& [labels, histogram] : family.histograms) {
-      printHistogram(out, name, labels, *histogram);
-    }
-  }
+  std::string out = registeredText();
+  // Without the registry's lock: what a source takes may be held by somebody who registers.
   std::lock_guard hold(sources().mutex);
   for (const auto& [id, print] : sources().all) print(out);
   return out;

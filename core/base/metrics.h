@@ -46,7 +46,8 @@ LatencyHistogram& latencyHistogram(std::string_view name, std::string_view help,
                                    std::string_view labels = {});
 
 /// Metrics whose series come and go, so that they aren't kept here: while it lives, `print` appends
-/// them to metricsText(), on whatever thread asks.
+/// them to metricsText(), on whatever thread asks. It may take locks under which metrics are
+/// registered, and register some itself; it makes and ends no source.
 class MetricsSource {
  public:
   explicit MetricsSource(std::function<void(std::string& out)> print);

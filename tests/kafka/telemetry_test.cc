@@ -414,13 +414,5 @@ TEST_F(TelemetryTest, MemoryIsBounded) {
   EXPECT_EQ(lines(), 2 + 5) << "the first one made way";
 }
 
-TEST(MetricsSource, IsPrintedWhileItLives) {
-  {
-    MetricsSource source([](std::string& out) { out += "of_a_source 1\n"; });
-    EXPECT_THAT(metricsText(), HasSubstr("of_a_source 1\n"));
-  }
-  EXPECT_THAT(metricsText(), Not(HasSubstr("of_a_source")));
-}
-
 }  // namespace
 }  // namespace polylog::kafka::test

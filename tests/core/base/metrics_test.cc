@@ -78,5 +78,21 @@ TEST(Metrics, CountsFromManyThreads) {
   EXPECT_EQ(shared.value(), 4000);
 }
 
+TEST(MetricsSource, IsPrintedWhileItLives) {
+  {
+    MetricsSource source([](std::string& out) { out += "of_a_source 1\n"; });
+    EXPECT_THAT(metricsText(), HasSubstr("of_a_source 1\n"));
+  }
+  EXPECT_THAT(metricsText(), Not(HasSubstr("of_a_source")));
+}
+
+// A deadlock otherwise: a scrape would hold what a first push waits for, and the other way round.
+TEST(MetricsSource, MayRegisterMetrics) {
+  MetricsSource source(
+      [](std::string&) { counter("test_from_a_source", "Made while printed.").add(); });
+  metricsText();
+  EXPECT_THAT(metricsText(), HasSubstr("test_from_a_source 1\n"));
+}
+
 }  // namespace
 }  // namespace polylog
