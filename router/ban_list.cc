@@ -163,15 +163,15 @@ void BanList::put(Ban ban, std::function<void(Result<>)> done) {
   ban.reason.resize(std::min(ban.reason.size(), kMaxReason));
   std::vector<StateChange> state;
   std::vector<Key> gone;
+  bool full = false;
   {
     std::lock_guard hold(lock_);
     // What is on its way may be about one of them.
     if (inFlight_ == 0) gone = runOut();
     const size_t most = ban.by == kFlapping ? kMaxAutomaticBans : kMaxBans;
-    if (bans_.size() - gone.size() >= most && !bans_.contains(Key{ban.kind, ban.what})) {
-      return done(fail(ErrorKind::kBusy, "there are as many bans as there may be"));
-    }
+    full = bans_.size() - gone.size() >= most && !bans_.contains(Key{ban.kind, ban.what});
   }
+  if (full) return done(fail(ErrorKind::kBusy, "there are as many bans as there may be"));
   for (const auto& [kind, what] : gone) {
     state.push_back({StateTable::kBan, encodeKey(kind, what), std::nullopt});
   }
@@ -192,15 +192,16 @@ void BanList::put(Ban ban, std::function<void(Result<>)> done) {
 void BanList::remove(BanKind kind, const std::string& what, std::function<void(Result<>)> done) {
   auto name = banName(kind, what);
   if (!name) return done(std::unexpected(name.error()));
+  bool there = false;
   {
     std::lock_guard hold(lock_);
-    auto there = bans_.find(Key{kind, *name});
-    if (there == bans_.end() || !runs(there->second)) {
-      return done(
-          fail(ErrorKind::kNotFound, fmt::format("no ban of the {} '{}'; `polylog ban list` "
-                                                 "shows those there are",
-                                                 nameOf(kind), *name)));
-    }
+    auto at = bans_.find(Key{kind, *name});
+    there = at != bans_.end() && runs(at->second);
+  }
+  if (!there) {
+    return done(fail(ErrorKind::kNotFound,
+                     fmt::format("no ban of the {} '{}'; `polylog ban list` shows those there are",
+                                 nameOf(kind), *name)));
   }
   append(
       {{StateTable::kBan, encodeKey(kind, *name), std::nullopt}},

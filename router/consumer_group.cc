@@ -466,8 +466,10 @@ void ConsumerGroup::landed(const std::shared_ptr<Flight>& flight, const Result<>
   if (!result) {
     dirtyMembers_.merge(flight->members);
     dirtyGroup_ = dirtyGroup_ || flight->group;
+    for (const auto& later : flights_) later->before = result;
   }
-  for (auto& then : flight->waiting) then(result);
+  const Result<>& all = flight->before ? result : flight->before;
+  for (auto& then : flight->waiting) then(all);
 }
 
 void ConsumerGroup::whenDurable(std::move_only_function<void(Result<>)> then) {

@@ -105,6 +105,7 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
   struct Flight {
     std::set<std::string> members;
     bool group = false;
+    Result<> before;  ///< of those that were under way when it set out, the first failure
     std::vector<std::move_only_function<void(Result<>)>> waiting;
   };
   /// A place for one of a topic's partitions.

@@ -226,14 +226,17 @@ void GroupCoordinator::journalDeletion(Owned& owned, std::vector<storage::StateC
 }
 
 /// In as many entries as it takes. `done` once, not inside the call, when all of it is durable or
-/// has failed.
+/// has failed: none is written after one that failed.
 void GroupCoordinator::journalAll(Owned& owned, std::vector<storage::StateChange> state,
                                   std::move_only_function<void(Result<>)> done) {
+  if (state.empty()) return owned.worker.later([done = std::move(done)]() mutable { done({}); });
   auto told = std::make_shared<std::move_only_function<void(Result<>)>>(std::move(done));
+  const uint64_t failures = core_.store.failures();
   while (!state.empty()) {
     storage::AppendRequest request;
     request.state = takePiece(state);
     request.durability = storage::Durability::kSynced;
+    request.ifFailures = failures;
     if (state.empty()) {  // the last is durable after all the others, or fails with them
       request.sink = &owned.worker.sink;
       request.done = [this, told](const Result<storage::Appended>& result) {

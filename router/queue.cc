@@ -22,15 +22,26 @@ constexpr int64_t kRetryMicros = 1'000'000;
 
 bool Consumer::tryTake(int64_t octets) {
   if (!flight.tryTake(octets)) return false;
-  if (!connectionFlight || connectionFlight->tryTake(octets)) {
-    if (!acknowledges || !window || window->tryTake()) {
-      if (!acknowledges || !channelWindow || channelWindow->tryTake()) return true;
-      if (window) window->give(1);
+  if (!acknowledges || !window || window->tryTake()) {
+    if (!acknowledges || !channelWindow || channelWindow->tryTake()) {
+      // The last, so that it is never taken and given back: other workers' consumers are refused
+      // meanwhile, and giving back wakes nobody.
+      if (!connectionFlight || connectionFlight->tryTake(octets)) return true;
+      if (acknowledges && channelWindow) channelWindow->give(1);
     }
-    if (connectionFlight) connectionFlight->give(1, octets);
+    if (acknowledges && window) window->give(1);
   }
   flight.give(1, octets);
   return false;
+}
+
+bool Consumer::reserve(int64_t octets) {
+  if (tryTake(octets)) return true;
+  // Asked once more, since room may have been made before the flag could be seen.
+  blocked = true;
+  if (!tryTake(octets)) return false;
+  blocked = false;
+  return true;
 }
 
 void Consumer::giveBack(std::span<const QueueDelivery> deliveries) {
@@ -223,7 +234,7 @@ void Queue::pump() {
       cancel(consumer);
       continue;
     }
-    if (!reserve(consumer, static_cast<int64_t>(next.reader->bytes()))) continue;
+    if (!consumer->reserve(static_cast<int64_t>(next.reader->bytes()))) continue;
     if (movesTo(*consumer, record->record)) {
       const PartitionReader& reader = *next.reader;
       toMove_.push_back({consumer, {}, reader.place(), reader.index(), reader.attributes()});
@@ -238,16 +249,6 @@ void Queue::pump() {
   for (const ConsumerRef& consumer : given) hand(consumer);
   move();
   if (left == 0) pumpSoon();
-}
-
-/// False: it has no room, and says when it has.
-bool Queue::reserve(const ConsumerRef& consumer, int64_t octets) {
-  if (consumer->tryTake(octets)) return true;
-  // Asked once more, since room may have been made before the flag could be seen.
-  consumer->blocked = true;
-  if (!consumer->tryTake(octets)) return false;
-  consumer->blocked = false;
-  return true;
 }
 
 /// The next that waits, its record loaded. False: none, or the disk does not give it now; the queue

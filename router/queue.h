@@ -52,7 +52,8 @@ struct Consumer {
         returned(std::move(options.returned)),
         listener(itsListener) {}
 
-  bool tryTake(int64_t octets);
+  /// False: it has no room, and is blocked until it is told of some.
+  bool reserve(int64_t octets);
   int64_t inFlight() const { return channelWindow ? channelWindow->used() : flight.count(); }
   /// What was taken and never handed over. On the client's worker.
   void giveBack(std::span<const QueueDelivery> deliveries);
@@ -79,6 +80,9 @@ struct Consumer {
   // The queue's.
   std::vector<QueueDelivery> batch;
   bool gone = false;
+
+ private:
+  bool tryTake(int64_t octets);
 };
 using ConsumerRef = std::shared_ptr<Consumer>;
 
@@ -168,7 +172,6 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   bool absentMayHave(const RoutedRecord& record) const;
   void keep(const Next& next);
   void bringBack();
-  bool reserve(const ConsumerRef& consumer, int64_t octets);
   bool movesTo(const Consumer& consumer, const Record& record) const;
   void move();
   Result<> addMove(const Move& move, storage::AppendRequest& request, std::vector<uint32_t>& fresh);

@@ -158,7 +158,7 @@ void Queue::offer(std::vector<RoutedRecordRef> records) {
         if (turn == self->ready_.end()) break;
         ConsumerRef consumer = std::move(*turn);
         self->ready_.erase(turn);
-        if (!self->reserve(consumer, delivery.octets)) continue;
+        if (!consumer->reserve(delivery.octets)) continue;
         taken = true;
         if (consumer->batch.empty()) given.push_back(consumer);
         consumer->batch.push_back(std::move(delivery));

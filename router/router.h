@@ -8,8 +8,8 @@
 // goes from the calling worker straight to the store's sequencer.
 //
 // Life: makeRouter(), start(), ..., stop() while the dispatchers' loops still run (connections have
-// been closed before), then LogStore::close(), then the loops end, then the router is destroyed,
-// then dispatchers and store. The store's sinks are the router's, so close() comes before ~Router.
+// been closed before), then LogStore::shutDown(), then the loops end, then the router is destroyed,
+// then dispatchers and store. The store's sinks are the router's, so shutDown() comes before ~Router.
 //
 // Locks. No lock is held while a callback of anybody else's runs. Where two are held, it is in this
 // order; those on one line are never held together:
@@ -17,10 +17,12 @@
 //      ShareTable's lock                               (held over declaring a queue)
 //   1. Catalogue's and QueueRegistry's creation locks   (held over append())
 //   2. ExchangeTable's lock, DelayedStore's lock        (held over append())
-//   3. IdAllocator's lock, RetainedStore's lock         (held over append())
+//   3. IdAllocator's lock, RetainedStore's lock, SessionRegistry's of names (held over append())
+//      an inbox's counts                                (held over what the store says of it)
 //   4. the log store's own
 //   Not held with any of the others, nor over append(): AccessStore's, LoginService's, Authorizer's,
-//      ExclusiveTable's, BridgeTable's, Flapping's, ClientRegistry's and then BanList's
+//      ExclusiveTable's, BridgeTable's, Flapping's, ClientRegistry's and then BanList's, QuotaStore's,
+//      ClientMetricsStore's, TopicDefaultsStore's, TokenRights', LoginThrottle's, SlowSubscribers'
 //   5. Catalogue's map, QueueRegistry's map, SubscriptionTrie's, AddressTags', SessionRegistry's
 //   map,
 //      FeedRouter's queue; ReplayTable's

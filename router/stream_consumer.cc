@@ -181,8 +181,7 @@ bool StreamConsumer::advance(size_t at, std::vector<QueueDelivery>& out, bool& b
       return false;
   }
   auto octets = static_cast<int64_t>(source.reader->bytes());
-  if (!consumer_.tryTake(octets)) {
-    consumer_.blocked = true;
+  if (!consumer_.reserve(octets)) {
     blocked = true;
     return false;
   }

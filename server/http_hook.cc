@@ -247,7 +247,9 @@ void HttpHook::start(std::unique_ptr<Request> request) {
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, request.get());
   curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(left));
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-  curl_multi_add_handle(multi_, curl);
+  if (curl_multi_add_handle(multi_, curl) != CURLM_OK) {
+    return finish(std::move(request), CURLE_OUT_OF_MEMORY);
+  }
   active_.emplace(curl, std::move(request));
 }
 

@@ -427,7 +427,7 @@ void Server::shutDown() {
     router_->stop([&] { stopped.set_value(); });
     stopped.get_future().wait();
   }
-  if (store_) store_->close();
+  if (store_) store_->shutDown();  // what waits for it still reads
   for (auto& worker : workers_) worker->stop();
   for (std::thread& thread : threads_) thread.join();
   listeners_.clear();

@@ -392,7 +392,7 @@ void LogStoreImpl::stopThreads() {
   drain(lock);
 }
 
-void LogStoreImpl::close() {
+void LogStoreImpl::shutDown() {
   {
     Lock lock(mutex_);
     if (closed_) return;
@@ -409,8 +409,12 @@ void LogStoreImpl::close() {
     std::lock_guard maintenance(maintenanceMutex_);
     Result<> done = checkpointLocked();
     if (!done) logWarning("no checkpoint at closing: " + done.error().text);
-    view_ = nullptr;
   }
+}
+
+void LogStoreImpl::close() {
+  shutDown();
+  view_ = nullptr;
   directoryLock_ = nullptr;
 }
 

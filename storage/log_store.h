@@ -361,7 +361,10 @@ class LogStore {
   /// False: nothing is due.
   virtual bool runStep() = 0;
 
-  /// Finishes what is pending, checkpoints and closes. append() fails with kShutdown from here on.
+  /// Finishes what is pending, and checkpoints. append() fails with kShutdown from here on; what is
+  /// there may still be read.
+  virtual void shutDown() = 0;
+  /// The same, and lets go of the directory: nobody reads any more.
   virtual void close() = 0;
 };
 

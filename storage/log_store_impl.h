@@ -108,6 +108,7 @@ class LogStoreImpl final : public LogStore {
   Result<> checkpoint() override;
   void runOnce() override;
   bool runStep() override;
+  void shutDown() override;
   void close() override;
 
  private:

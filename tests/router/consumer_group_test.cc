@@ -411,6 +411,29 @@ TEST_F(ConsumerGroupTest, AFailedWriteIsToldAndMadeGood) {
   EXPECT_THAT(describe()->members, SizeIs(3));
 }
 
+TEST_F(ConsumerGroupTest, WhoJoinedWithAFailedWriteIsNotToldOfALaterOne) {
+  makePair();
+  // On the group's own worker it goes on before it hears of the failure.
+  for (size_t worker = 0; worker < loops_.size(); ++worker) {
+    const std::string early = "c" + std::to_string(worker);
+    const int32_t before = describe()->epoch;
+    send(joins(early), false);
+    std::optional<Answer> told;
+    on(worker, [&] {
+      store_->failPending({ErrorKind::kIo, "the disk said no"});
+      router_->consumerHeartbeat(who_, lives("a", before), [](const Answer&) {});
+      router_->consumerHeartbeat(who_, joins(early), [&](Answer answer) { told = answer; });
+    });
+    settle();
+    ASSERT_TRUE(told);
+    crash();
+    auto members = describe()->members;
+    bool there = std::any_of(members.begin(), members.end(),
+                             [&](const auto& member) { return member.memberId == early; });
+    EXPECT_EQ(told->has_value(), there) << "on worker " << worker;
+  }
+}
+
 TEST_F(ConsumerGroupTest, ALeaveThatIsNotWrittenIsNotToldAsDone) {
   makePair();
   std::optional<Result<std::vector<Result<>>>> told;

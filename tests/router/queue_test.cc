@@ -94,6 +94,20 @@ TEST_F(QueueTest, PrefetchHoldsBackAndTheOthersGoOn) {
   EXPECT_EQ(one.texts.size(), 3U);
 }
 
+// Taken and given back, it would refuse consumers of other workers, whom nobody tells of room.
+TEST_F(QueueTest, AFullPrefetchLeavesTheConnectionsRoomAlone) {
+  begin();
+  declare("q");
+  ConsumeOptions limited = options("q");
+  limited.window = window(1);
+  limited.flight = std::make_shared<DeliveryFlight>(1, 1 << 20);
+  TestConsumer& one = consume(limited);
+  sendTo("q", numbers(0, 2));
+  EXPECT_THAT(one.texts, SizeIs(1));
+  EXPECT_EQ(limited.flight->count(), 1);
+  EXPECT_FALSE(limited.flight->takeRefused());
+}
+
 TEST_F(QueueTest, ARaisedLimitTakesEffectOnResume) {
   begin(2);
   declare("q");

@@ -665,7 +665,7 @@ std::optional<std::string> FakeLogStore::getState(StateTable table, BytesView ke
   return at->second;
 }
 
-void FakeLogStore::close() {
+void FakeLogStore::shutDown() {
   commit();
   std::lock_guard lock(mutex_);
   closed_ = true;

@@ -88,7 +88,8 @@ class FakeLogStore final : public storage::LogStore {
     commit();
     return any;
   }
-  void close() override;
+  void shutDown() override;
+  void close() override { shutDown(); }
 
  private:
   struct Watch {
