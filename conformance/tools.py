@@ -11,6 +11,7 @@ import urllib.request
 
 import kafka
 import pika
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource
 
 from lib.broker import BINARY, Broker
 from lib.cases import Suite, equal
@@ -106,6 +107,54 @@ def topics():
         assert "made" in polylog("topic", "describe", "made", *admin, status=1)
 
 
+@suite.case("topic-default set, list and delete; topic describe tells what is set and by whom, as Kafka's clients are told; over kill -9")
+def defaults():
+    with Broker() as broker:
+        admin = ("--admin", broker.admin)
+        polylog("topic", "create", "plain", *admin)
+        polylog("topic", "create", "own", "--retention-ms", "60000", "--cleanup-policy", "compact", *admin)
+        polylog("topic-default", "set", "log.retention.ms=90000", "message.max.bytes=2000000", *admin)
+        polylog("topic-default", "set", "--broker", "1", "message.max.bytes=3000000", *admin)
+        set_by = lambda topic: {one["key"]: (one["value"], one["source"]) for one in
+                                json.loads(polylog("topic", "describe", topic, "--json", *admin))["settings"]}
+        plain = {"retention.ms": ("90000", "cluster"), "max.message.bytes": ("3000000", "broker")}
+        own = {"retention.ms": ("60000", "topic"), "cleanup.policy": ("compact", "topic"),
+               "max.message.bytes": ("3000000", "broker")}
+        for when in ("as they were set", "after kill -9"):
+            equal((set_by("plain"), set_by("own")), (plain, own), when)
+            broker.restart()
+        client = AdminClient({"bootstrap.servers": broker.kafka})
+        asked = ConfigResource(ConfigResource.Type.TOPIC, "plain")
+        told = client.describe_configs([asked])[asked].result(20)
+        equal([(told[key].value, told[key].source) for key in ("retention.ms", "max.message.bytes")],
+              [("90000", ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG.value),
+               ("3000000", ConfigSource.DYNAMIC_BROKER_CONFIG.value)], "by a Kafka client")
+        rows = [one.split() for one in polylog("topic", "describe", "own", *admin).splitlines()]
+        assert ["retention.ms", "60000", "topic"] in rows, rows
+        rows = [one.split() for one in polylog("topic-default", "list", *admin).splitlines()]
+        assert ["message.max.bytes", "3000000", "broker", "3000000", "2000000"] in rows, rows
+        for words, says in ((["retention.ms=1"], "log.retention.ms"), (["log.retention.ms=7d"], "milliseconds"),
+                            (["log.retention.ms"], "KEY=VALUE"), (["--broker", "7", "log.retention.ms=1"], "this one is 1")):
+            said = polylog("topic-default", "set", *words, *admin, status=1)
+            assert says in said, said
+        polylog("topic-default", "delete", "log.retention.ms", "message.max.bytes", *admin)
+        polylog("topic-default", "delete", "--broker", "1", "message.max.bytes", *admin)
+        assert "topic-default list" in polylog("topic-default", "delete", "log.retention.ms", *admin, status=1)
+        equal(set_by("plain"), {}, "taken back")
+
+
+@suite.case("what is no number is told in its unit, what is missing with the verb's help")
+def mistakes():
+    for words, says in ((["topic", "create", "t", "--retention-ms", "7d"], "`7d`: give a whole number of milliseconds, -1 or more"),
+                        (["topic", "create", "t", "--retention-bytes", "1GiB"], "of octets"),
+                        (["topic", "create", "t", "--cleanup-policy", "x"], "delete | compact | compact,delete"),
+                        (["ban", "add", "user", "ann", "--seconds", "5s"], "of seconds"),
+                        (["topic", "describe"], "NAME is required; `polylog topic describe --help`"),
+                        (["consume", "t", "--offset", "3", "--from-beginning"], "excludes")):
+        said = polylog(*words, status=1)
+        assert said.startswith("polylog: ") and says in said, said
+
+
 @suite.case("produce and consume; another protocol sees the same records")
 def records():
     with Broker() as broker:
@@ -188,9 +237,9 @@ def quotas():
         assert "12.5" in polylog("quota", "list", *admin), "the table"
         for wrong in (["--user", "ann", "--producer-byte-rate", "some"], ["--producer-byte-rate", "1"],
                       ["--ip", "10.0.0.0/8", "--connection-creation-rate", "1"], ["--user", "ann", "--connection-creation-rate", "1"],
-                      ["--user", "ann"]):
+                      ["--user", "ann"], ["--user", "ann", "--default-user", "--producer-byte-rate", "1"]):
             polylog("quota", "set", *wrong, *admin, status=1)
-        polylog("quota", "delete", "--user", "ann", "--default-client-id", "request_percentage", *admin)
+        polylog("quota", "delete", "--user", "ann", "--default-client-id", "--request-percentage", *admin)
         del ann["request_percentage"]
         equal(listed()["user ann, every other client id"], ann, "one is gone")
         polylog("quota", "delete", "--user", "ann", "--default-client-id", *admin)
@@ -204,6 +253,9 @@ def quotas():
         listed = lambda: json.loads(polylog("client-metrics", "list", "--json", *admin))["client_metrics"]
         equal(listed(), [subscription], "a subscription")
         assert "100" in polylog("client-metrics", "set", "s", "--interval-ms", "1", *admin, status=1), "out of bounds"
+        for wrong in ("nobody", "client_id=("):
+            said = polylog("client-metrics", "set", "s", "--match", wrong, *admin, status=1)
+            assert "answered 400" in said, said
         polylog("client-metrics", "delete", "s", *admin)
         equal(listed(), [], "gone")
         polylog("client-metrics", "delete", "s", *admin, status=1)

@@ -49,7 +49,7 @@ Result<> checkRule(const AccessRule& rule) {
     return fail(ErrorKind::kInvalid, "filters are about topics, and not empty");
   }
   if (rule.kind == ResourceKind::kCluster && rule.name != kClusterName && rule.name != "*") {
-    return fail(ErrorKind::kInvalid, "the cluster's name is kafka-cluster");
+    return fail(ErrorKind::kInvalid, "the cluster's name is kafka-cluster, which may be left out");
   }
   if (!filter) return {};
   const TopicFilter parsed = parseRuleFilter(rule.name);
@@ -115,57 +115,19 @@ void AccessStore::refreshRules() {
   if (core_.shares) core_.shares->reconsider();
 }
 
-// ---------------------------------------------------------------- one change at a time
-
+/// What is durable is in force when its rules are.
 void AccessStore::enqueue(std::function<Result<Prepared>()> prepare, Done<Result<>> done) {
-  {
-    std::lock_guard hold(turn_);
-    waiting_.push_back({&core_.here(), std::move(prepare), std::move(done)});
-    if (std::exchange(busy_, true)) return;
-  }
-  startNext();
-}
-
-void AccessStore::startNext() {
-  std::optional<Change> next;
-  {
-    std::lock_guard hold(turn_);
-    if (waiting_.empty()) {
-      busy_ = false;
-      return;
-    }
-    next = std::move(waiting_.front());
-    waiting_.pop_front();
-  }
-  Worker& worker = *next->worker;
-  core_.onWorker(worker, [this, change = std::move(*next)]() mutable { start(std::move(change)); });
-}
-
-void AccessStore::start(Change change) {
-  auto prepared = change.prepare();
-  if (!prepared) return ended(change, std::unexpected(prepared.error()));
-  if (prepared->state.empty()) return ended(change, {});
-  auto shared = std::make_shared<Change>(std::move(change));
-  storage::AppendRequest request;
-  request.state = std::move(prepared->state);
-  request.durability = storage::Durability::kSynced;
-  request.sink = &shared->worker->sink;
-  request.done = [this, shared,
-                  apply = std::move(prepared->apply)](const Result<storage::Appended>& result) {
-    if (!result) return ended(*shared, std::unexpected(result.error()));
-    apply();
-    refreshRules();
-    ended(*shared, {});
+  auto whole = [this, prepare = std::move(prepare)]() -> Result<ChangeQueue::Prepared> {
+    Result<Prepared> prepared = prepare();
+    if (!prepared) return std::unexpected(prepared.error());
+    return ChangeQueue::Prepared{std::move(prepared->state),
+                                 [this, apply = std::move(prepared->apply)](Task inForce) {
+                                   apply();
+                                   refreshRules();
+                                   inForce();
+                                 }};
   };
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    ended(*shared, std::unexpected(appended.error()));
-  }
-}
-
-void AccessStore::ended(Change& change, Result<> result) {
-  Done<Result<>> done = std::move(change.done);
-  startNext();
-  done(std::move(result));
+  changes_.add(std::move(whole), std::move(done));
 }
 
 template <class T>

@@ -5,7 +5,6 @@
 // login service's threads' business.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -16,7 +15,7 @@
 #include "core/model/access.h"
 #include "core/model/authentication.h"
 #include "router/access_state.h"
-#include "router/core.h"
+#include "router/change_queue.h"
 
 namespace polylog::router {
 
@@ -30,7 +29,7 @@ using UserRef = std::shared_ptr<const User>;
 
 class AccessStore final : public AccessControl {
  public:
-  explicit AccessStore(Core& core) : core_(core) {}
+  explicit AccessStore(Core& core) : core_(core), changes_(core) {}
   Result<> load();
 
   UserRef user(const std::string& name) const;  ///< null = none
@@ -56,17 +55,9 @@ class AccessStore final : public AccessControl {
   /// What a change comes to, made when its turn has come.
   struct Prepared {
     std::vector<storage::StateChange> state;
-    std::function<void()> apply;  ///< once it is durable, on the worker that asked
-  };
-  struct Change {
-    Worker* worker;
-    std::function<Result<Prepared>()> prepare;
-    Done<Result<>> done;
+    std::function<void()> apply;  ///< once it is durable, before the rules are seen to be others
   };
   void enqueue(std::function<Result<Prepared>()> prepare, Done<Result<>> done);
-  void startNext();
-  void start(Change change);
-  void ended(Change& change, Result<> result);
 
   Result<> mayAlter(const PrincipalRef& principal) const;
   Result<Prepared> putUser(const std::string& name, UserState state, bool isNew);
@@ -78,9 +69,7 @@ class AccessStore final : public AccessControl {
   mutable std::mutex lock_;  ///< of the two below
   std::unordered_map<std::string, UserRef> users_;
   std::vector<AccessRule> rules_;
-  std::mutex turn_;  ///< of the two below
-  std::deque<Change> waiting_;
-  bool busy_ = false;
+  ChangeQueue changes_;
 };
 
 /// kInvalid, with the reason, for names that no user may have.

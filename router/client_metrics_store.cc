@@ -16,7 +16,6 @@ using storage::StateTable;
 constexpr uint8_t kVersion = 1;
 constexpr size_t kMaxSubscriptions = 1000;
 constexpr size_t kMaxNameBytes = 255;
-constexpr size_t kMaxWaiting = 1000;
 
 }  // namespace
 
@@ -77,58 +76,41 @@ Result<std::shared_ptr<const ClientMetricsSet>> ClientMetricsStore::subscription
 
 void ClientMetricsStore::alterSubscription(const PrincipalRef& principal, std::string name,
                                            Change change, Done<Result<>> done) {
-  Worker& worker = core_.here();
-  auto turn = std::make_shared<Turn>(worker, std::move(name), std::move(change), std::move(done));
-  auto refuse = [&](Error error) {
-    worker.later([turn, error = std::move(error)] { turn->done(std::unexpected(error)); });
-  };
   Resource resource{ResourceKind::kCluster, kClusterName};
   if (!core_.authorizer.permits(principal, Operation::kAlterConfigs, resource)) {
-    return refuse(notPermitted(resource));
+    return changes_.refuse(notPermitted(resource), std::move(done));
   }
-  if (turn->name.empty() || turn->name.size() > kMaxNameBytes) {
-    return refuse({ErrorKind::kInvalid, "a subscription's name has 1 to 255 octets"});
+  if (name.empty() || name.size() > kMaxNameBytes) {
+    return changes_.refuse({ErrorKind::kInvalid, "a subscription's name has 1 to 255 octets"},
+                           std::move(done));
   }
-  {
-    std::lock_guard hold(lock_);
-    if (turns_.size() < kMaxWaiting) {
-      turns_.push_back(turn);
-      if (turns_.size() == 1) worker.later([this, turn] { take(turn); });
-      return;
-    }
-  }
-  refuse({ErrorKind::kBusy, "too many changes of subscriptions wait: try again"});
+  auto prepare = [this, name = std::move(name), change = std::move(change)]() mutable {
+    return prepared(name, change);
+  };
+  changes_.add(std::move(prepare), std::move(done));
 }
 
-/// On the turn's worker. Nobody else changes the set meanwhile.
-void ClientMetricsStore::take(const TurnRef& turn) {
+/// Nobody else changes the set meanwhile.
+Result<ChangeQueue::Prepared> ClientMetricsStore::prepared(const std::string& name,
+                                                           Change& change) {
   std::shared_ptr<const ClientMetricsSet> before = current();
-  auto there = before->subscriptions.find(turn->name);
+  auto there = before->subscriptions.find(name);
   const bool known = there != before->subscriptions.end();
   ClientMetricsSettings settings = known ? there->second : ClientMetricsSettings{};
-  if (Result<> ok = turn->change(settings); !ok) return finish(*turn, ok);
-  if (known ? settings == there->second : settings.empty()) return finish(*turn, {});
+  if (Result<> ok = change(settings); !ok) return std::unexpected(ok.error());
+  ChangeQueue::Prepared out;
+  if (known ? settings == there->second : settings.empty()) return out;
   if (!known && before->subscriptions.size() >= kMaxSubscriptions) {
-    return finish(*turn, fail(ErrorKind::kBusy, "there are as many subscriptions as are allowed"));
+    return fail(ErrorKind::kBusy, "there are as many subscriptions as are allowed");
   }
-  storage::AppendRequest request;
   std::optional<std::string> value;
   if (!settings.empty()) value = encodeClientMetrics(settings);
-  request.state.push_back({StateTable::kClientMetrics, turn->name, std::move(value)});
-  request.durability = storage::Durability::kSynced;
-  request.sink = &turn->worker.sink;
-  request.done = [this, turn,
-                  settings = std::move(settings)](const Result<storage::Appended>& result) mutable {
-    if (result) {
-      putInForce(turn->name, std::move(settings));
-      return finish(*turn, {});
-    }
-    ++core_.writeFailures;
-    finish(*turn, std::unexpected(result.error()));
+  out.state.push_back({StateTable::kClientMetrics, name, std::move(value)});
+  out.apply = [this, name, settings = std::move(settings)](Task inForce) mutable {
+    putInForce(name, std::move(settings));
+    inForce();
   };
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    finish(*turn, std::unexpected(appended.error()));
-  }
+  return out;
 }
 
 void ClientMetricsStore::putInForce(const std::string& name, ClientMetricsSettings settings) {
@@ -141,18 +123,6 @@ void ClientMetricsStore::putInForce(const std::string& name, ClientMetricsSettin
     set->subscriptions[name] = std::move(settings);
   }
   set_ = std::move(set);
-}
-
-void ClientMetricsStore::finish(Turn& turn, const Result<>& result) {
-  {
-    std::lock_guard hold(lock_);
-    turns_.pop_front();
-    if (!turns_.empty()) {
-      TurnRef next = turns_.front();
-      next->worker.post([this, next] { take(next); });
-    }
-  }
-  turn.done(result);
 }
 
 }  // namespace polylog::router

@@ -5,20 +5,19 @@
 // current() may be called on any thread; the rest on a worker's.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "core/model/client_metrics.h"
-#include "router/core.h"
+#include "router/change_queue.h"
 
 namespace polylog::router {
 
 class ClientMetricsStore final : public ClientMetricsControl {
  public:
   explicit ClientMetricsStore(Core& core)
-      : core_(core), set_(std::make_shared<const ClientMetricsSet>()) {}
+      : core_(core), set_(std::make_shared<const ClientMetricsSet>()), changes_(core) {}
   Result<> load();
 
   Result<std::shared_ptr<const ClientMetricsSet>> subscriptions(
@@ -28,22 +27,13 @@ class ClientMetricsStore final : public ClientMetricsControl {
   std::shared_ptr<const ClientMetricsSet> current() const override;
 
  private:
-  struct Turn {
-    Worker& worker;
-    std::string name;
-    Change change;
-    Done<Result<>> done;
-  };
-  using TurnRef = std::shared_ptr<Turn>;
-
-  void take(const TurnRef& turn);
-  void finish(Turn& turn, const Result<>& result);
+  Result<ChangeQueue::Prepared> prepared(const std::string& name, Change& change);
   void putInForce(const std::string& name, ClientMetricsSettings settings);
 
   Core& core_;
-  mutable std::mutex lock_;  ///< of what is below
-  std::shared_ptr<const ClientMetricsSet> set_;
-  std::deque<TurnRef> turns_;  ///< the first one is under way
+  mutable std::mutex lock_;
+  std::shared_ptr<const ClientMetricsSet> set_;  ///< guarded by lock_
+  ChangeQueue changes_;
 };
 
 std::string encodeClientMetrics(const ClientMetricsSettings& settings);

@@ -46,6 +46,9 @@ class ConsumerGroupHost : public GroupHost {
   virtual void onlyClassicLeft(const std::string& group) = 0;
 };
 
+/// What members are told of an assignment: its topics that are still there, by name.
+std::vector<NamedPartitions> named(const Assignment& assignment, const ConsumerGroupHost& host);
+
 class ConsumerGroup final : public Membership, public std::enable_shared_from_this<ConsumerGroup> {
  public:
   using BeatReply = std::move_only_function<void(Result<ConsumerHeartbeatAnswer>)>;
@@ -149,7 +152,6 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
   void claim(const Member& member);
   void release(const Member& member);
   void settleOwnership(Member& member);
-  std::vector<NamedPartitions> named(const Assignment& assignment) const;
 
   // ---- the classic protocol (consumer_group_classic.cc)
   Result<> checkJoin(const GroupJoin& join) const;
@@ -182,7 +184,7 @@ class ConsumerGroup final : public Membership, public std::enable_shared_from_th
   int64_t matchedMs_ = 0;                ///< when patterns_ were last held against all topics
   bool assignAnew_ = false;              ///< what was journaled of the targets isn't whole
   std::map<Place, std::string> owners_;  ///< of what is assigned or to be given up
-  std::optional<Error> dead_;  ///< what whoever comes is told
+  std::optional<Error> dead_;            ///< what whoever comes is told
   uint64_t rounds_ = 0;
 
   std::set<std::string> dirtyMembers_;  ///< to be journaled: changed, or gone

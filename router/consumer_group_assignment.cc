@@ -292,10 +292,10 @@ void ConsumerGroup::release(const Member& member) {
 
 // ---------------------------------------------------------------- what it looks like
 
-std::vector<NamedPartitions> ConsumerGroup::named(const Assignment& assignment) const {
+std::vector<NamedPartitions> named(const Assignment& assignment, const ConsumerGroupHost& host) {
   std::vector<NamedPartitions> all;
   for (const auto& [id, partitions] : assignment) {
-    TopicRef topic = host_.findTopic(id);
+    TopicRef topic = host.findTopic(id);
     if (!topic || partitions.empty()) continue;  // deleted
     all.push_back({id, topic->name, {partitions.begin(), partitions.end()}});
   }
@@ -328,8 +328,8 @@ GroupDescription ConsumerGroup::describe() const {
     if (auto at = patterns_.find(state.pattern); at != patterns_.end()) {
       consumer.matched.assign(at->second.topics.begin(), at->second.topics.end());
     }
-    consumer.assigned = named(state.assigned);
-    consumer.target = named(state.target);
+    consumer.assigned = named(state.assigned, host_);
+    consumer.target = named(state.target, host_);
   }
   description.state = members_.empty() ? "Empty" : (stable ? "Stable" : "Reconciling");
   return description;

@@ -290,7 +290,7 @@ Assignment ConsumerGroup::byId(const ConsumerFormat::Partitions& partitions) con
 /// What a member has, as it reads it.
 std::string ConsumerGroup::written(const Member& member) const {
   ConsumerFormat::Partitions partitions;
-  for (NamedPartitions& one : named(member.state.assigned)) {
+  for (NamedPartitions& one : named(member.state.assigned, host_)) {
     partitions.emplace_back(std::move(one.topic), std::move(one.partitions));
   }
   const ConsumerFormat& format = host_.format();

@@ -30,6 +30,27 @@ std::optional<std::string> getPart(ByteReader& in) {
   return getText(in);
 }
 
+Result<> check(const std::vector<QuotaChange>& changes) {
+  for (const QuotaChange& change : changes) {
+    const QuotaEntity& entity = change.entity;
+    bool connects = change.kind == QuotaKind::kConnection;
+    bool client = entity.user || entity.clientId;
+    if (connects != entity.ip.has_value() || client == connects) {
+      return fail(ErrorKind::kInvalid,
+                  "a quota is for a user, a client id or both; of connections for an address");
+    }
+    if (entity.user.value_or("").size() > kMaxNameBytes ||
+        entity.clientId.value_or("").size() > kMaxNameBytes ||
+        entity.ip.value_or("").size() > kMaxNameBytes) {
+      return fail(ErrorKind::kInvalid, "a quota's user and client id have 255 octets at most");
+    }
+    if (change.value && (!std::isfinite(*change.value) || *change.value <= 0)) {
+      return fail(ErrorKind::kInvalid, "a quota is above 0");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string quotaKey(const QuotaEntity& entity, QuotaKind kind) {
@@ -100,85 +121,43 @@ Result<> QuotaStore::mayAlter(const PrincipalRef& principal) const {
   return std::unexpected(notPermitted(resource));
 }
 
-Result<> QuotaStore::check(const std::vector<QuotaChange>& changes) const {
-  for (const QuotaChange& change : changes) {
-    const QuotaEntity& entity = change.entity;
-    bool connects = change.kind == QuotaKind::kConnection;
-    bool client = entity.user || entity.clientId;
-    if (connects != entity.ip.has_value() || client == connects) {
-      return fail(ErrorKind::kInvalid,
-                  "a quota is for a user, a client id or both; of connections for an address");
-    }
-    if (entity.user.value_or("").size() > kMaxNameBytes ||
-        entity.clientId.value_or("").size() > kMaxNameBytes ||
-        entity.ip.value_or("").size() > kMaxNameBytes) {
-      return fail(ErrorKind::kInvalid, "a quota's user and client id have 255 octets at most");
-    }
-    if (change.value && (!std::isfinite(*change.value) || *change.value <= 0)) {
-      return fail(ErrorKind::kInvalid, "a quota is above 0");
-    }
-  }
-  std::lock_guard hold(lock_);
-  std::set<QuotaEntity> added;
-  for (const QuotaChange& change : changes) {
-    if (change.value && !set_->quotas.contains(change.entity)) added.insert(change.entity);
-  }
-  if (!added.empty() && set_->quotas.size() + underWay_ + added.size() > kMaxQuotas) {
-    return fail(ErrorKind::kBusy, "there are as many quotas as are allowed: remove some first");
-  }
-  return {};
-}
-
 void QuotaStore::alterQuotas(const PrincipalRef& principal, std::vector<QuotaChange> changes,
                              Done<Result<>> done) {
-  Worker& worker = core_.here();
-  auto shared = std::make_shared<Done<Result<>>>(std::move(done));
-  auto answer = [&](Result<> result) {
-    worker.later([shared, result = std::move(result)] { (*shared)(result); });
+  Result<> may = mayAlter(principal);
+  if (may) may = check(changes);
+  if (!may) return changes_.refuse(may.error(), std::move(done));
+  auto prepare = [this, changes = std::move(changes)]() mutable {
+    return prepared(std::move(changes));
   };
-  if (auto ok = mayAlter(principal); !ok) return answer(ok);
-  if (auto ok = check(changes); !ok) return answer(ok);
-  if (changes.empty()) return answer({});
-  storage::AppendRequest request;
+  changes_.add(std::move(prepare), std::move(done));
+}
+
+/// Nobody else changes the quotas meanwhile.
+Result<ChangeQueue::Prepared> QuotaStore::prepared(std::vector<QuotaChange> changes) {
+  std::shared_ptr<const QuotaSet> before = current();
+  std::set<QuotaEntity> added;
+  ChangeQueue::Prepared out;
   for (const QuotaChange& change : changes) {
+    if (change.value && !before->quotas.contains(change.entity)) added.insert(change.entity);
     std::optional<std::string> value;
     if (change.value) value = encodeQuota(*change.value);
-    request.state.push_back(
+    out.state.push_back(
         {StateTable::kQuota, quotaKey(change.entity, change.kind), std::move(value)});
   }
-  request.durability = storage::Durability::kSynced;
-  request.sink = &worker.sink;
-  request.done = [this, shared,
-                  changes = std::move(changes)](const Result<storage::Appended>& result) {
-    settled(changes, result);
-    if (result) return (*shared)({});
-    ++core_.writeFailures;
-    (*shared)(std::unexpected(result.error()));
+  if (!added.empty() && before->quotas.size() + added.size() > kMaxQuotas) {
+    return fail(ErrorKind::kBusy, "there are as many quotas as are allowed: remove some first");
+  }
+  out.apply = [this, changes = std::move(changes)](Task inForce) {
+    putInForce(changes);
+    inForce();
   };
-  {
-    std::lock_guard hold(lock_);
-    ++underWay_;
-  }
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    settled({}, std::unexpected(appended.error()));
-    answer(std::unexpected(appended.error()));
-  }
+  return out;
 }
 
-void QuotaStore::settled(const std::vector<QuotaChange>& changes,
-                         const Result<storage::Appended>& result) {
+void QuotaStore::putInForce(const std::vector<QuotaChange>& changes) {
   std::lock_guard hold(lock_);
-  if (result) apply(changes, result->position);
-  if (--underWay_ == 0) places_.clear();
-}
-
-/// With the lock.
-void QuotaStore::apply(const std::vector<QuotaChange>& changes, Position at) {
   auto set = std::make_shared<QuotaSet>(*set_);
   for (const QuotaChange& change : changes) {
-    Position& place = places_[{change.entity, change.kind}];
-    if (place > at) continue;
-    place = at;
     QuotaSet::Values& values = set->quotas[change.entity];
     if (change.value) {
       values[change.kind] = *change.value;

@@ -5,20 +5,19 @@
 // current() may be called on any thread; the rest on a worker's.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <mutex>
-#include <utility>
 #include <vector>
 
 #include "core/model/quotas.h"
-#include "router/core.h"
+#include "router/change_queue.h"
 
 namespace polylog::router {
 
 class QuotaStore final : public QuotaControl {
  public:
-  explicit QuotaStore(Core& core) : core_(core), set_(std::make_shared<const QuotaSet>()) {}
+  explicit QuotaStore(Core& core)
+      : core_(core), set_(std::make_shared<const QuotaSet>()), changes_(core) {}
   Result<> load();
 
   Result<std::shared_ptr<const QuotaSet>> quotas(const PrincipalRef& principal) override;
@@ -28,19 +27,13 @@ class QuotaStore final : public QuotaControl {
   std::shared_ptr<const QuotaSet> current() const override;
 
  private:
-  using Key = std::pair<QuotaEntity, QuotaKind>;
-
-  Result<> check(const std::vector<QuotaChange>& changes) const;
-  void settled(const std::vector<QuotaChange>& changes, const Result<storage::Appended>& result);
-  void apply(const std::vector<QuotaChange>& changes, Position at);
+  Result<ChangeQueue::Prepared> prepared(std::vector<QuotaChange> changes);
+  void putInForce(const std::vector<QuotaChange>& changes);
 
   Core& core_;
-  mutable std::mutex lock_;  ///< of what is below
-  std::shared_ptr<const QuotaSet> set_;
-  size_t underWay_ = 0;
-  /// Where the journal has what was put in force while changes are under way: of two the later one
-  /// in the journal counts, whichever is heard of first.
-  std::map<Key, Position> places_;
+  mutable std::mutex lock_;
+  std::shared_ptr<const QuotaSet> set_;  ///< guarded by lock_
+  ChangeQueue changes_;
 };
 
 std::string quotaKey(const QuotaEntity& entity, QuotaKind kind);

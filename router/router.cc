@@ -1,7 +1,6 @@
 #include "router/router.h"
 
 #include <atomic>
-#include <map>
 #include <utility>
 
 #include "router/access_store.h"
@@ -18,6 +17,7 @@
 #include "router/feed_router.h"
 #include "router/group_coordinator.h"
 #include "router/id_allocator.h"
+#include "router/identity.h"
 #include "router/live_fanout.h"
 #include "router/liveness.h"
 #include "router/log_access.h"
@@ -33,35 +33,13 @@
 #include "router/share_table.h"
 #include "router/slow_subscribers.h"
 #include "router/space_waits.h"
-#include "router/state_codec.h"
 #include "router/subscription_trie.h"
+#include "router/system_values.h"
 #include "router/topic_defaults_store.h"
 #include "router/transaction_coordinator.h"
 
 namespace polylog::router {
 namespace {
-
-constexpr const char* kClusterId = "cluster_id";
-constexpr const char* kLeaderEpoch = "leader_epoch";
-
-/// 16 random octets as base64url without padding: 22 characters, as Kafka's cluster ids.
-std::string makeClusterId(Random& random) {
-  constexpr BytesView kAlphabet =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  std::string id;
-  uint64_t bits = 0;
-  for (int i = 0; i < 22; ++i) {
-    if (i % 10 == 0) bits = random.next();
-    // The last character of 128 bits stands for two of them.
-    size_t index = i == 21 ? (bits & 3U) << 4 : bits & 63U;
-    id.push_back(kAlphabet[index]);
-    bits >>= 6;
-  }
-  return id;
-}
-
-/// Bridges of other brokers whose state is kept below $SYS.
-constexpr size_t kMaxForeignBridges = 10'000;
 
 class RouterImpl final : public Router {
  public:
@@ -71,6 +49,7 @@ class RouterImpl final : public Router {
         logs_(core_),
         quotas_(core_),
         bridges_(core_),
+        system_(core_, bridges_),
         clientMetrics_(core_),
         topicDefaults_(core_),
         shares_(core_) {
@@ -231,8 +210,8 @@ class RouterImpl final : public Router {
   bool autoCreateTopics() const override { return core_.options.autoCreateTopics; }
 
   // ---- cluster facts
-  const std::string& clusterId() const override { return clusterId_; }
-  LeaderEpoch leaderEpoch() const override { return leaderEpoch_; }
+  const std::string& clusterId() const override { return identity_.clusterId; }
+  LeaderEpoch leaderEpoch() const override { return identity_.leaderEpoch; }
   int64_t journalEnd() const override {
     return static_cast<int64_t>(core_.store.durableEnd().value());
   }
@@ -271,9 +250,13 @@ class RouterImpl final : public Router {
     return core_.shares->list();
   }
 
-  void publishSystem(std::vector<std::pair<std::string, std::string>> values) override;
+  void publishSystem(std::vector<std::pair<std::string, std::string>> values) override {
+    system_.publish(std::move(values));
+  }
   void publishConnection(const PrincipalRef& principal, const std::string& name,
-                         bool connected) override;
+                         bool connected) override {
+    system_.publishConnection(principal, name, connected);
+  }
 
   // ---- exchanges and queues
   std::unique_ptr<QueueClient> openQueueClient(const PrincipalRef& principal) override {
@@ -504,31 +487,16 @@ class RouterImpl final : public Router {
   LogAccess logs_;
   QuotaStore quotas_;
   BridgeTable bridges_;
+  SystemValues system_;
   ClientMetricsStore clientMetrics_;
   TopicDefaultsStore topicDefaults_;
   ShareAccess shares_;
-  std::string clusterId_;
-  LeaderEpoch leaderEpoch_;
-  std::map<std::string, std::string> system_;  ///< what publishSystem() has said
-  size_t foreignBridges_ = 0;                  ///< of those
+  Identity identity_;
 };
 
 Result<> RouterImpl::load() {
-  using storage::StateTable;
   storage::AppendRequest request;
-  if (auto id = core_.store.getState(StateTable::kMeta, kClusterId)) {
-    clusterId_ = *id;
-  } else {
-    clusterId_ = makeClusterId(core_.random);
-    request.state.push_back({StateTable::kMeta, kClusterId, clusterId_});
-  }
-  int32_t epoch = 0;
-  if (auto value = core_.store.getState(StateTable::kMeta, kLeaderEpoch)) {
-    auto number = decodeNumber(*value, kLeaderEpoch);
-    if (!number) return std::unexpected(number.error());
-    epoch = static_cast<int32_t>(*number) + 1;
-  }
-  leaderEpoch_ = LeaderEpoch(epoch);
+  if (auto ok = identity_.load(core_, request.state); !ok) return ok;
   if (auto ok = core_.access->load(); !ok) return ok;
   if (auto ok = core_.clients->load(); !ok) return ok;
   if (auto ok = quotas_.load(); !ok) return ok;
@@ -541,15 +509,13 @@ Result<> RouterImpl::load() {
   if (auto ok = core_.catalogue->load(); !ok) return ok;
   if (auto ok = core_.tags->load(); !ok) return ok;
   if (auto ok = core_.retained->load(); !ok) return ok;
-  if (auto ok = core_.queues->load(leaderEpoch_); !ok) return ok;
+  if (auto ok = core_.queues->load(identity_.leaderEpoch); !ok) return ok;
   core_.shares->load();
   if (auto ok = core_.sessions->load(); !ok) return ok;
   if (auto ok = core_.delayed->load(); !ok) return ok;
   if (auto ok = core_.groups->load(); !ok) return ok;
   if (auto ok = core_.transactions->load(); !ok) return ok;
   if (auto ok = core_.exchanges->load(); !ok) return ok;
-  request.state.push_back(
-      {StateTable::kMeta, kLeaderEpoch, encodeNumber(static_cast<uint64_t>(epoch))});
   request.durability = storage::Durability::kSynced;
   // Before anything is served: what a client does now must be told apart from what the run before
   // did, also if the first write fails.
@@ -597,51 +563,6 @@ void RouterImpl::stop(std::move_only_function<void()> stopped) {
       if (--gather->left == 0) gather->stopped();
     });
   }
-}
-
-/// Retained in memory alone; a publish that is stored nowhere brings a new value to who is there.
-void RouterImpl::publishSystem(std::vector<std::pair<std::string, std::string>> values) {
-  static const std::shared_ptr<Session> kNobody;
-  std::vector<Publish> records;
-  for (const auto& [name, text] : values) {
-    std::string& known = system_[name];
-    if (known == text) continue;
-    known = text;
-    Publish& publish = records.emplace_back();
-    publish.topic = kSystemTopic;
-    publish.address = {kSystemTopic, BytesView(name)};
-    publish.ephemeral = true;
-    Record& record = publish.record;
-    record.key = name;
-    record.value = text;
-    record.guarantee = DeliveryGuarantee::kAtMostOnce;
-    record.timestampMs = core_.clock.wallMillis();
-    record.retain = true;
-    std::string address;
-    appendAddressText(publish.address, address);
-    RetainedStore::Change change(*core_.retained);
-    change.apply(address, SharedBytes::own(RetainedStore::encode(Protocol::kInternal, record)));
-  }
-  if (!records.empty()) core_.publisher->publish(brokerItself(), kNobody, records, nullptr);
-}
-
-void RouterImpl::publishConnection(const PrincipalRef& principal, const std::string& name,
-                                   bool connected) {
-  std::string key = "broker/connection/" + name + "/state";
-  Resource resource{ResourceKind::kTopic, kSystemTopic, Address{kSystemTopic, BytesView(key)}};
-  if (!core_.authorizer.permits(principal, Operation::kWrite, resource)) return;
-  const bool own = principal->clientId == std::string(kBridgeSessions) + name;
-  // Nobody else tells of our own bridges.
-  if (!own && bridges_.find(name)) return;
-  // The worker on which the broker's values are told.
-  core_.workers[0]->post([this, key = std::move(key), own, connected] {
-    if (core_.stopping.load()) return;
-    if (!own && !system_.contains(key)) {
-      if (foreignBridges_ >= kMaxForeignBridges) return;
-      ++foreignBridges_;
-    }
-    publishSystem({{key, connected ? "1" : "0"}});
-  });
 }
 
 void RouterImpl::deleteTopic(const PrincipalRef& principal, const std::string& name,

@@ -226,16 +226,6 @@ void ShareGroup::die(const Error& error) {
 
 // ---------------------------------------------------------------- what it looks like
 
-std::vector<NamedPartitions> ShareGroup::named(const Assignment& assignment) const {
-  std::vector<NamedPartitions> all;
-  for (const auto& [id, partitions] : assignment) {
-    TopicRef topic = host_.findTopic(id);
-    if (!topic || partitions.empty()) continue;  // deleted
-    all.push_back({id, topic->name, {partitions.begin(), partitions.end()}});
-  }
-  return all;
-}
-
 GroupDescription ShareGroup::describe() const {
   GroupDescription description;
   description.group = name_;
@@ -255,8 +245,8 @@ GroupDescription ShareGroup::describe() const {
     consumer.epoch = state.epoch;
     consumer.rackId = state.rackId;
     consumer.topics.assign(state.topics.begin(), state.topics.end());
-    consumer.assigned = named(state.assigned);
-    consumer.target = named(state.target);
+    consumer.assigned = named(state.assigned, host_);
+    consumer.target = named(state.target, host_);
   }
   for (const ShareOffset& offset : offsets()) {
     auto& out = description.offsets.emplace_back();

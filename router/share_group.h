@@ -151,7 +151,6 @@ class ShareGroup final : public Membership, public std::enable_shared_from_this<
   void keepAlive(Member& member);
   void silent(const std::string& memberId);
   void expire(const std::string& memberId, uint64_t round);
-  std::vector<NamedPartitions> named(const Assignment& assignment) const;
 
   // ---- records (share_group_records.cc)
   Taking take(const PrincipalRef& who, const ShareAcquire& asked);

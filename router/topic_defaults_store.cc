@@ -12,8 +12,6 @@ namespace {
 
 using storage::StateTable;
 
-constexpr size_t kMaxWaiting = 1000;
-
 const char* rowOf(DefaultsScope scope) {
   return scope == DefaultsScope::kCluster ? "cluster" : "broker";
 }
@@ -55,64 +53,33 @@ Result<> TopicDefaultsStore::mayAlter(const PrincipalRef& principal) const {
 
 void TopicDefaultsStore::alter(const PrincipalRef& principal, DefaultsScope scope, Change change,
                                Done<Result<>> done) {
-  Worker& worker = core_.here();
-  auto turn = std::make_shared<Turn>(worker, scope, std::move(change), std::move(done));
-  auto refuse = [&](Error error) {
-    worker.later([turn, error = std::move(error)] { turn->done(std::unexpected(error)); });
-  };
-  if (Result<> may = mayAlter(principal); !may) return refuse(may.error());
-  {
-    std::lock_guard hold(lock_);
-    if (turns_.size() < kMaxWaiting) {
-      turns_.push_back(turn);
-      if (turns_.size() == 1) worker.later([this, turn] { take(turn); });
-      return;
-    }
+  if (Result<> may = mayAlter(principal); !may) {
+    return changes_.refuse(may.error(), std::move(done));
   }
-  refuse({ErrorKind::kBusy, "too many changes of the broker's configuration wait: try again"});
+  auto prepare = [this, scope, change = std::move(change)]() mutable {
+    return prepared(scope, change);
+  };
+  changes_.add(std::move(prepare), std::move(done));
 }
 
-/// On the turn's worker. Nobody else changes the defaults meanwhile.
-void TopicDefaultsStore::take(const TurnRef& turn) {
-  const TopicConfig before = current()->layer(turn->scope);
+/// Nobody else changes the defaults meanwhile.
+Result<ChangeQueue::Prepared> TopicDefaultsStore::prepared(DefaultsScope scope, Change& change) {
+  const TopicConfig before = current()->layer(scope);
   TopicConfig layer = before;
-  if (Result<> ok = turn->change(layer); !ok) return finish(*turn, ok);
-  if (layer == before) return finish(*turn, {});
-  storage::AppendRequest request;
+  if (Result<> ok = change(layer); !ok) return std::unexpected(ok.error());
+  ChangeQueue::Prepared out;
+  if (layer == before) return out;
   std::optional<std::string> value;
   if (!empty(layer)) value = encodeTopicDefaults(layer);
-  request.state.push_back({StateTable::kTopicDefaults, rowOf(turn->scope), std::move(value)});
-  request.durability = storage::Durability::kSynced;
-  request.sink = &turn->worker.sink;
-  request.done = [this, turn,
-                  layer = std::move(layer)](const Result<storage::Appended>& result) mutable {
-    if (result) return putInForce(turn, std::move(layer));
-    ++core_.writeFailures;
-    finish(*turn, std::unexpected(result.error()));
+  out.state.push_back({StateTable::kTopicDefaults, rowOf(scope), std::move(value)});
+  out.apply = [this, scope, layer = std::move(layer)](Task inForce) mutable {
+    TopicDefaults changed = *current();
+    layerOf(changed, scope) = std::move(layer);
+    core_.catalogue->putDefaults(core_.here(),
+                                 std::make_shared<const TopicDefaults>(std::move(changed)),
+                                 std::move(inForce));
   };
-  if (auto appended = core_.store.append(std::move(request)); !appended) {
-    finish(*turn, std::unexpected(appended.error()));
-  }
-}
-
-void TopicDefaultsStore::putInForce(const TurnRef& turn, TopicConfig layer) {
-  TopicDefaults changed = *current();
-  layerOf(changed, turn->scope) = std::move(layer);
-  core_.catalogue->putDefaults(turn->worker,
-                               std::make_shared<const TopicDefaults>(std::move(changed)),
-                               [this, turn] { finish(*turn, {}); });
-}
-
-void TopicDefaultsStore::finish(Turn& turn, const Result<>& result) {
-  {
-    std::lock_guard hold(lock_);
-    turns_.pop_front();
-    if (!turns_.empty()) {
-      TurnRef next = turns_.front();
-      next->worker.post([this, next] { take(next); });
-    }
-  }
-  turn.done(result);
+  return out;
 }
 
 }  // namespace polylog::router

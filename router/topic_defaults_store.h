@@ -5,18 +5,16 @@
 // current() may be called on any thread; the rest on a worker's.
 #pragma once
 
-#include <deque>
 #include <memory>
-#include <mutex>
 
 #include "core/model/topic_defaults.h"
-#include "router/core.h"
+#include "router/change_queue.h"
 
 namespace polylog::router {
 
 class TopicDefaultsStore final : public DynamicDefaults {
  public:
-  explicit TopicDefaultsStore(Core& core) : core_(core) {}
+  explicit TopicDefaultsStore(Core& core) : core_(core), changes_(core) {}
   /// Before the catalogue's: its topics follow what this reads.
   Result<> load();
 
@@ -26,21 +24,10 @@ class TopicDefaultsStore final : public DynamicDefaults {
   std::shared_ptr<const TopicDefaults> current() const override;
 
  private:
-  struct Turn {
-    Worker& worker;
-    DefaultsScope scope;
-    Change change;
-    Done<Result<>> done;
-  };
-  using TurnRef = std::shared_ptr<Turn>;
-
-  void take(const TurnRef& turn);
-  void putInForce(const TurnRef& turn, TopicConfig layer);
-  void finish(Turn& turn, const Result<>& result);
+  Result<ChangeQueue::Prepared> prepared(DefaultsScope scope, Change& change);
 
   Core& core_;
-  std::mutex lock_;
-  std::deque<TurnRef> turns_;  ///< the first one is under way; guarded by lock_
+  ChangeQueue changes_;
 };
 
 }  // namespace polylog::router

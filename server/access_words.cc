@@ -109,7 +109,10 @@ Result<AccessRule> ruleFromQuery(const std::map<std::string, std::string>& query
   rule.pattern = *pattern;
   rule.name = get("name", rule.kind == ResourceKind::kCluster ? kClusterName : "");
   if (rule.user.empty()) return fail(ErrorKind::kInvalid, "user is missing: a name, or *");
-  if (rule.name.empty()) return fail(ErrorKind::kInvalid, "name is missing: of the resource, or *");
+  if (rule.name.empty()) {
+    return fail(ErrorKind::kInvalid,
+                fmt::format("name is missing: the {}'s, or * for every one", nameOf(rule.kind)));
+  }
   return rule;
 }
 

@@ -31,23 +31,45 @@ constexpr int kTimeoutSeconds = 60;
 constexpr ssize_t kMaxHeaders = 16 * 1024;
 constexpr long kMaxOpenRequests = 256;
 
+/// Below 500 is what the one who asks can mend.
 int statusOf(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kInvalid: return 400;
+    case ErrorKind::kInvalid:
+    case ErrorKind::kInvalidPattern:
+    case ErrorKind::kMemberIdRequired:
+    case ErrorKind::kUnsupportedAssignor: return 400;
     case ErrorKind::kUnauthorized: return 403;
-    case ErrorKind::kNotFound: return 404;
+    case ErrorKind::kNotFound:
+    case ErrorKind::kUnknownMember:
+    case ErrorKind::kUnknownProducer: return 404;
     case ErrorKind::kAlreadyExists:
-    case ErrorKind::kGroupNotEmpty: return 409;
+    case ErrorKind::kGroupNotEmpty:
+    case ErrorKind::kNotEmpty:
+    case ErrorKind::kInUse:
+    case ErrorKind::kLocked:
+    case ErrorKind::kIllegalGeneration:
+    case ErrorKind::kInconsistentProtocol:
+    case ErrorKind::kFencedInstance:
+    case ErrorKind::kFencedEpoch:
+    case ErrorKind::kStaleEpoch:
+    case ErrorKind::kUnreleasedInstance:
+    case ErrorKind::kProducerFenced:
+    case ErrorKind::kOutOfOrderSequence:
+    case ErrorKind::kInvalidTransaction: return 409;
     case ErrorKind::kTooLarge: return 413;
     case ErrorKind::kOutOfRange: return 416;
     case ErrorKind::kBusy:
+    case ErrorKind::kRebalanceInProgress:
     case ErrorKind::kConcurrentTransaction: return 429;  // a group that is being deleted
+    case ErrorKind::kCorrupt:
+    case ErrorKind::kIo:
+    case ErrorKind::kInternal: return 500;
     case ErrorKind::kUnsupported: return 501;
-    case ErrorKind::kNoSpace: return 507;
     case ErrorKind::kShutdown:
     case ErrorKind::kTimeout: return 503;
-    default: return 500;
+    case ErrorKind::kNoSpace: return 507;
   }
+  return 500;
 }
 
 std::string decoded(std::string_view text) {
@@ -97,7 +119,8 @@ std::vector<std::pair<Operation, const char*>> neededFor(const Call& call) {
   std::vector<std::pair<Operation, const char*>> needed;
   needed.emplace_back(read ? Operation::kDescribe : Operation::kAlter, read ? "describe" : "alter");
   const bool configures = call.path.size() >= 2 && call.path[0] == "api" &&
-                          (call.path[1] == "quotas" || call.path[1] == "client_metrics");
+                          (call.path[1] == "quotas" || call.path[1] == "client_metrics" ||
+                           call.path[1] == "topic_defaults");
   if (configures && read) needed.emplace_back(Operation::kDescribeConfigs, "describe-configs");
   if (configures && !read) needed.emplace_back(Operation::kAlterConfigs, "alter-configs");
   return needed;

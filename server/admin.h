@@ -18,6 +18,7 @@ class Authenticator;
 class Broker;
 class ClientMetricsControl;
 class Clients;
+class DynamicDefaults;
 class EventDispatcher;
 class QuotaControl;
 namespace mqtt {
@@ -35,12 +36,13 @@ class Bridges;
 struct AdminSecurity {
   Authenticator* authenticator = nullptr;  ///< null: everybody may do everything
   AccessControl* access = nullptr;
-  bool allowAnonymous = false;  ///< the rules of ANONYMOUS hold for those without a user
-  Clients* clients = nullptr;   ///< null: who is connected can't be seen
-  mqtt::Tracer* tracer = nullptr;  ///< null: nothing can be traced
+  bool allowAnonymous = false;       ///< the rules of ANONYMOUS hold for those without a user
+  Clients* clients = nullptr;        ///< null: who is connected can't be seen
+  mqtt::Tracer* tracer = nullptr;    ///< null: nothing can be traced
   const Bridges* bridges = nullptr;  ///< null: there are none
   QuotaControl* quotas = nullptr;    ///< null: Kafka's clients can't be slowed down
   ClientMetricsControl* clientMetrics = nullptr;  ///< null: nor asked for their metrics
+  DynamicDefaults* topicDefaults = nullptr;       ///< null: the configuration's stay while it runs
 };
 
 class AdminServer {

@@ -18,34 +18,6 @@ namespace {
 
 constexpr size_t kBodyOverhead = 1 << 20;
 
-Error notFound(const char* what, const std::string& name) {
-  return {
-      ErrorKind::kNotFound,
-      fmt::format("there is no {0} `{1}`; `polylog {0} list` shows those there are", what, name)};
-}
-
-void describeConfig(Json& json, const TopicConfig& config) {
-  json.object([&] {
-    json.field("retention_ms", config.retentionMs);
-    json.field("retention_bytes", config.retentionBytes);
-    json.field("cleanup_policy", config.cleanup.compacts && config.cleanup.deletes
-                                     ? "compact,delete"
-                                 : config.cleanup.compacts ? "compact"
-                                                           : "delete");
-    json.field("flush", config.flush == FlushPolicy::kSafe       ? "safe"
-                        : config.flush == FlushPolicy::kInterval ? "interval"
-                                                                 : "never");
-    for (const auto& [key, value] : config.overrides) json.field(key, value);
-  });
-}
-
-auto acknowledged(Call call) {
-  return [reply = std::move(call.reply)](Result<> result) mutable {
-    if (!result) return reply.error(result.error());
-    reply.json(200, "{}");
-  };
-}
-
 void describeSession(Json& json, const SessionInfo& session) {
   json.object([&] {
     json.field("client_id", session.clientId);
@@ -152,23 +124,6 @@ void describeShared(Json& json, const SharedGroupInfo& group) {
   });
 }
 
-/// What one line of the list of topics says of its contents, over all partitions.
-struct Contents {
-  int64_t records = 0;
-  int64_t bytes = 0;
-};
-
-Contents contentsOf(Broker& broker, const PrincipalRef& principal, const Topic& topic) {
-  Contents sum;
-  for (size_t number = 0; number < topic.partitions.size(); ++number) {
-    auto bounds = broker.bounds(principal, topic.name, static_cast<int32_t>(number));
-    if (!bounds) continue;
-    sum.records += bounds->highWatermark - bounds->logStart;
-    sum.bytes += bounds->bytes;
-  }
-  return sum;
-}
-
 }  // namespace
 
 Api::Api(Broker& broker, const AdminSecurity& security, Dispatcher& dispatcher)
@@ -179,6 +134,7 @@ Api::Api(Broker& broker, const AdminSecurity& security, Dispatcher& dispatcher)
       bridges_(security.bridges),
       quotas_(security.quotas),
       clientMetrics_(security.clientMetrics),
+      topicDefaults_(security.topicDefaults),
       dispatcher_(dispatcher) {
   Principal principal;
   principal.clientId = "admin";
@@ -192,6 +148,12 @@ Api::~Api() = default;
 
 size_t Api::maxBody() const {
   return static_cast<size_t>(broker_.maxRecordBytes()) / 3 * 4 + kBodyOverhead;
+}
+
+Error notFound(const char* what, const std::string& name) {
+  return {
+      ErrorKind::kNotFound,
+      fmt::format("there is no {0} `{1}`; `polylog {0} list` shows those there are", what, name)};
 }
 
 Result<> checkTopicName(const std::string& name) {
@@ -226,6 +188,9 @@ void Api::handle(Call call) {
     if (path[1] == "client_metrics" && path.size() <= 3) {
       return handleClientMetrics(std::move(call));
     }
+    if (path[1] == "topic_defaults" && path.size() == 2) {
+      return handleTopicDefaults(std::move(call));
+    }
     if (path[1] == "bans" && path.size() == 2) return handleBans(std::move(call));
     if (path[1] == "exchanges" && path.size() <= 3) return handleExchanges(std::move(call));
   }
@@ -233,131 +198,8 @@ void Api::handle(Call call) {
       {ErrorKind::kNotFound,
        "nothing here; there are /healthz, /readyz, /metrics, /api/topics, /api/groups, "
        "/api/sessions, /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, "
-       "/api/slow_subscribers, /api/bans, /api/traces, /api/bridges, /api/quotas and "
-       "/api/client_metrics"});
-}
-
-void Api::handleTopics(Call call) {
-  if (call.method != "GET") {
-    return call.reply.error({ErrorKind::kInvalid, "topics are made at /api/topics/NAME"});
-  }
-  Json json;
-  json.object([&] {
-    json.name("topics");
-    json.array([&] {
-      for (const TopicRef& topic : broker_.topics(principal_)) {
-        Contents contents = contentsOf(broker_, principal_, *topic);
-        json.object([&] {
-          json.field("name", topic->name);
-          json.field("partitions", static_cast<int64_t>(topic->partitions.size()));
-          json.field("records", contents.records);
-          json.field("bytes", contents.bytes);
-          json.field("origin", protocolName(topic->origin));
-        });
-      }
-    });
-  });
-  call.reply.json(200, json.text());
-}
-
-void Api::handleTopic(Call call) {
-  if (call.path.size() == 4 && call.path[3] == "records") {
-    if (call.method == "POST") return produce(std::move(call));
-    if (call.method == "GET") return consume(std::move(call));
-  } else if (call.path.size() == 3) {
-    if (call.method == "GET") return describeTopic(std::move(call));
-    if (call.method == "POST") return createTopic(std::move(call));
-    if (call.method == "DELETE") {
-      std::string name = call.path[2];
-      return broker_.deleteTopic(principal_, name, acknowledged(std::move(call)));
-    }
-  }
-  call.reply.error({ErrorKind::kInvalid, "use GET, POST or DELETE on /api/topics/NAME[/records]"});
-}
-
-void Api::describeTopic(Call call) {
-  TopicRef topic = broker_.findTopic(principal_, call.path[2]);
-  if (!topic) return call.reply.error(notFound("topic", call.path[2]));
-  Json json;
-  json.object([&] {
-    json.field("name", topic->name);
-    json.field("origin", protocolName(topic->origin));
-    json.field("created_ms", topic->createdMs);
-    json.name("config");
-    describeConfig(json, topic->config);
-    json.name("partitions");
-    json.array([&] {
-      for (int32_t number = 0; number < static_cast<int32_t>(topic->partitions.size()); ++number) {
-        auto bounds = broker_.bounds(principal_, topic->name, number);
-        json.object([&] {
-          json.field("partition", static_cast<int64_t>(number));
-          if (!bounds) return json.field("error", bounds.error().text);
-          json.field("log_start", bounds->logStart.value());
-          json.field("high_watermark", bounds->highWatermark.value());
-          json.field("last_stable", bounds->lastStable.value());
-          json.field("records", bounds->highWatermark - bounds->logStart);
-          json.field("bytes", bounds->bytes);
-        });
-      }
-    });
-  });
-  call.reply.json(200, json.text());
-}
-
-void Api::createTopic(Call call) {
-  if (auto checked = checkTopicName(call.path[2]); !checked) {
-    return call.reply.error(checked.error());
-  }
-  TopicSpec spec;
-  spec.name = call.path[2];
-  auto number = [&](const char* key, int64_t otherwise) -> std::optional<int64_t> {
-    auto found = call.query.find(key);
-    if (found == call.query.end()) return otherwise;
-    char* end = nullptr;
-    int64_t value = std::strtoll(found->second.c_str(), &end, 10);
-    return *end == '\0' && end != found->second.c_str() ? std::optional(value) : std::nullopt;
-  };
-  auto partitions = number("partitions", -1);
-  auto millis = number("retention_ms", -1);
-  auto bytes = number("retention_bytes", -1);
-  bool partitionsFit =
-      partitions && (*partitions == -1 || (*partitions >= 1 && *partitions <= 10'000));
-  if (!partitionsFit || !millis || *millis < -1 || !bytes || *bytes < -1) {
-    return call.reply.error(
-        {ErrorKind::kInvalid,
-         "partitions is 1 to 10000; retention_ms and retention_bytes are -1 (without "
-         "limit) or more"});
-  }
-  for (const auto& [key, value] : call.query) {
-    bool known = key == "partitions" || key == "retention_ms" || key == "retention_bytes" ||
-                 key == "cleanup_policy";
-    if (!known) return call.reply.error({ErrorKind::kInvalid, "a topic has no " + key});
-  }
-  spec.partitions = static_cast<int32_t>(*partitions);
-  auto policy = call.query.find("cleanup_policy");
-  bool policyGiven = policy != call.query.end();
-  if (policyGiven && policy->second != "delete" && policy->second != "compact" &&
-      policy->second != "compact,delete") {
-    return call.reply.error(
-        {ErrorKind::kInvalid, "cleanup_policy is delete, compact or compact,delete"});
-  }
-  // What isn't given follows the defaults.
-  TopicConfig& config = spec.config.emplace();
-  auto given = [&](const char* key, TopicField field) {
-    if (call.query.contains(key)) config.own.add(field);
-  };
-  given("retention_ms", TopicField::kRetentionMs);
-  given("retention_bytes", TopicField::kRetentionBytes);
-  given("cleanup_policy", TopicField::kCleanup);
-  config.retentionMs = *millis;
-  config.retentionBytes = *bytes;
-  config.cleanup.compacts = policyGiven && policy->second.starts_with("compact");
-  config.cleanup.deletes = !policyGiven || policy->second.ends_with("delete");
-  broker_.createTopic(principal_, std::move(spec),
-                      [reply = std::move(call.reply)](Result<TopicRef> made) mutable {
-                        if (!made) return reply.error(made.error());
-                        reply.json(201, "{}");
-                      });
+       "/api/slow_subscribers, /api/bans, /api/traces, /api/bridges, /api/quotas, "
+       "/api/client_metrics and /api/topic_defaults"});
 }
 
 void Api::handleGroups(Call call) {
@@ -371,7 +213,8 @@ void Api::handleGroups(Call call) {
                                "a shared subscription goes with its last member: end their "
                                "sessions (`polylog session delete`)"});
     }
-    return broker_.deleteGroup(principal_, std::move(group), acknowledged(std::move(call)));
+    return broker_.deleteGroup(principal_, group,
+                               acknowledged(std::move(call.reply), 200, notFound("group", group)));
   }
   call.reply.error(
       {ErrorKind::kInvalid, "use GET on /api/groups, GET or DELETE on /api/groups/ID"});
@@ -415,8 +258,11 @@ void Api::describeGroup(Call call) {
     describeShared(json, *found);
     return call.reply.json(200, json.text());
   }
-  auto done = [this, reply = std::move(call.reply)](Result<GroupDescription> found) mutable {
-    if (!found) return reply.error(found.error());
+  auto done = [this, reply = std::move(call.reply),
+               absent = notFound("group", group)](Result<GroupDescription> found) mutable {
+    if (!found) {
+      return reply.error(found.error().kind == ErrorKind::kNotFound ? absent : found.error());
+    }
     Json json;
     json.object([&] {
       json.field("group", found->group);
@@ -444,7 +290,8 @@ void Api::handleSessions(Call call) {
   bool one = call.path.size() == 3;
   if (one && call.method == "DELETE") {
     std::string client = call.path[2];
-    return broker_.deleteSession(principal_, client, acknowledged(std::move(call)));
+    return broker_.deleteSession(
+        principal_, client, acknowledged(std::move(call.reply), 200, notFound("session", client)));
   }
   if (call.method != "GET") {
     return call.reply.error(

@@ -1,8 +1,8 @@
 // The management API of the admin listener: /api/topics, /api/groups, /api/sessions,
 // /api/queues, /api/exchanges, /api/users, /api/acls, /api/clients, /api/bans, /api/traces,
-// /api/bridges, /api/quotas, /api/client_metrics, and records by HTTP for the `produce` and
-// `consume` verbs. Each handler turns a Call into Broker calls and the Broker's answers into JSON.
-// A worker's thread only.
+// /api/bridges, /api/quotas, /api/client_metrics, /api/topic_defaults, and records by HTTP for the
+// `produce` and `consume` verbs. Each handler turns a Call into Broker calls and the Broker's
+// answers into JSON. A worker's thread only.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,7 @@ namespace polylog {
 class AccessControl;
 class ClientMetricsControl;
 class Clients;
+class DynamicDefaults;
 class QuotaControl;
 namespace mqtt {
 class Tracer;
@@ -28,6 +29,8 @@ namespace polylog::server {
 
 /// kInvalid, with the remedy, for names that no topic can have.
 Result<> checkTopicName(const std::string& name);
+/// kNotFound: `what` is the noun of the verb that lists those there are.
+Error notFound(const char* what, const std::string& name);
 
 struct AdminSecurity;
 class Bridges;
@@ -54,18 +57,23 @@ class Api {
   size_t maxBody() const;
 
  private:
-  void handleTopics(Call call);
-  void handleTopic(Call call);
   void handleGroups(Call call);
   void listGroups(Call call);
   void handleSessions(Call call);
   void listSessions(Call call);
+  void describeGroup(Call call);
+  // api_topics.cc
+  void handleTopics(Call call);
+  void handleTopic(Call call);
   void createTopic(Call call);
   void describeTopic(Call call);
+  // api_topic_defaults.cc
+  void handleTopicDefaults(Call call);
+  void alterTopicDefaults(Call call);
+  // api_records.cc
   void produce(Call call);
   void consume(Call call);
   void finish(const std::weak_ptr<Reading>& waiting);
-  void describeGroup(Call call);
   // api_queues.cc
   QueueClient& queues();
   void handleQueues(Call call);
@@ -99,6 +107,7 @@ class Api {
   const Bridges* bridges_;
   QuotaControl* quotas_;
   ClientMetricsControl* clientMetrics_;
+  DynamicDefaults* topicDefaults_;
   Dispatcher& dispatcher_;
   PrincipalRef principal_;
   std::unique_ptr<QueueClient> queues_;

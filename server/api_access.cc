@@ -45,13 +45,6 @@ std::optional<std::string> passwordIn(const std::string& body) {
   return *password->text();
 }
 
-auto told(Call call, int status) {
-  return [reply = std::move(call.reply), status](Result<> result) mutable {
-    if (!result) return reply.error(result.error());
-    reply.json(status, "{}");
-  };
-}
-
 Error noSecurity() {
   return {ErrorKind::kUnsupported, "this listener has no users and rules"};
 }
@@ -69,9 +62,10 @@ void Api::handleUsers(Call call) {
       return call.reply.error({ErrorKind::kInvalid, "give a body {\"password\": \"...\"}"});
     }
     std::string name = call.path[2];
-    return access_->setPassword(principal_, std::move(name), std::move(*text),
-                                password ? PasswordChange::kExistingUser : PasswordChange::kNewUser,
-                                told(std::move(call), password ? 200 : 201));
+    return access_->setPassword(
+        principal_, name, std::move(*text),
+        password ? PasswordChange::kExistingUser : PasswordChange::kNewUser,
+        acknowledged(std::move(call.reply), password ? 200 : 201, notFound("user", name)));
   }
   if (call.method == "DELETE" && depth == 3) {
     return deleteUser(std::move(call));
@@ -97,11 +91,14 @@ void Api::deleteUser(Call call) {
   };
   access_->deleteUser(
       principal_, name,
-      [this, reply = std::move(call.reply), rules = std::move(*rules), remove,
+      [this, name, reply = std::move(call.reply), rules = std::move(*rules), remove,
        tell](Result<> deleted) mutable {
         // Gone before, its rules left behind: those can be removed all the same.
         const bool onlyRules = remove && !deleted && deleted.error().kind == ErrorKind::kNotFound;
-        if (!deleted && !onlyRules) return reply.error(deleted.error());
+        if (!deleted && !onlyRules) {
+          return reply.error(deleted.error().kind == ErrorKind::kNotFound ? notFound("user", name)
+                                                                          : deleted.error());
+        }
         if (!remove) return tell(reply);
         access_->removeRules(principal_, std::move(rules),
                              [reply = std::move(reply), tell](Result<> removed) mutable {
@@ -118,8 +115,7 @@ void Api::listUsers(Call call) {
   if (call.path.size() == 3) {
     auto found = std::ranges::find(*users, call.path[2], &UserInfo::name);
     if (found == users->end()) {
-      return call.reply.error(
-          {ErrorKind::kNotFound, fmt::format("there is no user `{}`", call.path[2])});
+      return call.reply.error(notFound("user", call.path[2]));
     }
     describeUser(json, *found);
     return call.reply.json(200, json.text());
@@ -167,7 +163,7 @@ void Api::handleRules(Call call) {
     return call.reply.error(
         {ErrorKind::kNotFound, "there is no such rule; `polylog acl list` shows those there are"});
   }
-  access_->removeRules(principal_, {std::move(*rule)}, told(std::move(call), 200));
+  access_->removeRules(principal_, {std::move(*rule)}, acknowledged(std::move(call.reply)));
 }
 
 }  // namespace polylog::server

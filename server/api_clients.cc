@@ -69,13 +69,6 @@ void describe(Json& json, const Ban& ban) {
   });
 }
 
-auto told(Call call, int status) {
-  return [reply = std::move(call.reply), status](Result<> result) mutable {
-    if (!result) return reply.error(result.error());
-    reply.json(status, "{}");
-  };
-}
-
 }  // namespace
 
 void Api::handleClients(Call call) {
@@ -171,7 +164,7 @@ void Api::handleBans(Call call) {
   }
   std::string what = get(call, "what");
   if (call.method == "DELETE") {
-    return clients_->unban(principal_, *kind, std::move(what), told(std::move(call), 200));
+    return clients_->unban(principal_, *kind, std::move(what), acknowledged(std::move(call.reply)));
   }
   Ban ban;
   ban.kind = *kind;
@@ -181,7 +174,7 @@ void Api::handleBans(Call call) {
   if (*seconds > 0) {
     ban.untilMs = systemClock().wallMillis() + static_cast<int64_t>(*seconds) * 1000;
   }
-  clients_->ban(principal_, std::move(ban), told(std::move(call), 201));
+  clients_->ban(principal_, std::move(ban), acknowledged(std::move(call.reply), 201));
 }
 
 }  // namespace polylog::server

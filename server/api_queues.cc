@@ -25,12 +25,8 @@ const char* nameOf(ExchangeType type) {
   return "?";
 }
 
-const char* nameOf(QueueKind kind) { return kind == QueueKind::kStream ? "stream" : "classic"; }
-
-Error notFound(const char* what, const std::string& name) {
-  return {
-      ErrorKind::kNotFound,
-      fmt::format("there is no {0} `{1}`; `polylog {0} list` shows those there are", what, name)};
+const char* nameOf(QueueKind kind) {
+  return kind == QueueKind::kStream ? "stream" : "classic";
 }
 
 void describeQueue(Json& json, const QueueInfo& queue, const std::vector<BindingSpec>* bindings) {
@@ -124,10 +120,7 @@ void Api::handleQueues(Call call) {
   if (call.method == "POST") return createQueue(std::move(call));
   if (call.method == "DELETE") {
     return queues().deleteQueue(name, false, false,
-                                [reply = std::move(call.reply)](Result<int64_t> gone) mutable {
-                                  if (!gone) return reply.error(gone.error());
-                                  reply.json(200, "{}");
-                                });
+                                acknowledged(std::move(call.reply), 200, notFound("queue", name)));
   }
   auto queue = queues().findQueue(name);
   if (!queue) return call.reply.error(notFound("queue", name));
@@ -155,8 +148,8 @@ void Api::createQueue(Call call) {
       std::move(spec), [reply = std::move(call.reply), name](Result<QueueDeclared> made) mutable {
         if (!made) return reply.error(made.error());
         if (!made->created) {
-          return reply.error({ErrorKind::kAlreadyExists,
-                              fmt::format("there is a queue `{}` already", name)});
+          return reply.error(
+              {ErrorKind::kAlreadyExists, fmt::format("there is a queue `{}` already", name)});
         }
         reply.json(201, "{}");
       });
@@ -177,11 +170,7 @@ void Api::handleExchanges(Call call) {
     if (auto ok = checkName(name); !ok) {
       return call.reply.error({ErrorKind::kInvalid, "the predeclared exchanges stay"});
     }
-    return queues().deleteExchange(name, false,
-                                   [reply = std::move(call.reply)](Result<> gone) mutable {
-                                     if (!gone) return reply.error(gone.error());
-                                     reply.json(200, "{}");
-                                   });
+    return queues().deleteExchange(name, false, acknowledged(std::move(call.reply)));
   }
   Json json;
   std::vector<BindingSpec> bindings = queues().bindings();
@@ -195,21 +184,18 @@ void Api::createExchange(Call call) {
   spec.durable = true;
   if (auto ok = checkName(spec.name); !ok) return call.reply.error(ok.error());
   std::string type = parameter(call, "type", "direct");
-  auto known = std::ranges::find(kTypes, type, [](const TypeName& one) { return std::string(one.name); });
+  auto known =
+      std::ranges::find(kTypes, type, [](const TypeName& one) { return std::string(one.name); });
   if (known == std::end(kTypes)) {
     return call.reply.error(
         {ErrorKind::kInvalid, "an exchange's type is direct, fanout, topic or headers"});
   }
   spec.type = known->type;
   if (queues().findExchange(spec.name)) {
-    return call.reply.error({ErrorKind::kAlreadyExists,
-                             fmt::format("there is an exchange `{}` already", spec.name)});
+    return call.reply.error(
+        {ErrorKind::kAlreadyExists, fmt::format("there is an exchange `{}` already", spec.name)});
   }
-  queues().declareExchange(std::move(spec),
-                           [reply = std::move(call.reply)](Result<ExchangeSpec> made) mutable {
-                             if (!made) return reply.error(made.error());
-                             reply.json(201, "{}");
-                           });
+  queues().declareExchange(std::move(spec), acknowledged(std::move(call.reply), 201));
 }
 
 }  // namespace polylog::server

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <utility>
@@ -31,13 +32,6 @@ struct Part {
 constexpr Part kParts[] = {{"user", "user", &QuotaEntity::user},
                            {"client_id", "client id", &QuotaEntity::clientId},
                            {"ip", "ip", &QuotaEntity::ip}};
-
-auto told(Call call) {
-  return [reply = std::move(call.reply)](Result<> result) mutable {
-    if (!result) return reply.error(result.error());
-    reply.json(200, "{}");
-  };
-}
 
 /// For people.
 std::string inWords(const QuotaEntity& entity) {
@@ -95,12 +89,15 @@ Result<std::vector<QuotaChange>> changesIn(const QuotaEntity& entity, const Quer
                                            bool remove) {
   std::vector<QuotaChange> changes;
   for (const auto& [key, text] : query) {
-    std::optional<double> value = remove ? std::nullopt : numberIn(text);
-    if (!remove && !value) {
-      return fail(ErrorKind::kInvalid, fmt::format("'{}' of {} is no number", text, key));
-    }
+    // What is no number is refused like one that no quota can have.
+    std::optional<double> value;
+    if (!remove) value = numberIn(text).value_or(std::nan(""));
     auto change = kafka::quotaChange(entity, key, value);
-    if (!change) return std::unexpected(change.error());
+    if (!change) {
+      return fail(
+          change.error().kind,
+          remove ? change.error().text : fmt::format("{}={}: {}", key, text, change.error().text));
+    }
     changes.push_back(std::move(*change));
   }
   return changes;
@@ -150,9 +147,11 @@ void Api::handleQuotas(Call call) {
     for (const auto& [kind, value] : known->second) changes->push_back({*entity, kind, {}});
   }
   if (changes->empty()) {
-    return call.reply.error({ErrorKind::kInvalid, "name a quota and its value"});
+    return call.reply.error(
+        {ErrorKind::kInvalid,
+         "name a quota and its value: producer_byte_rate=1048576 and the like"});
   }
-  quotas_->alterQuotas(principal_, std::move(*changes), told(std::move(call)));
+  quotas_->alterQuotas(principal_, std::move(*changes), acknowledged(std::move(call.reply)));
 }
 
 void Api::handleClientMetrics(Call call) {
@@ -211,7 +210,8 @@ void Api::handleClientMetrics(Call call) {
       settings.clear();
       return {};
     }
-    if (query.empty()) return fail(ErrorKind::kInvalid, "say which metrics");
+    if (query.empty())
+      return fail(ErrorKind::kInvalid, "set one of metrics, interval_ms and match");
     for (const auto& [key, value] : query) {
       auto known = std::ranges::find(kKeys, key, [](const auto& one) { return one.first; });
       if (known == std::end(kKeys)) return fail(ErrorKind::kInvalid, "there is no " + key);
@@ -220,7 +220,8 @@ void Api::handleClientMetrics(Call call) {
     }
     return {};
   };
-  clientMetrics_->alterSubscription(principal_, name, std::move(change), told(std::move(call)));
+  clientMetrics_->alterSubscription(principal_, name, std::move(change),
+                                    acknowledged(std::move(call.reply)));
 }
 
 }  // namespace polylog::server

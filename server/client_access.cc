@@ -1,6 +1,7 @@
 // `polylog user ...` and `polylog acl ...`. Passwords come from a file, the terminal or a pipe,
 // never from the command line, which others can see.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -82,8 +83,8 @@ void addPasswordVerb(CLI::App* user, const CommonRef& common, const char* verb, 
   auto file = std::make_shared<std::string>();
   CLI::App* command = user->add_subcommand(verb, help);
   addCommon(command, common, false);
-  command->add_option("NAME", common->name)->required();
-  command->add_option("--password-file", *file, "Its first line is the password");
+  command->add_option("NAME", common->name, "The user's")->required();
+  command->add_option("--password-file", *file, "Its first line is the password (asked for)");
   command->callback([=] {
     auto password = readPassword(*file);
     if (!password) return common->report(password.error());
@@ -118,7 +119,7 @@ void addUser(CLI::App& app, const CommonRef& common) {
   user->require_subcommand(1);
   addPasswordVerb(user, common, "create", "Create a user; the password is asked for", "");
   addPasswordVerb(user, common, "passwd", "Give a user another password", "/password");
-  CLI::App* list = user->add_subcommand("list", "All of them");
+  CLI::App* list = user->add_subcommand("list", "All users");
   addCommon(list, common);
   list->callback([=] {
     show(common, "/api/users", "users", {"name", "created_ms", "credentials"});
@@ -126,7 +127,7 @@ void addUser(CLI::App& app, const CommonRef& common) {
   CLI::App* remove = user->add_subcommand("delete", "Delete a user; its connections are closed");
   addCommon(remove, common, false);
   auto rules = std::make_shared<bool>(false);
-  remove->add_option("NAME", common->name)->required();
+  remove->add_option("NAME", common->name, "The user's")->required();
   remove->add_flag("--rules", *rules, "And the access rules that name it");
   remove->callback([=] { deleteUser(*common, *rules); });
 }
@@ -155,22 +156,32 @@ void addRuleVerb(CLI::App* acl, const CommonRef& common, const char* verb, const
   auto arguments = std::make_shared<RuleArguments>();
   CLI::App* command = acl->add_subcommand(verb, help);
   addCommon(command, common, false);
-  command->add_option("PERMISSION", arguments->permission, "allow or deny")
-      ->required()
-      ->check(CLI::IsMember({"allow", "deny"}));
+  takesOneOf(command->add_option("PERMISSION", arguments->permission, "allow or deny")->required(),
+             {"allow", "deny"});
   command
       ->add_option("USER", arguments->user, "A user, * for everybody, ANONYMOUS for who gives none")
       ->required();
-  command->add_option("OPERATION", arguments->operation, "What it may do or not")
-      ->required()
-      ->check(CLI::IsMember(operationNames()));
-  command->add_option("NAME", arguments->name, "Of the topic, group, ...; * = every one");
-  command->add_option("--resource", arguments->resource, "What the name is of")
-      ->capture_default_str()
-      ->check(CLI::IsMember(resourceNames()));
-  command->add_option("--pattern", arguments->pattern, "How the name is meant")
-      ->capture_default_str()
-      ->check(CLI::IsMember(patternNames()));
+  takesOneOf(
+      command
+          ->add_option("OPERATION", arguments->operation,
+                       fmt::format("What it may do or not: {}", fmt::join(operationNames(), ", ")))
+          ->required(),
+      operationNames());
+  command->add_option("NAME", arguments->name,
+                      "Of the topic, group, ...; * = every one; not needed for the cluster");
+  takesOneOf(
+      command
+          ->add_option("--resource", arguments->resource,
+                       fmt::format("What the name is of: {}", fmt::join(resourceNames(), ", ")))
+          ->capture_default_str(),
+      resourceNames());
+  takesOneOf(
+      command
+          ->add_option("--pattern", arguments->pattern,
+                       "How the name is meant: literal; prefixed, as the beginning of names; or "
+                       "filter, as MQTT's topic filters")
+          ->capture_default_str(),
+      patternNames());
   command->add_option("--host", arguments->host, "From which IP address; * = any")
       ->capture_default_str();
   command->callback([=] {

@@ -14,8 +14,8 @@ namespace {
 const std::vector<std::string> kKinds = {"client_id", "user", "address"};
 
 struct PageArguments {
-  uint64_t after = 0;
-  uint64_t limit = 100;
+  int64_t after = 0;
+  int64_t limit = 100;
   std::string clientId;
   std::string user;
 };
@@ -27,8 +27,8 @@ void addClient(CLI::App& app, const CommonRef& common) {
   CLI::App* list =
       client->add_subcommand("list", "A page of them; `next` is where the next begins");
   addCommon(list, common);
-  list->add_option("--after", page->after, "Connections behind this id");
-  list->add_option("--limit", page->limit, "So many at most")->check(CLI::Range(1, 1000));
+  addNumber(list, "--after", page->after, 0, kAnyNumber, "Connections behind this id");
+  addNumber(list, "--limit", page->limit, 1, 1000, "So many at most (100)");
   list->add_option("--client-id", page->clientId, "Only of this client id");
   list->add_option("--user", page->user, "Only of this user");
   list->callback([=] {
@@ -47,9 +47,11 @@ void addClient(CLI::App& app, const CommonRef& common) {
   });
   CLI::App* kick = client->add_subcommand("kick", "End a client's connections; it may come back");
   addCommon(kick, common, false);
-  kick->add_option("CLIENT_ID", common->name)->required();
+  kick->add_option("CLIENT_ID", common->name, "As `polylog client list` shows it")->required();
   kick->callback([=] { change(common, "DELETE", "/api/clients/" + encoded(common->name)); });
 }
+
+constexpr int64_t kMostBanSeconds = 100LL * 366 * 86'400;  // as the broker takes
 
 struct BanArguments {
   std::string kind;
@@ -66,9 +68,8 @@ CLI::App* addBanVerb(CLI::App* ban, const CommonRef& common, const char* verb, c
                      const std::shared_ptr<BanArguments>& arguments) {
   CLI::App* command = ban->add_subcommand(verb, help);
   addCommon(command, common, false);
-  command->add_option("KIND", arguments->kind, "client_id, user or address")
-      ->required()
-      ->check(CLI::IsMember(kKinds));
+  auto* kind = command->add_option("KIND", arguments->kind, "client_id, user or address");
+  takesOneOf(kind->required(), kKinds);
   command->add_option("WHAT", arguments->what, "A client id, a user, 192.0.2.7 or 10.0.0.0/8")
       ->required();
   return command;
@@ -85,8 +86,8 @@ void addBan(CLI::App& app, const CommonRef& common) {
   auto arguments = std::make_shared<BanArguments>();
   CLI::App* add =
       addBanVerb(ban, common, "add", "Keep somebody out, and cut off who is there", arguments);
-  add->add_option("--seconds", arguments->seconds, "For so long; 0 = for good")
-      ->check(CLI::NonNegativeNumber);
+  addNumber(add, "--seconds", arguments->seconds, 0, kMostBanSeconds,
+            "How many seconds it lasts; 0 = for good (for good)");
   add->add_option("--reason", arguments->reason, "Why, for who looks at the list");
   add->callback([=] {
     change(common, "POST",
@@ -118,14 +119,14 @@ void addTrace(CLI::App& app, const CommonRef& common) {
   CLI::App* start = trace->add_subcommand("start", "Begin one, in a file beside the broker's data");
   addCommon(start, common, false);
   start->add_option("NAME", common->name, "Of the trace and its file")->required();
-  start->add_option("KIND", arguments->kind, "What it is about")
-      ->required()
-      ->check(CLI::IsMember({"client_id", "user", "address", "topic"}));
+  auto* kind = start->add_option("KIND", arguments->kind, "client_id, user, address or topic");
+  takesOneOf(kind->required(), {"client_id", "user", "address", "topic"});
   start->add_option("WHAT", arguments->what, "A client id, user, address or topic filter")
       ->required();
-  start->add_option("--seconds", arguments->seconds, "It ends after so long")
+  addNumber(start, "--seconds", arguments->seconds, 1, 86'400, "It ends after so many seconds")
       ->capture_default_str();
-  start->add_option("--max-bytes", arguments->maxBytes, "Or when its file is as large")
+  addNumber(start, "--max-bytes", arguments->maxBytes, 1024, 1 << 30,
+            "Or when its file has so many octets")
       ->capture_default_str();
   start->add_flag("--payload", arguments->payload, "With the beginnings of payloads");
   start->callback([=] {
@@ -136,7 +137,7 @@ void addTrace(CLI::App& app, const CommonRef& common) {
   });
   CLI::App* stop = trace->add_subcommand("stop", "End one; its file stays");
   addCommon(stop, common, false);
-  stop->add_option("NAME", common->name)->required();
+  stop->add_option("NAME", common->name, "As `polylog trace list` shows it")->required();
   stop->callback([=] { change(common, "DELETE", "/api/traces/" + encoded(common->name)); });
 }
 

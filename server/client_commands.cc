@@ -1,12 +1,16 @@
 #include "server/client_commands.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <ctime>
+#include <utility>
 
+#include "core/base/units.h"
 #include "server/admin_client.h"
 #include "server/client_common.h"
 
@@ -66,14 +70,19 @@ void show(const CommonRef& common, const std::string& path, const char* array,
   auto document = parseAnswer(*common, *answer);
   if (!document) return common->report(document.error());
   printFields(*document->object());
-  // Of a group: who is in it, and has which partitions.
-  const Columns members = {"member_id", "client_id", "client_host", "assigned"};
-  for (const char* part : {"config", "members", array}) {
-    const JsonValue* member = document->find(part);
-    if (member == nullptr) continue;
-    if (member->object() != nullptr) printFields(*member->object());
-    if (member->array() == nullptr) continue;
-    printTable(*member->array(), part == array ? columns : members);
+  const std::pair<const char*, Columns> parts[] = {
+      {"config", {}},
+      {"settings", {"key", "value", "source"}},
+      {"members", {"member_id", "client_id", "client_host", "assigned"}},
+      {array, columns}};
+  bool tables = false;
+  for (const auto& [name, heads] : parts) {
+    const JsonValue* part = document->find(name);
+    if (part == nullptr) continue;
+    if (part->object() != nullptr) printFields(*part->object());
+    if (part->array() == nullptr || (part->array()->empty() && name != array)) continue;
+    if (std::exchange(tables, true)) std::puts("");
+    printTable(*part->array(), heads);
   }
 }
 
@@ -87,42 +96,58 @@ namespace {
 
 struct Page {
   std::string after;
-  uint64_t limit = 0;  ///< 0 = all
+  int64_t limit = 0;  ///< 0 = all
 
   std::string query() const {
     std::string out;
-    if (!after.empty()) out += "?after=" + encoded(after);
-    if (limit > 0) out += fmt::format("{}limit={}", out.empty() ? "?" : "&", limit);
+    if (!after.empty()) extendQuery(out, "after", after);
+    if (limit > 0) extendQuery(out, "limit", fmt::to_string(limit));
     return out;
   }
 };
 
-/// NOUN list|describe|delete. Returns the noun's command for more verbs. `pages`: its list takes
-/// --after and --limit.
-CLI::App* addNoun(CLI::App& app, const CommonRef& common, const char* noun,
-                  const Columns& listColumns, const char* array, const Columns& columns,
-                  bool pages = false) {
-  CLI::App* command =
-      app.add_subcommand(noun, fmt::format("What there is of {}s, and changes to it", noun));
-  command->require_subcommand(1);
-  std::string base = fmt::format("/api/{}s", noun);
-  CLI::App* list = command->add_subcommand("list", "All of them");
+/// What people ask for by name.
+struct Noun {
+  const char* name;
+  const char* help;
+  const char* nameHelp;
+  const char* deleteHelp;
+  Columns listColumns;
+  const char* array;  ///< of the one described, printed as a table
+  Columns columns;
+  bool pages = false;  ///< its list takes --after and --limit
+};
+
+void addList(CLI::App* command, const CommonRef& common, const Noun& noun,
+             const std::string& base) {
+  CLI::App* list = command->add_subcommand("list", fmt::format("All {}s", noun.name));
   addCommon(list, common);
   auto page = std::make_shared<Page>();
-  if (pages) {
+  if (noun.pages) {
     list->add_option("--after", page->after, "Those behind this one (`next` of the page before)");
-    list->add_option("--limit", page->limit, "So many at most; none = all")
-        ->check(CLI::Range(1, 1'000'000));
+    addNumber(list, "--limit", page->limit, 1, 1'000'000, "So many at most (all)");
   }
-  list->callback([=] { show(common, base + page->query(), base.c_str() + 5, listColumns); });
+  list->callback([=, columns = noun.listColumns] {
+    show(common, base + page->query(), base.c_str() + 5, columns);
+  });
+}
+
+/// NOUN list|describe|delete. Returns the noun's command for more verbs.
+CLI::App* addNoun(CLI::App& app, const CommonRef& common, const Noun& noun) {
+  CLI::App* command = app.add_subcommand(noun.name, noun.help);
+  command->require_subcommand(1);
+  std::string base = fmt::format("/api/{}s", noun.name);
+  addList(command, common, noun, base);
   CLI::App* describe =
-      command->add_subcommand("describe", "One of them, with all there is to tell");
+      command->add_subcommand("describe", fmt::format("All there is to tell of a {}", noun.name));
   addCommon(describe, common);
-  describe->add_option("NAME", common->name)->required();
-  describe->callback([=] { show(common, base + "/" + encoded(common->name), array, columns); });
-  CLI::App* remove = command->add_subcommand("delete", "Delete one of them");
+  describe->add_option("NAME", common->name, noun.nameHelp)->required();
+  describe->callback([=, array = noun.array, columns = noun.columns] {
+    show(common, base + "/" + encoded(common->name), array, columns);
+  });
+  CLI::App* remove = command->add_subcommand("delete", noun.deleteHelp);
   addCommon(remove, common, false);
-  remove->add_option("NAME", common->name)->required();
+  remove->add_option("NAME", common->name, noun.nameHelp)->required();
   remove->callback([=] { change(common, "DELETE", base + "/" + encoded(common->name)); });
   return command;
 }
@@ -135,29 +160,31 @@ void addTopicCreate(CLI::App* topic, const CommonRef& common) {
     std::string policy;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* create = topic->add_subcommand("create", "Create a topic");
+  CLI::App* create =
+      topic->add_subcommand("create", "Create a topic; what isn't given follows the defaults");
   addCommon(create, common, false);
-  create->add_option("NAME", common->name)->required();
+  create->add_option("NAME", common->name, "Without `/`, and not beginning with `$`")->required();
   auto* partitions =
-      create->add_option("--partitions", arguments->partitions, "Number of partitions");
-  auto* millis = create->add_option("--retention-ms", arguments->millis, "-1 = without limit");
-  auto* bytes = create->add_option("--retention-bytes", arguments->bytes, "-1 = without limit");
-  auto* policy =
-      create->add_option("--cleanup-policy", arguments->policy, "What becomes of old records")
-          ->check(CLI::IsMember({"delete", "compact", "compact,delete"}));
+      addNumber(create, "--partitions", arguments->partitions, 1, 10'000, "Number of partitions");
+  auto* millis = addNumber(create, "--retention-ms", arguments->millis, -1, kAnyNumber,
+                           "Milliseconds for which records are kept; -1 = without limit");
+  auto* bytes = addNumber(create, "--retention-bytes", arguments->bytes, -1, kAnyNumber,
+                          "Octets that a partition keeps; -1 = without limit");
+  auto* policy = create->add_option(
+      "--cleanup-policy", arguments->policy,
+      "What becomes of old records: delete, compact (the last of each key stays), or "
+      "compact,delete");
+  takesOneOf(policy, {"delete", "compact", "compact,delete"});
   create->callback([=] {
-    std::string query;
+    std::string path = "/api/topics/" + encoded(common->name);
     auto add = [&](CLI::Option* option, const char* key, int64_t value) {
-      if (option->count() > 0)
-        query += fmt::format("{}{}={}", query.empty() ? "?" : "&", key, value);
+      if (option->count() > 0) extendQuery(path, key, fmt::to_string(value));
     };
     add(partitions, "partitions", arguments->partitions);
     add(millis, "retention_ms", arguments->millis);
     add(bytes, "retention_bytes", arguments->bytes);
-    if (policy->count() > 0) {
-      query += fmt::format("{}cleanup_policy={}", query.empty() ? "?" : "&", arguments->policy);
-    }
-    change(common, "POST", "/api/topics/" + encoded(common->name) + query);
+    if (policy->count() > 0) extendQuery(path, "cleanup_policy", arguments->policy);
+    change(common, "POST", path);
   });
 }
 
@@ -167,10 +194,10 @@ void addTypedCreate(CLI::App* command, const CommonRef& common, const char* noun
   auto type = std::make_shared<std::string>(types.front());
   CLI::App* create = command->add_subcommand("create", fmt::format("Create a durable {}", noun));
   addCommon(create, common, false);
-  create->add_option("NAME", common->name)->required();
-  create->add_option("--type", *type, fmt::format("{}", fmt::join(types, ", ")))
-      ->capture_default_str()
-      ->check(CLI::IsMember(types));
+  create->add_option("NAME", common->name, "Not beginning with `amq.`")->required();
+  auto* option = create->add_option("--type", *type, fmt::format("{}", fmt::join(types, ", ")));
+  option->capture_default_str();
+  takesOneOf(option, types);
   std::string base = fmt::format("/api/{}s/", noun);
   create->callback(
       [=] { change(common, "POST", base + encoded(common->name) + "?type=" + encoded(*type)); });
@@ -186,6 +213,34 @@ void Common::report(const Error& error) const {
 void addCommon(CLI::App* command, const CommonRef& common, bool json) {
   command->add_option("--admin", common->url, "The broker's admin listener")->capture_default_str();
   if (json) command->add_flag("--json", common->json, "Print JSON instead");
+}
+
+CLI::Option* addNumber(CLI::App* command, const std::string& name, int64_t& value, int64_t least,
+                       int64_t most, const std::string& help) {
+  std::string key = name;
+  std::ranges::replace(key, '-', '_');
+  auto wrong = [=](const std::string& text) -> std::string {
+    int64_t number = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const bool whole = error == std::errc() && end == text.data() + text.size();
+    if (whole && number >= least && number <= most) return {};
+    return fmt::format("`{}`: give {}, {} {}", text, wholeNumberFor(key), least,
+                       most == kAnyNumber ? "or more" : fmt::format("to {}", most));
+  };
+  return command->add_option(name, value, help)->check(wrong, "");
+}
+
+void takesOneOf(CLI::Option* option, std::vector<std::string> words) {
+  option->check(
+      [words = std::move(words)](const std::string& text) -> std::string {
+        if (std::ranges::find(words, text) != words.end()) return {};
+        return fmt::format("`{}`: use one of {}", text, fmt::join(words, " | "));
+      },
+      "");
+}
+
+void extendQuery(std::string& path, std::string_view key, std::string_view value) {
+  path += fmt::format("{}{}={}", path.contains('?') ? '&' : '?', key, encoded(value));
 }
 
 Result<JsonValue> parseAnswer(const Common& common, const std::string& answer) {
@@ -239,23 +294,51 @@ std::string heading(std::string_view name) {
 void addClientCommands(CLI::App& app, int& status) {
   auto common = std::make_shared<Common>();
   common->status = &status;
-  CLI::App* topic =
-      addNoun(app, common, "topic", {"name", "partitions", "records", "bytes", "origin"},
-              "partitions", {"partition", "log_start", "high_watermark", "records", "bytes"});
+  CLI::App* topic = addNoun(app, common,
+                            {"topic",
+                             "Topics, whichever protocol made them",
+                             "The topic's name",
+                             "Delete a topic with all its records",
+                             {"name", "partitions", "records", "bytes", "origin"},
+                             "partitions",
+                             {"partition", "log_start", "high_watermark", "records", "bytes"}});
   addTopicCreate(topic, common);
-  addNoun(app, common, "group", {"group", "state", "protocol_type", "members", "lag"}, "offsets",
-          {"topic", "partition", "offset", "lag"});
-  addNoun(app, common, "session",
-          {"client_id", "user", "connected", "peer", "expiry_seconds", "waiting", "waiting_bytes",
-           "dropped"},
-          "subscriptions", {"filter", "qos"}, true);
-  CLI::App* queue = addNoun(app, common, "queue",
-                            {"name", "type", "durable", "ready", "unacknowledged", "consumers"},
-                            "bindings", {"source", "routing_key"});
+  addTopicDefaultVerbs(app, common);
+  addNoun(app, common,
+          {"group",
+           "Kafka's consumer groups, share groups and MQTT's shared subscriptions",
+           "The group's id; of a shared subscription $share/GROUP/FILTER",
+           "Delete a group that has no members, with its offsets",
+           {"group", "state", "protocol_type", "members", "lag"},
+           "offsets",
+           {"topic", "partition", "offset", "lag"}});
+  addNoun(app, common,
+          {"session",
+           "MQTT sessions, connected or not",
+           "The session's client id",
+           "Disconnect a session's client, and forget its subscriptions and what waits for it",
+           {"client_id", "user", "connected", "peer", "expiry_seconds", "waiting", "waiting_bytes",
+            "dropped"},
+           "subscriptions",
+           {"filter", "qos"},
+           true});
+  CLI::App* queue = addNoun(app, common,
+                            {"queue",
+                             "AMQP queues",
+                             "The queue's name",
+                             "Delete a queue with all that waits in it",
+                             {"name", "type", "durable", "ready", "unacknowledged", "consumers"},
+                             "bindings",
+                             {"source", "routing_key"}});
   addTypedCreate(queue, common, "queue", {"classic", "stream"});
-  CLI::App* exchange =
-      addNoun(app, common, "exchange", {"name", "type", "durable", "auto_delete", "internal"},
-              "bindings", {"destination", "kind", "routing_key"});
+  CLI::App* exchange = addNoun(app, common,
+                               {"exchange",
+                                "AMQP exchanges",
+                                "The exchange's name",
+                                "Delete an exchange",
+                                {"name", "type", "durable", "auto_delete", "internal"},
+                                "bindings",
+                                {"destination", "kind", "routing_key"}});
   addTypedCreate(exchange, common, "exchange", {"direct", "fanout", "topic", "headers"});
   addAccessCommands(app, common);
   addClientVerbs(app, common);

@@ -1,8 +1,11 @@
 // What the verbs that talk to a running broker share: where it is, how to print. Main thread only.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/error.h"
@@ -10,7 +13,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace polylog::server {
 
@@ -29,6 +33,18 @@ using CommonRef = std::shared_ptr<Common>;
 /// --admin, and --json if `json`.
 void addCommon(CLI::App* command, const CommonRef& common, bool json = true);
 
+/// An option that takes a whole number. One that is none is told in the unit that the option's name
+/// says (core/base/units.h).
+CLI::Option* addNumber(CLI::App* command, const std::string& name, int64_t& value, int64_t least,
+                       int64_t most, const std::string& help);
+inline constexpr int64_t kAnyNumber = std::numeric_limits<int64_t>::max();
+
+/// An option that takes one of some words, which `help` need not name.
+void takesOneOf(CLI::Option* option, std::vector<std::string> words);
+
+/// Adds a pair to the query at the end of `path`.
+void extendQuery(std::string& path, std::string_view key, std::string_view value);
+
 /// The broker's answer as a JSON object; kInvalid, naming the URL, when it is anything else.
 Result<JsonValue> parseAnswer(const Common& common, const std::string& answer);
 
@@ -40,7 +56,8 @@ std::string cell(std::string_view name, const JsonValue& value);
 std::string heading(std::string_view name);
 
 using Columns = std::vector<const char*>;
-/// GETs `path` and prints it: its fields, then the named array as a table.
+/// GETs `path` and prints it: its fields, then the named array as a table, and what a topic has of
+/// settings and a group of members.
 void show(const CommonRef& common, const std::string& path, const char* array,
           const Columns& columns);
 /// A request whose answer says nothing.
@@ -53,6 +70,8 @@ void addAccessCommands(CLI::App& app, const CommonRef& common);
 void addClientVerbs(CLI::App& app, const CommonRef& common);
 /// `bridge ...`.
 void addBridgeVerbs(CLI::App& app, const CommonRef& common);
+/// `topic-default ...`.
+void addTopicDefaultVerbs(CLI::App& app, const CommonRef& common);
 /// `quota ...` and `client-metrics ...`.
 void addQuotaVerbs(CLI::App& app, const CommonRef& common);
 /// `produce TOPIC` and `consume TOPIC`.

@@ -175,9 +175,10 @@ void addProduce(CLI::App& app, const CommonRef& common) {
   CLI::App* command =
       app.add_subcommand("produce", "Publish each line of standard input as a record");
   addCommon(command, common, false);
-  command->add_option("TOPIC", common->name)->required();
+  command->add_option("TOPIC", common->name, "The topic's name")->required();
   auto* key = command->add_option("--key", arguments->key, "Key of every record (none)");
-  command->add_option("--key-separator", arguments->separator, "A line is KEY, this, VALUE");
+  command->add_option("--key-separator", arguments->separator,
+                      "What stands between a line's key and its value");
   command->add_option("--header", arguments->headers, "NAME=VALUE, any number of times")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -380,7 +381,10 @@ class Consumer {
         "GET",
         fmt::format("/api/topics/{}/records?partition={}&offset={}&max={}&wait_ms={}",
                     encoded(common_.name), cursor.partition, cursor.offset, max, waitMillis));
-    if (!answer) return std::unexpected(answer.error());
+    if (!answer) {
+      return fail(answer.error().kind,
+                  fmt::format("partition {}: {}", cursor.partition, answer.error().text));
+    }
     auto document = parseAnswer(common_, *answer);
     if (!document) return std::unexpected(document.error());
     const JsonValue::Array* records = arrayOf(*document, "records");
@@ -413,15 +417,15 @@ void addConsume(CLI::App& app, const CommonRef& common) {
   CLI::App* command =
       app.add_subcommand("consume", "Print a topic's records: those to come, or from a start");
   addCommon(command, common);
-  command->add_option("TOPIC", common->name)->required();
-  command->add_flag("--from-beginning", arguments->fromBeginning,
-                    "Start at the oldest record and end at the newest");
-  command->add_option("--offset", arguments->offset, "Start there and end at the newest")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--partition", arguments->partition, "Only this one (all of them)")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--count", arguments->count, "End after so many records")
-      ->check(CLI::PositiveNumber);
+  command->add_option("TOPIC", common->name, "The topic's name")->required();
+  CLI::Option* beginning = command->add_flag("--from-beginning", arguments->fromBeginning,
+                                             "Start at the oldest record and end at the newest");
+  addNumber(command, "--offset", arguments->offset, 0, kAnyNumber,
+            "Start there and end at the newest")
+      ->excludes(beginning);
+  addNumber(command, "--partition", arguments->partition, 0, INT32_MAX,
+            "Only this one (all of them)");
+  addNumber(command, "--count", arguments->count, 1, kAnyNumber, "End after so many records");
   command->add_flag("--follow", arguments->follow, "Wait for more at the end");
   command->add_option("--format", arguments->format, kFormatHelp);
   command->callback([=] {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/units.h"
 #include "server/config.h"
 
 namespace polylog::server {
@@ -36,8 +37,9 @@ inline constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
 
 inline Key number(const char* name, int64_t Config::*field, int64_t least, int64_t most,
                   const char* help) {
-  std::string range = most == kMaxInt64 ? fmt::format("whole number, at least {}", least)
-                                        : fmt::format("whole number, {} to {}", least, most);
+  std::string range = most == kMaxInt64
+                          ? fmt::format("whole number{}, at least {}", unitOf(name), least)
+                          : fmt::format("whole number{}, {} to {}", unitOf(name), least, most);
   return {name,
           range,
           fmt::to_string(Config().*field),

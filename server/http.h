@@ -4,7 +4,9 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -36,6 +38,17 @@ class Reply {
   std::shared_ptr<const bool> open_;
   bool challenged_ = false;
 };
+
+/// Answers a change when it is done: `{}` with `status`, or the error. `absent`: in place of a
+/// kNotFound, which names no remedy to those who use the API.
+inline auto acknowledged(Reply reply, int status = 200, std::optional<Error> absent = {}) {
+  return
+      [reply = std::move(reply), status, absent = std::move(absent)](const auto& result) mutable {
+        if (result) return reply.json(status, "{}");
+        const bool gone = absent && result.error().kind == ErrorKind::kNotFound;
+        reply.error(gone ? *absent : result.error());
+      };
+}
 
 struct Call {
   Reply reply;

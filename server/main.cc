@@ -78,8 +78,9 @@ std::string mistakeInVerbs(const CLI::App& app, std::span<char*> words) {
   for (size_t i = 0;; ++i) {
     const auto verbs = at->get_subcommands([](const CLI::App*) { return true; });
     if (verbs.empty() || (i < words.size() && words[i][0] == '-')) return {};
-    auto named = std::ranges::find_if(
-        verbs, [&](const CLI::App* verb) { return i < words.size() && verb->check_name(words[i]); });
+    auto named = std::ranges::find_if(verbs, [&](const CLI::App* verb) {
+      return i < words.size() && verb->check_name(words[i]);
+    });
     if (named == verbs.end()) {
       std::string all;
       for (const CLI::App* verb : verbs) all += (all.empty() ? "" : ", ") + verb->get_name();
@@ -92,12 +93,23 @@ std::string mistakeInVerbs(const CLI::App& app, std::span<char*> words) {
   }
 }
 
+/// What CLI11 says of the words behind the verbs, and where they are told.
+std::string mistakeInWords(const CLI::App* app, const CLI::Error& error) {
+  std::string path = app->get_name();
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    path += " " + app->get_name();
+  }
+  return fmt::format("polylog: {}; `{} --help` shows what it takes\n", error.what(), path);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app("Polylog: MQTT, Kafka and AMQP over one log.", "polylog");
   app.set_version_flag("--version", std::string("polylog ") + server::kVersion);
   app.require_subcommand(1);
+  app.failure_message(mistakeInWords);
   int status = 0;
 
   ServeArguments arguments;

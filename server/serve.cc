@@ -362,9 +362,15 @@ Result<> Server::openListeners() {
   budget->maxInHandshake = static_cast<size_t>(config_.maxHandshakes);
   for (const ListenerConfig& wanted : config_.listeners) {
     if (wanted.protocol == "admin") {
-      AdminSecurity security{&router_->authenticator(), &router_->access(), config_.allowAnonymous,
-                             &router_->clients(),       tracer_.get(),      bridges_.get(),
-                             &router_->quotas(),        &router_->clientMetrics()};
+      AdminSecurity security{&router_->authenticator(),
+                             &router_->access(),
+                             config_.allowAnonymous,
+                             &router_->clients(),
+                             tracer_.get(),
+                             bridges_.get(),
+                             &router_->quotas(),
+                             &router_->clientMetrics(),
+                             &router_->dynamicDefaults()};
       auto admin = AdminServer::open(
           wanted.address, *workers_[0], *router_, [this] { return ready_.load(); }, security);
       if (!admin) return std::unexpected(admin.error());

@@ -49,8 +49,8 @@ Result<std::shared_ptr<const IndexRun>> readRun(const File& file, const SegmentI
   }
   auto layout = readFooterLayout(file, info);
   if (!layout) return std::unexpected(layout.error());
-  auto read = readFooterRun(file, info, layout->begin, partition, chunk.footerAt,
-                            chunk.footerLength);
+  auto read =
+      readFooterRun(file, info, layout->begin, partition, chunk.footerAt, chunk.footerLength);
   if (read) return std::move(read->run);
   // After a crash the chunk may be as it was before the segment was rewritten.
   auto found = findFooterRun(file, info, *layout, partition);
@@ -157,9 +157,8 @@ Result<std::shared_ptr<const IndexRun>> LogStoreImpl::rebuildRun(
 
 /// Takes entries from `run` on, beginning with the one that holds `next`. False when enough is
 /// taken, or a hole ends it.
-Result<bool> LogStoreImpl::collect(const IndexRun& run, Offset& next, Offset limit,
-                                   size_t maxBytes, size_t& bytes, std::vector<Located>& out,
-                                   bool lockHeld) {
+Result<bool> LogStoreImpl::collect(const IndexRun& run, Offset& next, Offset limit, size_t maxBytes,
+                                   size_t& bytes, std::vector<Located>& out, bool lockHeld) {
   Lock lock(mutex_, std::defer_lock);
   if (!lockHeld) lock.lock();
   std::shared_ptr<Segment> segment = out.empty() ? nullptr : out.back().segment;
@@ -184,8 +183,7 @@ Result<bool> LogStoreImpl::collect(const IndexRun& run, Offset& next, Offset lim
 }
 
 Result<std::vector<LogStoreImpl::Located>> LogStoreImpl::locate(PartitionId id, Offset from,
-                                                                size_t maxBytes,
-                                                                Offset& limit) {
+                                                                size_t maxBytes, Offset& limit) {
   std::vector<Located> located;
   size_t bytes = 0;
   Offset next = from;
@@ -201,8 +199,8 @@ Result<std::vector<LogStoreImpl::Located>> LogStoreImpl::locate(PartitionId id, 
       if (next < partition->logStart || next > limit) {
         if (!located.empty()) return located;
         return fail(ErrorKind::kOutOfRange,
-                    fmt::format("offset {} is not in [{}, {}]", next.value(),
-                                partition->logStart.value(), limit.value()));
+                    fmt::format("there is no offset {}: records begin at {} and end before {}",
+                                next.value(), partition->logStart.value(), limit.value()));
       }
       size_t at = partition->chunkAt(next);
       while (at < partition->chunks.size() && next < limit) {
@@ -277,8 +275,12 @@ Result<size_t> LogStoreImpl::fetchExtent(std::span<const Located> located,
                                          std::vector<ReadBatch>& out) {
   auto hand = [&](const Located& one, SharedBytes batch) {
     const IndexEntry& entry = one.entry;
-    out.push_back({std::move(batch), {entry.position, entry.length}, entry.base,
-                   entry.firstRecord, entry.count, entry.attributes});
+    out.push_back({std::move(batch),
+                   {entry.position, entry.length},
+                   entry.base,
+                   entry.firstRecord,
+                   entry.count,
+                   entry.attributes});
   };
   const IndexEntry& first = located[0].entry;
   if (auto cached = cache_.find(first.position, first.length)) {
@@ -325,9 +327,9 @@ Result<size_t> LogStoreImpl::fetchExtent(std::span<const Located> located,
     SharedBytes batch = whole ? SharedBytes(owner, octets.substr(at, entry.length)) : SharedBytes();
     auto valid = validateRecordBatch(batch.view());
     if (!valid) {
-      damaged = fail(ErrorKind::kCorrupt,
-                     fmt::format("the batch at position {} is damaged on disk: {}",
-                                 entry.position.value(), valid.error().text));
+      damaged =
+          fail(ErrorKind::kCorrupt, fmt::format("the batch at position {} is damaged on disk: {}",
+                                                entry.position.value(), valid.error().text));
       break;
     }
     slices.push_back({entry.position, batch});
@@ -348,8 +350,8 @@ Result<uint64_t> LogStoreImpl::placeOf(Segment& segment, const File& file, Posit
     return fail(ErrorKind::kNotFound, fmt::format("no batch at position {}", position.value()));
   }
   if ((*place)->place == kDamagedPlace) {
-    return fail(ErrorKind::kCorrupt, fmt::format("the batch at position {} was damaged on disk",
-                                                 position.value()));
+    return fail(ErrorKind::kCorrupt,
+                fmt::format("the batch at position {} was damaged on disk", position.value()));
   }
   return (*place)->place;
 }
@@ -463,11 +465,10 @@ Result<std::optional<Offset>> LogStoreImpl::offsetAt(PartitionId id, int64_t tim
       }
       limit = partition->highWatermark;
       start = partition->logStart;
-      auto at = std::find_if(partition->chunks.begin(), partition->chunks.end(),
-                             [&](const Chunk& c) {
-                               return !c.dead && c.end > std::max(from, start) &&
-                                      c.maxTimestamp >= timestampMs;
-                             });
+      auto at =
+          std::find_if(partition->chunks.begin(), partition->chunks.end(), [&](const Chunk& c) {
+            return !c.dead && c.end > std::max(from, start) && c.maxTimestamp >= timestampMs;
+          });
       if (at == partition->chunks.end() || at->first >= limit) return std::nullopt;
       if (at->run) search(*at->run);
       chunk = *at;
@@ -506,8 +507,8 @@ Result<std::optional<Offset>> LogStoreImpl::offsetOfMaxTimestamp(PartitionId id)
       }
       limit = partition->highWatermark;
       start = partition->logStart;
-      auto at = std::find_if(
-          partition->chunks.begin(), partition->chunks.end(), [&](const Chunk& c) {
+      auto at =
+          std::find_if(partition->chunks.begin(), partition->chunks.end(), [&](const Chunk& c) {
             return !c.dead && c.end > std::max(from, start) &&
                    (!best || c.maxTimestamp > bestTimestamp);
           });
@@ -552,8 +553,8 @@ Result<bool> LogStoreImpl::scanSegment(const SegmentInfo& info, const File& file
   }
 }
 
-Result<Position> LogStoreImpl::scanRouted(
-    Position from, const std::function<bool(const CommittedBatch&)>& visit) {
+Result<Position> LogStoreImpl::scanRouted(Position from,
+                                          const std::function<bool(const CommittedBatch&)>& visit) {
   Position reached = from;
   while (true) {
     std::shared_ptr<Segment> segment;

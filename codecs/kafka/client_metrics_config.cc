@@ -63,8 +63,12 @@ Result<Condition> conditionOf(const std::string& text) {
       std::ranges::find(kParameters, name, [](const auto& one) { return one.first; });
   if (equals == std::string::npos || text.find('=', equals + 1) != std::string::npos ||
       known == std::end(kParameters)) {
+    std::string parameters;
+    for (const auto& [parameter, member] : kParameters) {
+      parameters += (parameters.empty() ? "" : ", ") + std::string(parameter);
+    }
     return fail(ErrorKind::kInvalidPattern,
-                "'" + text + "' is no client_id=EXPRESSION, nor one of what else a client has");
+                "match: '" + text + "': write PARAMETER=EXPRESSION with one of " + parameters);
   }
   auto compiled =
       mapping::compileNamePattern(std::string(trimmed(BytesView(text).substr(equals + 1))));
@@ -107,7 +111,8 @@ Result<> setClientMetrics(ClientMetricsSettings& settings, BytesView key,
   if (key == kInterval) {
     std::optional<int32_t> interval = number(trimmed(*value));
     if (!interval || *interval < kLeastIntervalMs || *interval > kMostIntervalMs) {
-      return fail(ErrorKind::kInvalid, "interval.ms is a number from 100 to 3600000");
+      return fail(ErrorKind::kInvalid,
+                  "interval.ms is a number of milliseconds from 100 to 3600000");
     }
   }
   if (key == kMatch) {

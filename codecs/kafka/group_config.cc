@@ -7,6 +7,8 @@
 #include <iterator>
 #include <string>
 
+#include "core/base/units.h"
+
 namespace polylog::kafka {
 namespace {
 
@@ -157,7 +159,7 @@ Result<> setGroupConfig(GroupConfig& config, BytesView key, const std::optional<
   int32_t least = defaults.*found->least;
   int32_t most = defaults.*found->most;
   if (!parsed || *parsed < least || *parsed > most) {
-    return fail(ErrorKind::kInvalid, std::string(key) + " is a number from " +
+    return fail(ErrorKind::kInvalid, std::string(key) + " is " + wholeNumberFor(key) + ", " +
                                          std::to_string(least) + " to " + std::to_string(most));
   }
   config.*found->own = parsed;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "core/base/units.h"
 #include "core/net/ip_prefix.h"
 #include "mapping/address.h"
 
@@ -67,8 +68,9 @@ Result<QuotaChange> quotaChange(const QuotaEntity& entity, BytesView name,
   bool sound = value && std::isfinite(*value) && *value > 0 && *value <= key->most &&
                (!key->whole || *value == std::floor(*value));
   if (value && !sound) {
-    return fail(ErrorKind::kInvalid, "'" + std::string(name) + "' is a " +
-                                         (key->whole ? "whole " : "") + "number above 0");
+    return fail(ErrorKind::kInvalid,
+                "'" + std::string(name) + "' is " +
+                    (key->whole ? wholeNumberFor(name) : std::string("a number")) + " above 0");
   }
   return QuotaChange{entity, key->kind, value};
 }

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <memory>
 #include <set>
 #include <utility>
 
 #include "codecs/kafka/config_words.h"
 #include "codecs/kafka/topic_config_keys.h"
+#include "core/model/broker.h"
+#include "core/model/topic_defaults.h"
 
 namespace polylog::kafka {
 namespace {
@@ -183,6 +186,23 @@ void addBrokerSynonyms(const ConfigKey& key, const TopicConfigLimits& limits, Co
 
 }  // namespace
 
+TopicConfigLimits limitsFor(const Broker& broker, const DynamicDefaults* dynamic, Protocol origin) {
+  TopicConfigLimits limits;
+  limits.maxRecordBytes = broker.maxRecordBytes();
+  if (dynamic == nullptr) {
+    limits.defaults = limits.file = broker.topicDefaults(origin);
+    return limits;
+  }
+  std::shared_ptr<const TopicDefaults> all = dynamic->current();
+  limits.defaults = all->inForce(origin);
+  limits.file = all->file(origin);
+  if (!madeByDevice(origin)) {
+    limits.cluster = all->cluster;
+    limits.broker = all->broker;
+  }
+  return limits;
+}
+
 Result<> setTopicConfig(TopicConfig& config, BytesView name, const std::optional<BytesView>& value,
                         const TopicConfigLimits& limits) {
   const ConfigKey* key = find(name);
@@ -219,6 +239,11 @@ Result<> checkTopicConfig(const TopicConfig& config, const TopicConfigLimits& li
 
 bool isTopicDefault(BytesView brokerKey) {
   return findDefault(brokerKey) != nullptr;
+}
+
+BytesView topicDefaultOf(BytesView key) {
+  const ConfigKey* known = find(key);
+  return known != nullptr ? known->brokerName : BytesView();
 }
 
 Result<> setTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView value,

@@ -15,6 +15,11 @@
 #include "core/base/error.h"
 #include "core/model/topic.h"
 
+namespace polylog {
+class Broker;
+class DynamicDefaults;
+}  // namespace polylog
+
 namespace polylog::kafka {
 
 // In Kafka's numbers.
@@ -46,6 +51,9 @@ struct TopicConfigLimits {
   TopicConfig broker{};
 };
 
+/// For topics of that origin. `dynamic` null: nothing can be set while the broker runs.
+TopicConfigLimits limitsFor(const Broker& broker, const DynamicDefaults* dynamic, Protocol origin);
+
 /// Sets `key` to what a client wrote. kInvalid for keys that Kafka doesn't have, values that make
 /// no sense, and ones that ask for what isn't built.
 Result<> setTopicConfig(TopicConfig& config, BytesView key, const std::optional<BytesView>& value,
@@ -63,6 +71,8 @@ Result<> checkTopicConfig(const TopicConfig& config, const TopicConfigLimits& li
 
 /// Whether the broker has a key of that name for topics that don't set theirs.
 bool isTopicDefault(BytesView brokerKey);
+/// The broker's key for topics that don't set `key`. Empty: there is none.
+BytesView topicDefaultOf(BytesView key);
 // The same for the defaults that are set while the broker runs, by the broker's keys. `layer` is
 // one of core/model/topic_defaults.h.
 Result<> setTopicDefault(TopicConfig& layer, BytesView brokerKey, BytesView value,

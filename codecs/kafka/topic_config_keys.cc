@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codecs/kafka/config_words.h"
+#include "core/base/units.h"
 
 namespace polylog::kafka {
 namespace {
@@ -27,6 +28,10 @@ bool sameWord(BytesView a, BytesView b) {
   return std::ranges::equal(a, b, {}, lower, lower);
 }
 
+std::string useFrom(const ConfigKey& key, int64_t lowest) {
+  return "use " + wholeNumberFor(key.name) + ", " + std::to_string(lowest) + " or more";
+}
+
 // ---- what is kept and told, and has no bearing on a broker that keeps no files per topic
 
 std::string keep(TopicConfig&, BytesView value, const ConfigKey& key, const TopicConfigLimits&) {
@@ -36,7 +41,7 @@ std::string keep(TopicConfig&, BytesView value, const ConfigKey& key, const Topi
       return sameWord(value, "true") || sameWord(value, "false") ? "" : "use true or false";
     case ConfigType::kInt:
       return parse(value, int64_t{0}, number) && number <= INT32_MAX ? "" : "use 0 to 2147483647";
-    case ConfigType::kLong: return parse(value, int64_t{0}, number) ? "" : "use 0 or more";
+    case ConfigType::kLong: return parse(value, int64_t{0}, number) ? "" : useFrom(key, 0);
     default: return "";
   }
 }
@@ -68,10 +73,10 @@ std::string onlyFallback(TopicConfig&, BytesView value, const ConfigKey& key,
 // ---- numbers
 
 template <auto Field, int64_t Lowest>
-std::string setNumber(TopicConfig& config, BytesView value, const ConfigKey&,
+std::string setNumber(TopicConfig& config, BytesView value, const ConfigKey& key,
                       const TopicConfigLimits&) {
   if (parse(value, Lowest, config.*Field)) return "";
-  return "use " + std::to_string(Lowest) + " or more";
+  return useFrom(key, Lowest);
 }
 template <auto Field>
 std::string numberText(const TopicConfig& config, const TopicConfigLimits&) {
@@ -79,10 +84,10 @@ std::string numberText(const TopicConfig& config, const TopicConfigLimits&) {
 }
 
 template <auto Field, int64_t Lowest>
-std::string setCleanup(TopicConfig& config, BytesView value, const ConfigKey&,
+std::string setCleanup(TopicConfig& config, BytesView value, const ConfigKey& key,
                        const TopicConfigLimits&) {
   if (parse(value, Lowest, config.cleanup.*Field)) return "";
-  return "use " + std::to_string(Lowest) + " or more";
+  return useFrom(key, Lowest);
 }
 template <auto Field>
 std::string cleanupText(const TopicConfig& config, const TopicConfigLimits&) {
@@ -157,13 +162,13 @@ std::string compressionText(const TopicConfig& config, const TopicConfigLimits&)
 
 // ---- max.message.bytes
 
-std::string setLargest(TopicConfig& config, BytesView value, const ConfigKey&,
+std::string setLargest(TopicConfig& config, BytesView value, const ConfigKey& key,
                        const TopicConfigLimits& limits) {
   int32_t size = 0;
-  if (!parse(value, int32_t{0}, size)) return "use 0 or more";
+  if (!parse(value, int32_t{0}, size)) return useFrom(key, 0);
   if (size > limits.maxRecordBytes) {
     return "the broker takes no more than " + std::to_string(limits.maxRecordBytes) +
-           " (limits.max_message_bytes)";
+           " octets (limits.max_message_bytes)";
   }
   config.maxBatchBytes = size;
   return "";

@@ -1,23 +1,20 @@
 // Any octets as a stream of AMQP frames: never out of bounds, and methods, content headers and
 // properties that are taken come back the same from what we write of them.
 #include <cstdint>
-#include <cstdlib>
 #include <variant>
 
 #include "codecs/amqp/content.h"
 #include "codecs/amqp/frame.h"
 #include "codecs/amqp/methods.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
 using namespace polylog;
 using namespace polylog::amqp;
+using polylog::test::check;
 
 constexpr size_t kMaxFrame = 131'072;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 void runMethod(BytesView payload) {
   const auto decoded = decodeMethod(payload);

@@ -4,7 +4,6 @@
 //
 // The input is a script: each step is one octet that says what happens and, for input, a length.
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -12,6 +11,7 @@
 #include "codecs/amqp/methods.h"
 #include "codecs/amqp/registration.h"
 #include "core/base/log.h"
+#include "tests/fuzz/check.h"
 #include "tests/support/fake_broker.h"
 #include "tests/support/fake_transport.h"
 #include "tests/support/manual_dispatcher.h"
@@ -21,14 +21,11 @@ namespace {
 
 using namespace polylog;
 using namespace polylog::amqp;
+using polylog::test::check;
 using polylog::test::FakeBroker;
 using polylog::test::FakeClock;
 using polylog::test::FakeTransport;
 using polylog::test::ManualDispatcher;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 template <class M>
 std::string methodFrame(uint16_t channel, const M& method) {

@@ -2,21 +2,18 @@
 // comes back the same from the table that we write of it, whose octets are then settled.
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
 #include <variant>
 
 #include "codecs/amqp/field_table.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
 using namespace polylog;
 using namespace polylog::amqp;
+using polylog::test::check;
 
 constexpr size_t kLength = 4;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 /// Equal, a number that is none included.
 void checkSame(const Value& a, const Value& b);

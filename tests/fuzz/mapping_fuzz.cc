@@ -2,48 +2,45 @@
 // has one name in each protocol, and what MQTT sends comes back to MQTT as it was; so does what is
 // shown to AMQP.
 #include <cstdint>
-#include <cstdlib>
 
 #include "core/base/byte_reader.h"
 #include "mapping/amqp.h"
 #include "mapping/kafka.h"
 #include "mapping/mqtt.h"
 #include "mapping/rules.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
 using namespace polylog;
 using namespace polylog::mapping;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using polylog::test::check;
 
 void fuzzNames(BytesView text) {
   std::string scratch;
   std::string out;
   if (Result<Address> address = splitMqttTopic(text, scratch)) {
-    require(canonicalTopicPossible(address->topic));
-    require(appendMqttTopic(*address, out) && out == text);
+    check(canonicalTopicPossible(address->topic));
+    check(appendMqttTopic(*address, out) && out == text);
   }
   out.clear();
   if (Result<BytesView> topic = topicFromKafka(text, scratch)) {
-    require(appendKafkaTopic(*topic, out) && out == text);
+    check(appendKafkaTopic(*topic, out) && out == text);
   }
   Address raw = splitAddress(text);
   out.clear();
   if (canonicalTopicPossible(raw.topic) && appendMqttTopic(raw, out)) {
     Result<Address> back = splitMqttTopic(out, scratch);
-    require(back && sameAddress(*back, raw));
+    check(back && sameAddress(*back, raw));
   }
   out.clear();
   if (canonicalTopicPossible(raw.topic) && appendKafkaTopic(raw.topic, out)) {
     Result<BytesView> back = topicFromKafka(out, scratch);
-    require(back && *back == raw.topic);
+    check(back && *back == raw.topic);
   }
   if (Result<MqttSubscription> subscription = parseMqttSubscription(text)) {
-    require(!subscription->filter.levels.empty());
-    require(subscription->filter.levels.size() <= kMqttMaxFilterLevels);
+    check(!subscription->filter.levels.empty());
+    check(subscription->filter.levels.size() <= kMqttMaxFilterLevels);
   }
 }
 
@@ -51,28 +48,28 @@ void fuzzRoutingKeys(BytesView text) {
   std::string scratch;
   std::string out;
   if (Result<Address> address = addressFromRoutingKey(text, scratch)) {
-    require(canonicalTopicPossible(address->topic));
+    check(canonicalTopicPossible(address->topic));
     // What publishers may send as it is and others see marked.
     bool marked = text.find_first_of("*#") != BytesView::npos || !isUtf8(text);
     bool named = appendRoutingKey(*address, out);
     bool plain = out.find_first_of("*#") == std::string::npos && isUtf8(out);
-    require(marked ? plain : named && out == text);
+    check(marked ? plain : named && out == text);
   }
   out.clear();
   Address raw = splitAddress(text);
   if (canonicalTopicPossible(raw.topic) && appendRoutingKey(raw, out)) {
-    require(out.size() <= kAmqpMaxShortString);
+    check(out.size() <= kAmqpMaxShortString);
     Result<Address> back = addressFromRoutingKey(out, scratch);
-    require(back && sameAddress(*back, raw));
+    check(back && sameAddress(*back, raw));
     Result<TopicFilter> filter = filterFromBindingKey(out);
-    require(filter.has_value());
+    check(filter.has_value());
     std::string levels;
     for (const FilterLevel& level : filter->levels) levels += level.text + "/";
     levels.pop_back();
-    require(levels == text);
+    check(levels == text);
   }
   if (Result<TopicFilter> filter = filterFromBindingKey(text)) {
-    require(!filter->levels.empty() && filter->levels.size() <= kAmqpMaxShortString + 1);
+    check(!filter->levels.empty() && filter->levels.size() <= kAmqpMaxShortString + 1);
   }
 }
 
@@ -90,8 +87,8 @@ void fuzzRules(BytesView rule, BytesView text) {
   std::string other;
   Route second = rules->apply(again, other);
   if (second.byRule) {
-    require(sameAddress({second.topic, second.key}, {route.topic, route.key}) ||
-            sameAddress(again, {route.topic, route.key}));
+    check(sameAddress({second.topic, second.key}, {route.topic, route.key}) ||
+          sameAddress(again, {route.topic, route.key}));
   }
 }
 
@@ -115,14 +112,14 @@ void fuzzProperties(ByteReader& in) {
   headersFromMqtt(sent, 0, record.headers, arena);
   MqttProperties got;
   if (mqttFromHeaders(record, 1, got, arena) == Deliverable::kExpired) {
-    require(isExpired(record, 1));
+    check(isExpired(record, 1));
     return;
   }
-  require(!isExpired(record, 1));
-  for (const auto& [name, value] : got.userProperties) require(isText(name) && isText(value));
-  if (got.contentType) require(isText(*got.contentType));
-  if (got.responseTopic) require(validMqttTopicName(*got.responseTopic));
-  if (fromMqtt) require(got.userProperties == sent.userProperties);
+  check(!isExpired(record, 1));
+  for (const auto& [name, value] : got.userProperties) check(isText(name) && isText(value));
+  if (got.contentType) check(isText(*got.contentType));
+  if (got.responseTopic) check(validMqttTopicName(*got.responseTopic));
+  if (fromMqtt) check(got.userProperties == sent.userProperties);
 }
 
 std::vector<Header> readHeaders(ByteReader& in) {
@@ -145,30 +142,30 @@ void fuzzAmqpProperties(ByteReader& in) {
     appendAmqpOriginal(original->exchange, original->routingKey, original->properties, again);
     Record same;
     same.headers = {{kAmqpOriginal, again}};
-    require(amqpOriginal(same)->properties == original->properties);
+    check(amqpOriginal(same)->properties == original->properties);
   }
   TextArena arena;
   AmqpProperties shown;
   if (amqpFromHeaders(record, 1, shown, arena) == Deliverable::kExpired) {
-    require(isExpired(record, 1));
+    check(isExpired(record, 1));
     return;
   }
-  require(!isExpired(record, 1));
+  check(!isExpired(record, 1));
   for (const auto& text : {shown.contentType, shown.contentEncoding, shown.correlationId,
                            shown.replyTo, shown.messageId, shown.type, shown.userId, shown.appId}) {
-    require(!text || (text->size() <= kAmqpMaxShortString && isText(*text)));
+    check(!text || (text->size() <= kAmqpMaxShortString && isText(*text)));
   }
   for (const auto& [name, value] : shown.headers) {
-    require(name.size() <= kAmqpMaxShortString && isText(name));
+    check(name.size() <= kAmqpMaxShortString && isText(name));
   }
   // Published as it was shown, it is shown the same.
   Record again;
   headersFromAmqp(shown, 1, again.headers, arena);
   AmqpProperties twice;
-  require(amqpFromHeaders(again, 1, twice, arena) == Deliverable::kYes);
-  require(twice.contentType == shown.contentType && twice.correlationId == shown.correlationId);
-  require(twice.deliveryMode == shown.deliveryMode && twice.priority == shown.priority);
-  require(twice.expirationMs == shown.expirationMs && twice.headers == shown.headers);
+  check(amqpFromHeaders(again, 1, twice, arena) == Deliverable::kYes);
+  check(twice.contentType == shown.contentType && twice.correlationId == shown.correlationId);
+  check(twice.deliveryMode == shown.deliveryMode && twice.priority == shown.priority);
+  check(twice.expirationMs == shown.expirationMs && twice.headers == shown.headers);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 // length.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +14,7 @@
 #include "codecs/mqtt/bridge_session.h"
 #include "codecs/mqtt/registration.h"
 #include "core/base/log.h"
+#include "tests/fuzz/check.h"
 #include "tests/support/fake_broker.h"
 #include "tests/support/fake_transport.h"
 #include "tests/support/manual_dispatcher.h"
@@ -23,14 +23,11 @@ namespace {
 
 using namespace polylog;
 using namespace polylog::mqtt;
+using polylog::test::check;
 using polylog::test::FakeBroker;
 using polylog::test::FakeClock;
 using polylog::test::FakeTransport;
 using polylog::test::ManualDispatcher;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 class Store final : public BridgeStore {
  public:

@@ -1,20 +1,17 @@
 // Any octets at the MQTT decoder, both sides, both versions and before CONNECT: never out of
 // bounds, and what it takes, the encoder writes so that it is read again as the same.
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
 #include "codecs/mqtt/decoder.h"
 #include "codecs/mqtt/encoder.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
 using namespace polylog;
 using namespace polylog::mqtt;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
+using polylog::test::check;
 
 void run(Decoder decoder, std::optional<Version> version, BytesView input) {
   while (!input.empty()) {

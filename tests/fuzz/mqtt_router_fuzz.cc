@@ -7,7 +7,6 @@
 // The input is a script: an octet says what happens and to whom, the next one how.
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <set>
@@ -19,6 +18,7 @@
 #include "codecs/mqtt/registration.h"
 #include "core/base/log.h"
 #include "router/router.h"
+#include "tests/fuzz/check.h"
 #include "tests/support/fake_log_store.h"
 #include "tests/support/fake_transport.h"
 #include "tests/support/manual_dispatcher.h"
@@ -27,14 +27,11 @@ namespace {
 
 using namespace polylog;
 using namespace polylog::mqtt;
+using polylog::test::check;
 using polylog::test::FakeClock;
 using polylog::test::FakeLogStore;
 using polylog::test::FakeTransport;
 using polylog::test::ManualDispatcher;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 class FixedRandom final : public Random {
  public:

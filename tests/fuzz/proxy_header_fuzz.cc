@@ -1,19 +1,16 @@
 // Any octets as a PROXY header: never out of bounds, and what more octets make of it agrees with
 // what fewer did.
 #include <cstdint>
-#include <cstdlib>
 
 #include "core/net/address.h"
 #include "core/net/proxy_header.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
 using namespace polylog;
+using polylog::test::check;
 using Outcome = ProxyHeader::Outcome;
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 }  // namespace
 

@@ -2,24 +2,22 @@
 // encoder.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 
 #include "core/model/record_batch.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
+using polylog::test::check;
+
 constexpr size_t kMaxBody = 1 << 20;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
-
 void requireSame(const polylog::Record& a, const polylog::Record& b) {
-  require(a.key == b.key && a.value == b.value && a.timestampMs == b.timestampMs);
-  require(a.guarantee == b.guarantee && a.retain == b.retain);
-  require(a.headers.size() == b.headers.size());
+  check(a.key == b.key && a.value == b.value && a.timestampMs == b.timestampMs);
+  check(a.guarantee == b.guarantee && a.retain == b.retain);
+  check(a.headers.size() == b.headers.size());
   for (size_t i = 0; i < a.headers.size(); ++i) {
-    require(a.headers[i].name == b.headers[i].name && a.headers[i].value == b.headers[i].value);
+    check(a.headers[i].name == b.headers[i].name && a.headers[i].value == b.headers[i].value);
   }
 }
 
@@ -32,23 +30,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Result<DecodedBatch> decoded = decodeRecordBatch(batch, kMaxBody);
   // What passes the check at the door can be read, whoever reads it.
   if (Result<RecordsSummary> records = checkRecords(batch.view(), kMaxBody); records && checked) {
-    require(decoded.has_value());
+    check(decoded.has_value());
     int64_t latest = -1;
     for (const Record& record : decoded->records) latest = std::max(latest, record.timestampMs);
-    require(checked->logAppendTime() || latest == records->maxTimestamp);
+    check(checked->logAppendTime() || latest == records->maxTimestamp);
   }
   // Without a right CRC too: the decoder must not rely on it.
   if (!decoded) return 0;
-  require(checked || checked.error().kind == ErrorKind::kCorrupt);
-  require(decoded->records.size() == static_cast<size_t>(decoded->header.recordCount));
+  check(checked || checked.error().kind == ErrorKind::kCorrupt);
+  check(decoded->records.size() == static_cast<size_t>(decoded->header.recordCount));
 
   RecordBatchBuilder builder;
   for (const Record& record : decoded->records) builder.add(record);
   if (builder.count() == 0) return 0;
   auto rebuilt = SharedBytes::own(builder.finish());
-  require(validateRecordBatch(rebuilt.view()).has_value());
+  check(validateRecordBatch(rebuilt.view()).has_value());
   Result<DecodedBatch> again = decodeRecordBatch(rebuilt, rebuilt.size());
-  require(again.has_value() && again->records.size() == decoded->records.size());
+  check(again.has_value() && again->records.size() == decoded->records.size());
   for (size_t i = 0; i < again->records.size(); ++i) {
     requireSame(again->records[i], decoded->records[i]);
   }

@@ -5,27 +5,24 @@
 // over by a good one.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <string>
 
 #include "core/base/log.h"
 #include "core/net/websocket_layer.h"
+#include "tests/fuzz/check.h"
 #include "tests/support/fake_transport.h"
 #include "tests/support/manual_dispatcher.h"
 
 namespace {
 
 using namespace polylog;
+using polylog::test::check;
 
 constexpr BytesView kHandshake =
     "GET /mqtt HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Protocol: mqtt\r\n\r\n";
-
-void check(bool holds) {
-  if (!holds) std::abort();
-}
 
 /// Uses up all but the last octet, pauses now and then, and answers.
 class Upper final : public ProtocolSession {

@@ -140,7 +140,7 @@ TEST_F(ConfigsTest, SetsDeletesAppendsAndSubtracts) {
 TEST_F(ConfigsTest, OneWrongKeyChangesNothing) {
   auto result = alter({{"retention.ms", 0, "5"}, {"retention.bytes", 0, "lots"}});
   EXPECT_EQ(result.errorCode, 40);
-  EXPECT_EQ(result.errorMessage, "retention.bytes=lots: use -1 or more");
+  EXPECT_EQ(result.errorMessage, "retention.bytes=lots: use a whole number of octets, -1 or more");
   EXPECT_EQ(config(), broker_.defaults);
   EXPECT_EQ(alter({{"no.such.key", 0, "5"}}).errorCode, 40);
   EXPECT_EQ(alter({{"retention.ms", 0, std::nullopt}}).errorCode, 42);

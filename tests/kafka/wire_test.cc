@@ -213,6 +213,49 @@ TEST(Wire, DescribeLogDirs4TellsTheDisk) {
                                           0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,   0, 1, 0, 0}));
 }
 
+/// Octets one after the other.
+std::string joined(std::initializer_list<std::string> parts) {
+  std::string out;
+  for (const std::string& part : parts) out += part;
+  return out;
+}
+
+TEST(Wire, OffsetCommit10AndOffsetFetch10HaveTopicsIdsInTheirNamesPlace) {
+  wire::Uuid id;
+  id.fill(7);
+  const std::string ids(id.size(), 7);
+  const std::string none = octets({255, 255, 255, 255});
+  wire::OffsetCommitRequest commit;
+  commit.groupId = "g";
+  commit.topics.push_back({"t", id, {{1, 2, -1, BytesView("m")}}});
+  const std::string head = joined({octets({2, 'g'}), none, octets({1, 0, 2})});
+  const std::string partition =
+      joined({octets({2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2}), none, octets({2, 'm', 0, 0, 0})});
+  EXPECT_EQ(encoded(commit, 9), joined({head, octets({2, 't'}), partition}));
+  EXPECT_EQ(encoded(commit, 10), joined({head, ids, partition}));
+  wire::OffsetCommitResponse committed;
+  committed.topics.push_back({"t", id, {{1, 42}}});
+  EXPECT_EQ(encoded(committed, 10),
+            joined({octets({0, 0, 0, 0, 2}), ids, octets({2, 0, 0, 0, 1, 0, 42, 0, 0, 0})}));
+
+  wire::OffsetFetchRequest fetch;
+  auto& asked = fetch.groups.emplace_back();
+  asked.groupId = "g";
+  asked.memberId = "m";
+  asked.memberEpoch = 3;
+  asked.topics.emplace().push_back({"t", id, {1}});
+  EXPECT_EQ(encoded(fetch, 10), joined({octets({2, 2, 'g', 2, 'm', 0, 0, 0, 3, 2}), ids,
+                                        octets({2, 0, 0, 0, 1, 0, 0, 0, 0})}));
+  wire::OffsetFetchResponse fetched;
+  auto& told = fetched.groups.emplace_back();
+  told.groupId = "g";
+  told.errorCode = 42;
+  told.topics.push_back({"t", id, {{1, 2, -1, BytesView("m"), 0}}});
+  EXPECT_EQ(encoded(fetched, 10), joined({octets({0, 0, 0, 0, 2, 2, 'g', 2}), ids,
+                                          octets({2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2}), none,
+                                          octets({2, 'm', 0, 0, 0, 0, 0, 42, 0, 0})}));
+}
+
 TEST(Wire, TransactionsOfVersion2) {
   wire::EndTxnResponse ended;
   ended.producerId = 3;

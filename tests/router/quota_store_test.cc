@@ -112,6 +112,27 @@ TEST_F(QuotaStoreTest, AFullStoreTakesChangesAndNothingNew) {
   EXPECT_TRUE(alter({{kUser, QuotaKind::kProduce, 1}}));
 }
 
+TEST_F(QuotaStoreTest, ChangesTakeTurnsAndAThousandWaitAtMost) {
+  std::vector<Result<>> results(1002, fail(ErrorKind::kInternal, "not called"));
+  auto begin = [&](size_t worker, size_t i, double value) {
+    on(worker, [&] {
+      router_->quotas().alterQuotas(anybody(), {{kUser, QuotaKind::kProduce, value}},
+                                    [&results, i](Result<> r) { results[i] = std::move(r); });
+    });
+  };
+  for (size_t i = 0; i <= 1000; ++i) begin(i % 2, i, static_cast<double>(i + 1));
+  begin(0, 1001, 0);  // makes no sense: refused for that, and takes no turn
+  run();
+  EXPECT_EQ(results[1000].error().kind, ErrorKind::kBusy);
+  EXPECT_EQ(results[1001].error().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(results[0].error().kind, ErrorKind::kInternal) << "not durable yet";
+  settle();
+  for (size_t i = 0; i < 1000; ++i) EXPECT_TRUE(results[i]) << i;
+  EXPECT_EQ(current().quotas.at(kUser).at(QuotaKind::kProduce), 1000);
+  crash();
+  EXPECT_EQ(current().quotas.at(kUser).at(QuotaKind::kProduce), 1000);
+}
+
 TEST(QuotaState, WhatCanNotBeReadIsSaid) {
   EXPECT_FALSE(decodeQuota("", encodeQuota(1)));
   EXPECT_FALSE(

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <future>
+#include <map>
 #include <memory>
 #include <thread>
 
@@ -67,7 +68,8 @@ class AdminTest : public testing::Test {
                           {.authenticator = &router_->authenticator(),
                            .access = &router_->access(),
                            .quotas = &router_->quotas(),
-                           .clientMetrics = &router_->clientMetrics()});
+                           .clientMetrics = &router_->clientMetrics(),
+                           .topicDefaults = &router_->dynamicDefaults()});
     ASSERT_TRUE(admin.has_value()) << admin.error().text;
     admin_ = std::move(*admin);
     client_ = std::make_unique<AdminClient>("http://" + toText(admin_->bound()));
@@ -183,6 +185,67 @@ TEST_F(AdminTest, aTopicFollowsTheDefaultsInWhatIsNotGiven) {
   EXPECT_EQ(retention("endless"), -1);
   EXPECT_EQ(get("/api/topics/compacted")["config"]["cleanup_policy"].text(), "compact,delete");
   EXPECT_EQ(get("/api/topics/sized")["config"]["cleanup_policy"].text(), "delete");
+}
+
+TEST_F(AdminTest, aTopicTellsWhatIsSetAndByWhom) {
+  post("/api/topics/mine?retention_ms=60000");
+  post("/api/topic_defaults?log.retention.ms=90000&message.max.bytes=2000");
+  post("/api/topic_defaults?broker=1&message.max.bytes=3000");
+  auto settings = [&](const std::string& topic) {
+    std::map<std::string, std::string> all;
+    const Answer listed = get("/api/topics/" + topic)["settings"];
+    for (size_t i = 0; i < listed.size(); ++i) {
+      all[listed[i]["key"].text()] = listed[i]["value"].text() + " " + listed[i]["source"].text();
+    }
+    return all;
+  };
+  const std::map<std::string, std::string> mine = {{"retention.ms", "60000 topic"},
+                                                   {"max.message.bytes", "3000 broker"}};
+  EXPECT_EQ(settings("mine"), mine);
+  EXPECT_EQ(get("/api/topics/mine")["origin"].text(), "admin");
+  EXPECT_TRUE(client_->request("DELETE", "/api/topic_defaults?broker=1&message.max.bytes="));
+  post("/api/topics/plain");
+  const std::map<std::string, std::string> plain = {{"retention.ms", "90000 cluster"},
+                                                    {"max.message.bytes", "2000 cluster"}};
+  EXPECT_EQ(settings("plain"), plain);
+}
+
+TEST_F(AdminTest, defaultsOfTopicsAreNamedAsTheyAre) {
+  auto said = [&](const char* method, const std::string& query, const char* part) {
+    const std::string error = errorOf(method, "/api/topic_defaults" + query);
+    EXPECT_TRUE(has(error, part)) << error;
+  };
+  said("POST", "", "KEY=VALUE");
+  said("POST", "?broker=1", "KEY=VALUE");
+  said("POST", "?broker=2&log.retention.ms=1", "this one is 1");
+  said("POST", "?retention.ms=1", "`log.retention.ms`");
+  said("POST", "?num.io.threads=1", "topic-default list");
+  said("POST", "?log.retention.ms=7d", "milliseconds");
+  said("POST", "?log.retention.ms=7&log.cleanup.policy=none", "400");
+  said("DELETE", "", "name the keys");
+  said("DELETE", "?log.retention.ms=", "404");
+  said("PUT", "", "");
+  const Answer listed = get("/api/topic_defaults")["topic_defaults"];
+  EXPECT_GT(listed.size(), 20U);
+  for (size_t i = 0; i < listed.size(); ++i) {
+    EXPECT_TRUE(listed[i]["cluster"].isNull() && listed[i]["broker"].isNull()) << "half set";
+  }
+}
+
+TEST_F(AdminTest, whatTheUserCanMendIsNoFailureOfTheBrokers) {
+  EXPECT_TRUE(has(errorOf("POST", "/api/client_metrics/s?match=x"), "client_software_name"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/client_metrics/s?match=x"), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/client_metrics/s?match=client_id%3D%28"), "400"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/client_metrics/s?interval_ms=5m"), "milliseconds"));
+  const std::string rate = errorOf("POST", "/api/quotas?user=a&producer_byte_rate=1MB");
+  EXPECT_TRUE(has(rate, "1MB") && has(rate, "octets a second")) << rate;
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?retention_ms=7d"), "milliseconds"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?retention_bytes=1GiB"), "octets"));
+  EXPECT_TRUE(has(errorOf("POST", "/api/topics/t?compression=zstd"), "cleanup_policy"));
+  for (const char* noun : {"topic", "group", "session", "queue", "exchange", "user"}) {
+    const std::string error = errorOf("DELETE", fmt::format("/api/{}s/none", noun));
+    EXPECT_TRUE(has(error, fmt::format("`polylog {} list`", noun))) << error;
+  }
 }
 
 TEST_F(AdminTest, topicsThatCannotBe) {
@@ -417,11 +480,12 @@ TEST_F(AdminTest, whatKafkasClientsSeeTooTakesWhatItTakesThere) {
                     method, path, "YW5uOnNlY3JldA=="));  // ann:secret
   };
   EXPECT_TRUE(has(asAnn("GET", "/api/topics"), "200 OK"));
-  for (const char* path : {"/api/quotas?user=a&producer_byte_rate=1", "/api/client_metrics/s"}) {
+  for (const char* path : {"/api/quotas?user=a&producer_byte_rate=1", "/api/client_metrics/s",
+                           "/api/topic_defaults?log.retention.ms="}) {
     std::string refused = asAnn("DELETE", path);
     EXPECT_TRUE(has(refused, "403") && has(refused, "alter-configs")) << refused;
   }
-  for (const char* path : {"/api/quotas", "/api/client_metrics"}) {
+  for (const char* path : {"/api/quotas", "/api/client_metrics", "/api/topic_defaults"}) {
     std::string refused = asAnn("GET", path);
     EXPECT_TRUE(has(refused, "403") && has(refused, "describe-configs")) << refused;
   }

@@ -199,21 +199,7 @@ void changeOne(const std::shared_ptr<Pending<Response>>& pending, Answer<Respons
 }  // namespace
 
 TopicConfigLimits limitsFor(const Call& call, Protocol origin) {
-  TopicConfigLimits limits;
-  limits.maxRecordBytes = call.broker().maxRecordBytes();
-  const DynamicDefaults* dynamic = call.options().dynamicDefaults;
-  if (dynamic == nullptr) {
-    limits.defaults = limits.file = call.broker().topicDefaults(origin);
-    return limits;
-  }
-  std::shared_ptr<const TopicDefaults> all = dynamic->current();
-  limits.defaults = all->inForce(origin);
-  limits.file = all->file(origin);
-  if (!madeByDevice(origin)) {
-    limits.cluster = all->cluster;
-    limits.broker = all->broker;
-  }
-  return limits;
+  return limitsFor(call.broker(), call.options().dynamicDefaults, origin);
 }
 
 bool namesThisBroker(const Call& call, BytesView name) {
