@@ -59,7 +59,12 @@ class LiveQueue {
     ring_[head_] = {};
     head_ = (head_ + 1) & (ring_.size() - 1);
     bytes_ -= item.cost;
-    if (--count_ == 0 && ring_.size() > kKeptWhenEmpty) clear();
+    if (--count_ > 0) return item;
+    if (ring_.size() > kKeptWhenEmpty) {
+      clear();
+    } else {
+      head_ = 0;  // the same place again, which is the likeliest to be cached
+    }
     return item;
   }
 

@@ -1,6 +1,6 @@
 #include "router/routed_block.h"
 
-#include <deque>
+#include <list>
 #include <utility>
 
 #include "core/model/record_batch.h"
@@ -13,7 +13,7 @@ namespace {
 struct BlockBytes {
   SharedBytes body;
   std::shared_ptr<const std::string> topic;
-  std::deque<std::string> texts;  ///< addresses that a rule made; they must not move
+  std::list<std::string> texts;  ///< addresses that a rule made, mostly none; they must not move
 };
 
 const Header* addressHeader(const Record& record) {

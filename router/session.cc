@@ -430,7 +430,8 @@ size_t Session::take(size_t max, TakeLimits limits, std::vector<Delivery>& out) 
     notify();
   }
   taken = out.size() - before;
-  if (taken > 0) watchTime(std::span(out).subspan(before));
+  if (taken == 0) return 0;
+  watchTime(std::span(out).subspan(before));
   int64_t bytes = 0;
   for (size_t i = before; i < out.size(); ++i) {
     if (out[i].record) bytes += static_cast<int64_t>(sizeOf(out[i].record->record));

@@ -18,6 +18,8 @@ namespace {
 
 /// Looked through in one hold of the lock.
 constexpr size_t kBucketsAtOnce = 1024;
+/// Room for sessions to notify that a worker keeps.
+constexpr size_t kKeptToNotify = 256;
 
 }  // namespace
 
@@ -539,11 +541,15 @@ void SessionRegistry::notify(SessionRef session) {
 }
 
 void SessionRegistry::runNotifications(Worker& worker) {
-  std::vector<SessionRef> sessions = std::exchange(perWorker_[worker.index].toNotify, {});
+  PerWorker& mine = perWorker_[worker.index];
+  std::vector<SessionRef> sessions = std::exchange(mine.toNotify, {});
   for (const SessionRef& session : sessions) {
     if (session->worker() != worker.index) continue;
     if (SubscriberListener* listener = session->listener()) listener->onDeliverable();
   }
+  // Its memory is used again, but not a burst's kept.
+  sessions.clear();
+  if (mine.toNotify.empty() && sessions.capacity() <= kKeptToNotify) mine.toNotify.swap(sessions);
 }
 
 void SessionRegistry::wakeAt(int64_t at, const SessionRef& session) {

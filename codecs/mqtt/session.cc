@@ -58,7 +58,8 @@ size_t Session::onBytes(const SharedBytes& input) {
   size_t used = 0;
   int64_t received = 0;
   wanted_ = 0;
-  while (state_ != State::kEnded && state_ != State::kOpening && !link_.due) {
+  while (used < input.size() && state_ != State::kEnded && state_ != State::kOpening &&
+         !link_.due) {
     if (inbound_.saturated() || link_.waitingRequests > kMaxWaitingRequests) break;
     if (state_ == State::kOpen && throttled() > 0) break;
     Decoded decoded = decoder_.next(input.view().substr(used));
@@ -471,6 +472,7 @@ void Session::considerReading() {
 
 /// How long it has to be left alone until what it sent is within its rates.
 int64_t Session::throttled() {
+  if (publishes_.unlimited() && bytes_.unlimited()) return 0;
   const int64_t at = now();
   return std::max(publishes_.wait(at), bytes_.wait(at));
 }

@@ -13,6 +13,7 @@ class TokenBucket {
   /// `perSecond` 0 = no limit.
   explicit TokenBucket(int64_t perSecond) : perSecond_(perSecond), micro_(perSecond * kMicros) {}
 
+  bool unlimited() const { return perSecond_ == 0; }
   void take(int64_t count, int64_t nowMicros) {
     if (perSecond_ == 0) return;
     refill(nowMicros);

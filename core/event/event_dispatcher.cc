@@ -33,6 +33,7 @@ EventDispatcher::EventDispatcher(const Clock& clock) : clock_(clock) {
   if (config != nullptr) {
     // One thread uses it, and timers are not libevent's: neither its locks nor its clock is needed.
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME);
     base_ = event_base_new_with_config(config);
     event_config_free(config);
   }
