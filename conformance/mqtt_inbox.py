@@ -13,7 +13,7 @@ from lib.broker import Broker
 from lib.cases import Suite, equal, wait_until
 from lib.mosquitto import Mosquitto
 from lib.mqtt_clients import PahoClient
-from lib.mqtt_raw import PUBACK, RawClient, text
+from lib.mqtt_raw import PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREL, RawClient, text, two
 
 suite = Suite("mqtt_inbox")
 
@@ -245,6 +245,67 @@ def age():
         waits(broker, 1)
         publish(broker, numbers(10, 12))
         equal(wake(broker, 3), [b"state", *numbers(10, 12)], "what remains")
+
+
+@suite.case("max_age_s holds for a client that is there and acknowledges nothing, but for what is in flight")
+def age_connected():
+    with Broker(["mqtt.inbox.max_age_s=3"]) as broker:
+        client = RawClient(broker, "slow", level=5, clean=False, expiry=600, properties=b"\x21\0\x02")
+        client.subscribe("t/#", 1)
+        publish(broker, numbers(0, 10))
+        waits(broker, 10, "slow")
+        waits(broker, 2, "slow")
+        equal(session(broker, "slow")["in_flight"], 2, "in flight")
+        equal((session(broker, "slow")["dropped"], metric(broker, "too_old")), (8, 8), "told and counted")
+        first = [client.wait(PUBLISH) for _ in range(2)]
+        equal([one.payload for one in first], numbers(0, 2), "what is in flight")
+        for one in first:
+            client.send(PUBACK, two(one.identifier))
+        client.send(PINGREQ)
+        equal(client.next().type, PINGRESP, "nothing else was due: what comes next")
+        publish(broker, numbers(10, 11))
+        equal(client.wait(PUBLISH).payload, b"10", "what is new")
+
+
+@suite.case("max_age_s beside a replay: its past stays, though it is older, what comes beside it goes")
+def age_replay():
+    with Broker(["mqtt.inbox.max_age_s=3"]) as broker:
+        publish(broker, numbers(0, 3), "r/x")
+        client = RawClient(broker, "slow", level=5, clean=False, expiry=600, properties=b"\x21\0\x02")
+        client.subscribe("$replay/earliest/r/#", 1)
+        first = [client.wait(PUBLISH) for _ in range(2)]
+        client.subscribe("t/#", 1)
+        publish(broker, numbers(10, 15))
+        waits(broker, 8, "slow")
+        waits(broker, 3, "slow")
+        for one in first:
+            client.send(PUBACK, two(one.identifier))
+        equal(client.wait(PUBLISH).payload, b"2", "the past")
+        client.send(PINGREQ)
+        equal(client.next().type, PINGRESP, "what comes next")
+
+
+@suite.case("QoS 2 beyond 1,024 in flight, kill -9, and a lower limit: whatever the client may have is released")
+def released():
+    count = 2000
+    with Broker([f"mqtt.max_inflight={count}"]) as broker:
+        client = RawClient(broker, "slow", level=4, clean=False)
+        client.subscribe("t/#", 2)
+        subprocess.run(["mosquitto_pub", "-p", str(broker.mqtt), "-q", "2", "-t", "t/x", "-l"],
+                       input=b"\n".join(numbers(0, count)), check=True, timeout=60)
+        ids = {client.wait(PUBLISH).identifier for _ in range(count)}
+        equal(len(ids), count, "in flight")
+        broker.kill()
+        broker.settings.append("mqtt.inbox.max_records=10")
+        broker.start()
+        client = RawClient(broker, "slow", level=4, clean=False)
+        again = [client.wait(PUBREL & 0xF0, PUBLISH) for _ in range(count)]
+        equal({one.identifier for one in again}, ids, "what the broker ends")
+        equal(sum(one.type == PUBLISH for one in again), 10, "sent again")
+        for one in again:
+            if one.type != PUBLISH:
+                client.send(PUBCOMP, two(one.identifier))
+        waits(broker, 10, "slow")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include "router/exchange_table.h"
 #include "router/publisher.h"
 #include "router/routed_block.h"
+#include "router/session.h"
 
 namespace polylog::router {
 
@@ -46,6 +47,7 @@ struct Publisher::Pending {
   };
   Worker* worker = nullptr;
   std::vector<Late> late;  ///< exactly-once deliveries: after the commit
+  std::vector<InboxRoom> rooms;  ///< where inboxes drop new ones
   std::vector<std::pair<std::string, SharedBytes>> retained;
   std::shared_ptr<Session> self;
   std::vector<uint16_t> heldIds;

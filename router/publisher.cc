@@ -132,7 +132,8 @@ Result<storage::Appended> Publisher::attempt(Call& call) {
 void Publisher::giveRoomBack(Call& call) {
   for (const Receiver& to : call.scratch.receivers) {
     if (!core_.options.inboxDropsNew || to.session == nullptr) continue;
-    to.session->notAppended(to.records, int64_t{to.octets} * to.records);
+    InboxRoom{to.session->shared_from_this(), to.records, int64_t{to.octets} * to.records, {}}
+        .settle(false);
   }
   call.scratch.receivers.clear();
 }
@@ -142,14 +143,15 @@ void Publisher::giveRoomBack(Call& call) {
 void Publisher::afterAppend(Call& call, const storage::Appended& appended) {
   Scratch& scratch = call.scratch;
   // Inboxes that are too full lose their oldest.
-  const bool admitted = core_.options.inboxDropsNew;
+  const bool dropsNew = core_.options.inboxDropsNew;
   for (size_t i = 0; i < scratch.receivers.size() && i < appended.offsets.size(); ++i) {
     const Receiver& to = scratch.receivers[i];
     if (to.session == nullptr) continue;
     const Offset end = appended.offsets[i] + to.records;
     const int64_t octets = int64_t{to.octets} * to.records;
-    if (admitted) {
-      to.session->admittedAppended(end, to.records, octets);
+    if (dropsNew) {
+      call.pending->rooms.push_back({to.session->shared_from_this(), to.records, octets, end});
+      call.pending->rooms.back().sequenced();
     } else {
       to.session->appended(end, octets);
     }
@@ -268,6 +270,9 @@ void Publisher::failChunk(Call& call, const Error& error) {
 }
 
 void Publisher::completed(Pending& pending, const Result<storage::Appended>& result) {
+  // Before anybody is told: who publishes again then finds the room that there is.
+  for (const InboxRoom& room : pending.rooms) room.settle(result.has_value());
+  pending.rooms.clear();
   if (result) {
     core_.tags->journaled(pending.freshTags);
     for (Pending::Late& late : pending.late) {
