@@ -8,6 +8,7 @@ import sys
 import urllib.request
 
 import paho.mqtt.client as paho
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from lib.broker import Broker
 from lib.cases import Suite, equal, wait_until
@@ -306,6 +307,47 @@ def released():
             if one.type != PUBLISH:
                 client.send(PUBCOMP, two(one.identifier))
         waits(broker, 10, "slow")
+
+
+def limit_topic(broker, name, octets):
+    admin = AdminClient({"bootstrap.servers": broker.kafka, "log_level": 0})
+    admin.create_topics([NewTopic(name, 1, 1, config={"max.message.bytes": str(octets)})])[name].result(20)
+    return admin
+
+
+def series(broker, start):
+    with urllib.request.urlopen(f"{broker.admin}/metrics", timeout=10) as answer:
+        return next((int(float(line.split()[-1])) for line in answer.read().decode().splitlines()
+                     if line.startswith(start)), 0)
+
+
+@suite.case("beyond a topic's max.message.bytes: the log says whose and where, the metric counts, at QoS 0 too")
+def too_large():
+    counted = 'polylog_publish_too_large_total{protocol="mqtt"}'
+    with Broker() as broker:
+        limit_topic(broker, "small", 1000)
+        what = "a record of 2000 octets for 'small/x', 1000 at most (max.message.bytes of topic 'small')"
+
+        def logged(client_id, words):
+            with open(broker.log_path, errors="replace") as log:
+                return any(f"client '{client_id}'" in line and words in line and what in line for line in log)
+
+        payload = "x" * 2000
+        at = ["mosquitto_pub", "-p", str(broker.mqtt), "-t", "small/x", "-m", payload]
+        subprocess.run([*at, "-i", "zero", "-q", "0"], check=True, timeout=30)
+        wait_until(lambda: logged("zero", "dropped"), 20, "that the log tells of QoS 0")
+        equal(series(broker, counted), 1, "counted")
+        equal(series(broker, 'polylog_publish_refused_total{protocol="mqtt"}'), 1, "refused")
+        # 3.1.1 has no word for it: the client is cut off, and the log is where the reason stands.
+        cut = RawClient(broker, "old", level=4)
+        cut.send(0x32, text("small/x") + two(1) + payload.encode())
+        equal(cut.until_closed(), [], "3.1.1 gets nothing")
+        wait_until(lambda: logged("old", "cut off"), 20, "that the log says why")
+        told = RawClient(broker, "new", level=5)
+        told.send(0x32, text("small/x") + two(1) + b"\0" + payload.encode())
+        puback = told.wait(PUBACK)
+        equal((puback.code >= 0x80, puback.get("reason_string").decode()), (True, what), "5.0 is told")
+        equal(series(broker, counted), 3, "counted")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ constexpr size_t kChunkRecords = 4096;
 /// Topics, queues and inboxes may be deleted between looking and appending: then all is looked up
 /// again.
 constexpr int kAttempts = 4;
+/// Of what is dropped without its publisher being told, lines of the log.
+constexpr int64_t kRefusalLogsPerSecond = 1;
 
 }  // namespace
 
@@ -27,7 +29,8 @@ const PrincipalRef& brokerItself() {
   return kBroker;
 }
 
-Publisher::Publisher(Core& core) : core_(core), matcher_(core) {
+Publisher::Publisher(Core& core)
+    : core_(core), matcher_(core), refusalLogs_(kRefusalLogsPerSecond) {
   for (size_t i = 0; i < core.workers.size(); ++i) scratch_.push_back(std::make_unique<Scratch>());
 }
 Publisher::~Publisher() = default;
