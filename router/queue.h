@@ -109,8 +109,8 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// Who asks for the queue no longer sees a consumer that is about to be removed (`by` 1), until it
   /// has been (-1).
   void leaving(int64_t by) { leaving_ += by; }
-  /// Of a shared subscription, where new ones are dropped: whether one more may wait behind `before`
-  /// others that are not appended yet.
+  /// Of a shared subscription, where new ones are dropped: whether one more may wait behind
+  /// `before` others that are not appended yet.
   bool admits(int64_t before) const;
 
   // ---- on the home worker

@@ -1,6 +1,6 @@
-// What may wait in the queue of a shared subscription: as much as in an inbox, by the same keys. What
-// is with a member is its own to acknowledge, and counts, but isn't dropped. On the queue's home
-// worker, but for admits().
+// What may wait in the queue of a shared subscription: as much as in an inbox, by the same keys.
+// What is with a member is its own to acknowledge, and counts, but isn't dropped. On the queue's
+// home worker, but for admits().
 #include <algorithm>
 #include <utility>
 #include <vector>

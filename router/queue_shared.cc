@@ -131,8 +131,8 @@ void Queue::reconsider() {
   });
 }
 
-/// No member may read it, or it is too old: as an ordinary subscription's, it is dropped, so that it
-/// doesn't bar the others' way.
+/// No member may read it, or it is too old: as an ordinary subscription's, it is dropped, so that
+/// it doesn't bar the others' way.
 void Queue::giveUp(const Next& next, DropReason reason) {
   acks_.add(next.id);
   if (next.fromReturned) {

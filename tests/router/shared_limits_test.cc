@@ -1,4 +1,4 @@
-// What may wait for a group of a shared subscription: how many, how much, how old; and which of them
+// What may wait for a group of a shared subscription: how many, how much, how old; which of them
 // go.
 #include "core/base/metrics.h"
 #include "tests/router/shared_fixture.h"
