@@ -8,12 +8,13 @@ import sys
 import urllib.request
 
 import paho.mqtt.client as paho
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from lib.broker import Broker
 from lib.cases import Suite, equal, wait_until
 from lib.mosquitto import Mosquitto
 from lib.mqtt_clients import PahoClient
-from lib.mqtt_raw import PUBACK, RawClient, text
+from lib.mqtt_raw import PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREL, RawClient, text, two
 
 suite = Suite("mqtt_inbox")
 
@@ -245,6 +246,108 @@ def age():
         waits(broker, 1)
         publish(broker, numbers(10, 12))
         equal(wake(broker, 3), [b"state", *numbers(10, 12)], "what remains")
+
+
+@suite.case("max_age_s holds for a client that is there and acknowledges nothing, but for what is in flight")
+def age_connected():
+    with Broker(["mqtt.inbox.max_age_s=3"]) as broker:
+        client = RawClient(broker, "slow", level=5, clean=False, expiry=600, properties=b"\x21\0\x02")
+        client.subscribe("t/#", 1)
+        publish(broker, numbers(0, 10))
+        waits(broker, 10, "slow")
+        waits(broker, 2, "slow")
+        equal(session(broker, "slow")["in_flight"], 2, "in flight")
+        equal((session(broker, "slow")["dropped"], metric(broker, "too_old")), (8, 8), "told and counted")
+        first = [client.wait(PUBLISH) for _ in range(2)]
+        equal([one.payload for one in first], numbers(0, 2), "what is in flight")
+        for one in first:
+            client.send(PUBACK, two(one.identifier))
+        client.send(PINGREQ)
+        equal(client.next().type, PINGRESP, "nothing else was due: what comes next")
+        publish(broker, numbers(10, 11))
+        equal(client.wait(PUBLISH).payload, b"10", "what is new")
+
+
+@suite.case("max_age_s beside a replay: its past stays, though it is older, what comes beside it goes")
+def age_replay():
+    with Broker(["mqtt.inbox.max_age_s=3"]) as broker:
+        publish(broker, numbers(0, 3), "r/x")
+        client = RawClient(broker, "slow", level=5, clean=False, expiry=600, properties=b"\x21\0\x02")
+        client.subscribe("$replay/earliest/r/#", 1)
+        first = [client.wait(PUBLISH) for _ in range(2)]
+        client.subscribe("t/#", 1)
+        publish(broker, numbers(10, 15))
+        waits(broker, 8, "slow")
+        waits(broker, 3, "slow")
+        for one in first:
+            client.send(PUBACK, two(one.identifier))
+        equal(client.wait(PUBLISH).payload, b"2", "the past")
+        client.send(PINGREQ)
+        equal(client.next().type, PINGRESP, "what comes next")
+
+
+@suite.case("QoS 2 beyond 1,024 in flight, kill -9, and a lower limit: whatever the client may have is released")
+def released():
+    count = 2000
+    with Broker([f"mqtt.max_inflight={count}"]) as broker:
+        client = RawClient(broker, "slow", level=4, clean=False)
+        client.subscribe("t/#", 2)
+        subprocess.run(["mosquitto_pub", "-p", str(broker.mqtt), "-q", "2", "-t", "t/x", "-l"],
+                       input=b"\n".join(numbers(0, count)), check=True, timeout=60)
+        ids = {client.wait(PUBLISH).identifier for _ in range(count)}
+        equal(len(ids), count, "in flight")
+        broker.kill()
+        broker.settings.append("mqtt.inbox.max_records=10")
+        broker.start()
+        client = RawClient(broker, "slow", level=4, clean=False)
+        again = [client.wait(PUBREL & 0xF0, PUBLISH) for _ in range(count)]
+        equal({one.identifier for one in again}, ids, "what the broker ends")
+        equal(sum(one.type == PUBLISH for one in again), 10, "sent again")
+        for one in again:
+            if one.type != PUBLISH:
+                client.send(PUBCOMP, two(one.identifier))
+        waits(broker, 10, "slow")
+
+
+def limit_topic(broker, name, octets):
+    admin = AdminClient({"bootstrap.servers": broker.kafka, "log_level": 0})
+    admin.create_topics([NewTopic(name, 1, 1, config={"max.message.bytes": str(octets)})])[name].result(20)
+    return admin
+
+
+def series(broker, start):
+    with urllib.request.urlopen(f"{broker.admin}/metrics", timeout=10) as answer:
+        return next((int(float(line.split()[-1])) for line in answer.read().decode().splitlines()
+                     if line.startswith(start)), 0)
+
+
+@suite.case("beyond a topic's max.message.bytes: the log says whose and where, the metric counts, at QoS 0 too")
+def too_large():
+    counted = 'polylog_publish_too_large_total{protocol="mqtt"}'
+    with Broker() as broker:
+        limit_topic(broker, "small", 1000)
+        what = "a record of 2000 octets for 'small/x', 1000 at most (max.message.bytes of topic 'small')"
+
+        def logged(client_id, words):
+            with open(broker.log_path, errors="replace") as log:
+                return any(f"client '{client_id}'" in line and words in line and what in line for line in log)
+
+        payload = "x" * 2000
+        at = ["mosquitto_pub", "-p", str(broker.mqtt), "-t", "small/x", "-m", payload]
+        subprocess.run([*at, "-i", "zero", "-q", "0"], check=True, timeout=30)
+        wait_until(lambda: logged("zero", "dropped"), 20, "that the log tells of QoS 0")
+        equal(series(broker, counted), 1, "counted")
+        equal(series(broker, 'polylog_publish_refused_total{protocol="mqtt"}'), 1, "refused")
+        # 3.1.1 has no word for it: the client is cut off, and the log is where the reason stands.
+        cut = RawClient(broker, "old", level=4)
+        cut.send(0x32, text("small/x") + two(1) + payload.encode())
+        equal(cut.until_closed(), [], "3.1.1 gets nothing")
+        wait_until(lambda: logged("old", "cut off"), 20, "that the log says why")
+        told = RawClient(broker, "new", level=5)
+        told.send(0x32, text("small/x") + two(1) + b"\0" + payload.encode())
+        puback = told.wait(PUBACK)
+        equal((puback.code >= 0x80, puback.get("reason_string").decode()), (True, what), "5.0 is told")
+        equal(series(broker, counted), 3, "counted")
 
 
 if __name__ == "__main__":

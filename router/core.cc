@@ -74,6 +74,10 @@ RouterMetrics::RouterMetrics()
     bytesIn_[at] = &counter("polylog_bytes_in_total", "Octets published or produced", label);
     recordsOut_[at] = &counter("polylog_records_out_total", "Records delivered or fetched", label);
     bytesOut_[at] = &counter("polylog_bytes_out_total", "Octets delivered or fetched", label);
+    tooLarge_[at] = &counter("polylog_publish_too_large_total",
+                             "Publishes refused for their size, told or not", label);
+    refused_[at] = &counter("polylog_publish_refused_total",
+                            "Publishes that were refused, told or not.", label);
   }
   for (size_t i = 0; i < std::size(kDropReasons); ++i) {
     dropped_[i] = &counter("polylog_dropped_total", "Deliveries that were dropped",

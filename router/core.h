@@ -99,6 +99,9 @@ struct RouterMetrics {
   Metric& recordsOut(Protocol p) { return *recordsOut_[static_cast<size_t>(p)]; }
   Metric& bytesOut(Protocol p) { return *bytesOut_[static_cast<size_t>(p)]; }
   Metric& dropped(DropReason r) { return *dropped_[static_cast<size_t>(r)]; }
+  Metric& tooLarge(Protocol p) { return *tooLarge_[static_cast<size_t>(p)]; }
+  /// Publishes whose publishers have asked for no answer.
+  Metric& refused(Protocol p) { return *refused_[static_cast<size_t>(p)]; }
 
   Metric& sessions;
   Metric& sessionsConnected;
@@ -113,7 +116,7 @@ struct RouterMetrics {
   Metric& replayed;
 
  private:
-  std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_;
+  std::array<Metric*, 5> recordsIn_, bytesIn_, recordsOut_, bytesOut_, tooLarge_, refused_;
   std::array<Metric*, 8> dropped_;
 };
 

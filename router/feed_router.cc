@@ -57,6 +57,9 @@ struct FeedRouter::Links {
   std::vector<uint32_t> counts;                    ///< of each target's records, once moved
   int64_t octets = 0;                              ///< of each record
   std::vector<uint32_t> freshTags;
+  std::unordered_map<const Queue*, int64_t> toShares;  ///< where those drop new ones
+
+  std::vector<InboxRoom> rooms(std::span<const Offset> offsets) const;
 };
 
 FeedRouter::FeedRouter(Core& core) : core_(core) {}
@@ -398,9 +401,11 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   links.request.ifFailures = failures_;
   links.request.sink = &worker.sink;
   Within before{step.position, step.from};
-  links.request.done = [this, entry = batch.entry, before, fresh = std::move(links.freshTags)](
-                           const Result<storage::Appended>& result) {
+  auto rooms = std::make_shared<std::vector<InboxRoom>>();
+  links.request.done = [this, entry = batch.entry, before, fresh = std::move(links.freshTags),
+                        rooms](const Result<storage::Appended>& result) {
     --linksUnderway_;
+    for (const InboxRoom& room : *rooms) room.settle(result.has_value());
     if (result) return core_.tags->journaled(fresh);
     ++core_.writeFailures;
     journaledTo_ = std::min(journaledTo_, entry);
@@ -415,26 +420,33 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   ++linksUnderway_;
   journaledTo_ = step.behind ? step.position : endOf(batch);
   if (step.behind) journaledWithin_ = {step.position, *step.behind};
-  for (size_t i = 0; i < links.sessions.size() && i < appended->offsets.size(); ++i) {
-    if (!links.sessions[i]) continue;
-    const int64_t octets = links.octets * links.counts[i];
-    const Offset end = appended->offsets[i] + links.counts[i];
-    if (core_.options.inboxDropsNew) {
-      links.sessions[i]->admittedAppended(end, links.counts[i], octets);
-    } else {
-      links.sessions[i]->appended(end, octets);
+  if (core_.options.inboxDropsNew) {
+    *rooms = links.rooms(appended->offsets);
+    for (const InboxRoom& room : *rooms) room.sequenced();
+  } else {
+    for (const InboxRoom& room : links.rooms(appended->offsets)) {
+      room.session->appended(room.end, room.octets);
     }
   }
   return {};
 }
 
+/// What inboxes are given, where in them it stands from `offsets` on.
+std::vector<InboxRoom> FeedRouter::Links::rooms(std::span<const Offset> offsets) const {
+  std::vector<InboxRoom> all;
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    if (!sessions[i]) continue;
+    const int64_t count = counts.empty() ? part.targets[i].count : counts[i];
+    const Offset end = i < offsets.size() ? offsets[i] + count : Offset();
+    all.push_back({sessions[i], count, octets * count, end});
+  }
+  return all;
+}
+
 /// In inboxes that let in what was not appended after all.
 void FeedRouter::giveRoomBack(Links& links) {
   if (!core_.options.inboxDropsNew) return;
-  for (size_t i = 0; i < links.sessions.size(); ++i) {
-    const int64_t count = links.counts.empty() ? links.part.targets[i].count : links.counts[i];
-    if (links.sessions[i]) links.sessions[i]->notAppended(count, links.octets * count);
-  }
+  for (const InboxRoom& room : links.rooms({})) room.settle(false);
 }
 
 Result<> FeedRouter::addTargets(Links& links, const MatchResult& match, Position position,
@@ -484,6 +496,14 @@ Result<> FeedRouter::addQueueTargets(Links& links, const MatchResult& match,
     PartitionId partition;
     uint32_t attributes = originAttribute(Protocol::kKafka);
     const void* who = bound.queue.get();
+    if (bound.shared && core_.options.inboxDropsNew) {
+      int64_t& before = links.toShares[bound.queue.get()];
+      if (!bound.queue->admits(before)) {
+        core_.metrics.dropped(DropReason::kInboxFull).add();
+        continue;
+      }
+      ++before;
+    }
     if (bound.queue) {
       auto tag =
           core_.tags->tagFor(topic, 0, Protocol::kKafka, links.request.state, links.freshTags);

@@ -13,9 +13,8 @@
 namespace polylog::router {
 namespace {
 
-/// So many are in flight to a client (mqtt.max_inflight, as it is by default). Of more that were
-/// dropped meanwhile the client keeps the packet identifiers.
-constexpr int64_t kMostReleases = 1024;
+/// A client hasn't more packet identifiers than that for what comes from an inbox (0002).
+constexpr int64_t kMostReleases = 49'150;
 
 }  // namespace
 
@@ -37,7 +36,9 @@ void Inbox::restore(InboxState state) {
 }
 
 bool Inbox::restoreEnd(const storage::PartitionEnds& ends) {
-  setSent(ends.end.value(), std::min(ends.end.value(), used_.load() + kMostReleases));
+  // Of what is accepted the ends may be lost, and as many more have been sent then.
+  const int64_t mayBeOut = std::ssize(*state_.accepted) + core().options.maxInflight;
+  setSent(ends.end.value(), std::min(ends.end.value(), used_.load() + mayBeOut));
   // Of its octets some may be acknowledged: weighed, if that matters.
   const int64_t most = core().options.inboxBytes;
   return appended(sentEnd_, ends.bytes) || (most > 0 && ends.bytes > most / 2);

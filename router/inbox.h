@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -46,18 +47,23 @@ class Inbox {
   bool restoreEnd(const storage::PartitionEnds& ends);
 
   // ---- any thread (inbox_limits.cc)
-  /// Something was appended that was not admitted, up to `end`. True: the limits may have been
-  /// passed.
+  /// Where the oldest are dropped: something was appended, up to `end`. True: the limits may have
+  /// been passed.
   bool appended(int64_t end, int64_t octets);
-  /// What was admitted has been.
-  void admittedAppended(int64_t end, int64_t records, int64_t octets);
-  /// Where new ones are dropped: takes room for one more record, if there is some.
+  /// Where new ones are dropped: takes room for one more record, if there is some. What follows is
+  /// release(), or sequenced() and then, once it is known what became of it, stored() or release().
   bool admit(int64_t octets);
+  /// The same for what comes without asking, and has bounds of its own.
+  void letIn(int64_t records, int64_t octets);
+  /// What was let in is on its way to the journal, up to `end`.
+  void sequenced(int64_t end, int64_t octets);
+  /// It is in the journal.
+  void stored(int64_t end);
+  /// What was let in will not be there. `end`: as it was sequenced, or 0.
+  void release(int64_t records, int64_t octets, int64_t end);
   /// After admit(octets): there is less room in octets than there was for long. As they may be
-  /// counted too high: recount(), before that matters.
+  /// counted too high: weigh(), before that matters.
   bool nearsLimit(int64_t octets) const;
-  /// What was admitted has not been appended.
-  void release(int64_t records, int64_t octets);
 
   /// A connection begins or ends: only in between is anything taken, acknowledged or accepted.
   void rewind();
@@ -77,8 +83,11 @@ class Inbox {
   int64_t waiting() const;
   /// With the client, while there is one.
   int64_t inFlight() const {
-    const int64_t taken = reading_->taken - state_.acknowledged.floor();
-    return std::max<int64_t>(0, taken - state_.acknowledged.above());
+    int64_t taken = reading_->taken - state_.acknowledged.floor();
+    for (const auto& [first, end] : state_.acknowledged.ranges()) {
+      taken -= std::max<int64_t>(0, std::min(end, reading_->taken) - first);
+    }
+    return std::max<int64_t>(0, taken);
   }
   int64_t waitingBytes() const;
 
@@ -90,15 +99,14 @@ class Inbox {
   /// Drops the oldest beyond the limits. What of it may be with the client at QoS 2 is released
   /// when it comes again.
   Trimmed trim();
-  /// Where new ones are dropped: how much room there is, counted anew.
-  void recount();
-  /// So that acknowledgements give their octets back from now on.
+  /// What waits, by the index; so that acknowledgements give their octets back from now on.
   void weigh();
   struct Aged {
     int64_t dropped = 0;
     int64_t oldestMs = -1;  ///< when the oldest that remains was published
   };
-  /// Drops what was published before `cutoffMs` and is not with the client.
+  /// Drops what was published before `cutoffMs`, but for what is with the client, state (retained)
+  /// and what a replay brought.
   Aged dropOld(int64_t cutoffMs);
   /// Journals what was kept back.
   void flush();
@@ -163,10 +171,12 @@ class Inbox {
     std::mutex mutex;
     int64_t end = 0;     ///< where new ones are dropped: one past what was let in
     int64_t octets = 0;  ///< of what waits, at least
-    /// What has been let in, and isn't in the index yet.
-    int64_t owedRecords = 0;
-    int64_t owedOctets = 0;
     int64_t weighedTo = 0;  ///< what lies below is in `octets` by what the index says
+    /// Where new ones are dropped: let in and not sequenced; then, by where they end, what a failed
+    /// write may still take back; and one past what none takes back any more.
+    int64_t owedOctets = 0;
+    std::vector<std::pair<int64_t, int64_t>> underway;
+    int64_t storedTo = 0;
   };
   const std::unique_ptr<Counts> counts_;
   InboxState state_;

@@ -35,8 +35,6 @@ bool Inbox::appended(int64_t end, int64_t octets) {
   std::lock_guard lock(counts_->mutex);
   if (options.inboxBytes > 0 && end > counts_->weighedTo) counts_->octets += octets;
   if (!options.inboxDropsNew) return many || counts_->octets > options.inboxBytes;
-  // Replays and deliveries of shared subscriptions come without asking: they have bounds of their
-  // own.
   counts_->end = std::max(counts_->end, end);
   return false;
 }
@@ -52,16 +50,47 @@ bool Inbox::admit(int64_t octets) {
     counts_->owedOctets += octets;
   }
   ++counts_->end;
-  ++counts_->owedRecords;
   return true;
 }
 
-void Inbox::admittedAppended(int64_t end, int64_t records, int64_t octets) {
+void Inbox::letIn(int64_t records, int64_t octets) {
   std::lock_guard lock(counts_->mutex);
-  counts_->owedRecords -= records;
+  counts_->end += records;
   if (core().options.inboxBytes == 0) return;
+  counts_->octets += octets;
+  counts_->owedOctets += octets;
+}
+
+void Inbox::sequenced(int64_t end, int64_t octets) {
+  if (core().options.inboxBytes == 0) return;
+  std::lock_guard lock(counts_->mutex);
   counts_->owedOctets -= octets;
-  if (end <= counts_->weighedTo) counts_->octets -= octets;  // counted by the index, too
+  if (end <= counts_->weighedTo) {
+    counts_->octets -= octets;  // counted by the index, too
+  } else {
+    counts_->underway.emplace_back(end, octets);
+  }
+}
+
+void Inbox::stored(int64_t end) {
+  if (core().options.inboxBytes == 0) return;
+  std::lock_guard lock(counts_->mutex);
+  counts_->storedTo = std::max(counts_->storedTo, end);
+  std::erase_if(counts_->underway, [end](const auto& one) { return one.first <= end; });
+}
+
+void Inbox::release(int64_t records, int64_t octets, int64_t end) {
+  std::lock_guard lock(counts_->mutex);
+  counts_->end -= records;
+  if (core().options.inboxBytes == 0) return;
+  counts_->octets -= octets;
+  if (end == 0) {
+    counts_->owedOctets -= octets;
+    return;
+  }
+  auto& underway = counts_->underway;
+  auto at = std::ranges::find(underway, std::pair(end, octets));
+  if (at != underway.end()) underway.erase(at);
 }
 
 bool Inbox::nearsLimit(int64_t octets) const {
@@ -72,15 +101,6 @@ bool Inbox::nearsLimit(int64_t octets) const {
   // Several publishers may have passed it together: once more, rather than not at all.
   auto passed = [&](int64_t mark) { return now > mark && now - 2 * octets <= mark; };
   return passed(most / 2) || passed(most - most / 4) || passed(most - most / 8);
-}
-
-void Inbox::release(int64_t records, int64_t octets) {
-  std::lock_guard lock(counts_->mutex);
-  counts_->end -= records;
-  counts_->owedRecords -= records;
-  if (core().options.inboxBytes == 0) return;
-  counts_->octets -= octets;
-  counts_->owedOctets -= octets;
 }
 
 // ---------------------------------------------------------------- weighing
@@ -115,7 +135,10 @@ std::optional<int64_t> Inbox::weight() {
   if (!ends) return std::nullopt;
   auto& known = session_.aside_.write().weight;
   const int64_t floor = state_.acknowledged.floor();
-  const int64_t end = std::max(floor, ends->end.value());
+  int64_t end = ends->end.value();
+  // Beyond that a failed write may take it back.
+  if (core().options.inboxDropsNew) end = std::max(ends->highWatermark.value(), counts_->storedTo);
+  end = std::max(floor, end);
   if (!known || known->from != floor || known->to > end) {
     known = std::make_unique<InboxWeight>(InboxWeight{floor, floor, 0, 0});
   }
@@ -125,7 +148,9 @@ std::optional<int64_t> Inbox::weight() {
   known->to = end;
   known->acknowledged = acknowledgedOctets(end);
   const int64_t total = known->octets - known->acknowledged;
+  std::erase_if(counts_->underway, [end](const auto& one) { return one.first <= end; });
   counts_->octets = total + counts_->owedOctets;
+  for (const auto& [at, octets] : counts_->underway) counts_->octets += octets;
   counts_->weighedTo = end;
   return total;
 }
@@ -241,20 +266,10 @@ Inbox::Trimmed Inbox::trim() {
   return out;
 }
 
-void Inbox::recount() {
-  weigh();
-  std::lock_guard lock(counts_->mutex);
-  // What was let in and could not be written counted until now.
-  if (auto ends = core().store.ends(partition_)) {
-    counts_->end = ends->end.value() + counts_->owedRecords;
-  }
-}
-
 Inbox::Aged Inbox::dropOld(int64_t cutoffMs) {
   Aged out;
   auto ends = core().store.ends(partition_);
-  // What a replay brings is old by nature: judged one by one, as it is taken.
-  if (!ends || session_.aside_->replay) return out;
+  if (!ends) return out;
   RangeSet& acknowledged = state_.acknowledged;
   const int64_t nowMs = core().clock.wallMillis();
   const int64_t visible = ends->highWatermark.value();
@@ -275,7 +290,13 @@ Inbox::Aged Inbox::dropOld(int64_t cutoffMs) {
         break;
       }
       for (int64_t id = at; ages && id < end; ++id) {
-        if (!exactly || !hasAccepted(id)) out.dropped += acknowledged.add(id) ? 1 : 0;
+        if (exactly && hasAccepted(id)) continue;
+        // What a replay brings is old by nature.
+        if (session_.placeOf(id, piece.position, 0) || !acknowledged.add(id)) continue;
+        ++out.dropped;
+        // What a shared subscription had moved here holds a place of its window.
+        const auto& shared = session_.aside_->shared;
+        if (reading_ && shared) shared->inboxAcknowledged(id);
       }
       at = std::max(at, end);
       if (at >= visible) break;

@@ -14,6 +14,7 @@
 #include "router/exchange_table.h"
 #include "router/publisher.h"
 #include "router/routed_block.h"
+#include "router/session.h"
 
 namespace polylog::router {
 
@@ -46,6 +47,7 @@ struct Publisher::Pending {
   };
   Worker* worker = nullptr;
   std::vector<Late> late;  ///< exactly-once deliveries: after the commit
+  std::vector<InboxRoom> rooms;  ///< where inboxes drop new ones
   std::vector<std::pair<std::string, SharedBytes>> retained;
   std::shared_ptr<Session> self;
   std::vector<uint16_t> heldIds;
@@ -102,6 +104,8 @@ struct Publisher::Scratch {
   std::vector<Receiver> receivers;  ///< of each target of the request
   /// Where inboxes let records in one by one: the latest target of each in the part that is built.
   std::unordered_map<const Session*, size_t> latest;
+  /// Where new ones are dropped: what of the entry goes to queues of shared subscriptions.
+  std::unordered_map<const Queue*, int64_t> toShares;
   Recipient narrowed;
   std::shared_ptr<const std::string> lastTopic;
 };

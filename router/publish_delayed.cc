@@ -11,17 +11,14 @@
 
 namespace polylog::router {
 
-std::optional<Error> Publisher::delayedRefused(const Call& call, const Publish& in) const {
+std::optional<Error> Publisher::delayedRefused(const Call& call, const Publish& in) {
   if (auto denied = whereDenied(call, in)) return notPermitted(*denied);
   if (in.address.topic.starts_with('$')) {
     return Error{ErrorKind::kInvalid, "names that begin with '$' are the broker's own"};
   }
   const auto& value = in.record.value;
-  if (value && static_cast<int64_t>(value->size()) > core_.options.maxMessageBytes) {
-    return Error{ErrorKind::kTooLarge, fmt::format("a record larger than {} octets "
-                                                   "(limits.max_message_bytes)",
-                                                   core_.options.maxMessageBytes)};
-  }
+  const int64_t most = core_.options.maxMessageBytes;
+  if (value && static_cast<int64_t>(value->size()) > most) return tooLarge(call, in, nullptr, most);
   if (core_.delayed->reserve()) return std::nullopt;
   return Error{ErrorKind::kBusy, fmt::format("{} publishes wait for their time, the most allowed "
                                              "(mqtt.delayed.max_records)",
@@ -42,7 +39,11 @@ void Publisher::publishDelayed(Call& call) {
     const Publish& in = call.records[i];
     const size_t at = call.firstResult + i;
     if (auto refused = delayedRefused(call, in)) {
-      if (call.outcome) call.outcome->results[at].error = std::move(*refused);
+      if (call.outcome) {
+        call.outcome->results[at].error = std::move(*refused);
+      } else {
+        core_.metrics.refused(call.principal->protocol).add();
+      }
       continue;
     }
     const OwnVerdict own = core_.authorizer.ownVerdict(

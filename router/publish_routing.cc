@@ -1,10 +1,14 @@
 // What goes where: a publish's topic, subscribers, queues and streams.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
+#include "core/base/log.h"
 #include "router/catalogue.h"
 #include "router/publish_call.h"
 #include "router/queue.h"
+#include "router/retained_store.h"
 #include "router/session.h"
 
 namespace polylog::router {
@@ -12,6 +16,17 @@ namespace {
 
 DeliveryGuarantee effectiveGuarantee(DeliveryGuarantee published) {
   return published == DeliveryGuarantee::kUnspecified ? DeliveryGuarantee::kAtLeastOnce : published;
+}
+
+/// For a line of the log: as much as a person reads, and no line ends.
+std::string quoted(const Address& address) {
+  constexpr size_t kMost = 200;
+  std::string text;
+  appendAddressText(address, text);
+  if (text.size() > kMost) text.replace(kMost, text.npos, "...");
+  std::ranges::replace_if(
+      text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+  return text;
 }
 
 }  // namespace
@@ -121,8 +136,31 @@ void Publisher::prepareRouted(Call& call, size_t index) {
 }
 
 bool Publisher::refuse(Call& call, const Prepared& prepared, Error error) {
-  if (call.outcome) call.outcome->results[prepared.result].error = std::move(error);
+  if (call.outcome) {
+    call.outcome->results[prepared.result].error = std::move(error);
+  } else if (!call.routeAgain) {
+    core_.metrics.refused(call.principal->protocol).add();  // else who is told counts it
+  }
   return false;
+}
+
+/// Counted, and said here where the publisher isn't told. `topic`: whose limit it is, or null.
+Error Publisher::tooLarge(const Call& call, const Publish& in, const Topic* topic, int64_t limit) {
+  Error error{ErrorKind::kTooLarge,
+              fmt::format("a record of {} octets for '{}', {} at most ({})",
+                          in.record.value->size(), quoted(in.address), limit,
+                          topic == nullptr
+                              ? "limits.max_message_bytes"
+                              : fmt::format("max.message.bytes of topic '{}'", topic->name))};
+  if (call.routeAgain) return error;
+  const Principal& who = *call.principal;
+  core_.metrics.tooLarge(who.protocol).add();
+  const bool told = call.outcome && in.record.guarantee != DeliveryGuarantee::kAtMostOnce;
+  if (!told && refusalLogs_.take(core_.clock.monotonicMicros())) {
+    logWarning(fmt::format("{} {} client '{}': dropped {}", protocolName(who.protocol), who.peer,
+                           who.clientId, error.text));
+  }
+  return error;
 }
 
 /// The value alone: codecs limit names and headers, and a body that was taken in must not fail for
@@ -130,11 +168,9 @@ bool Publisher::refuse(Call& call, const Prepared& prepared, Error error) {
 bool Publisher::fitsLimit(Call& call, const Prepared& prepared, int64_t limit) {
   const std::optional<BytesView>& value = prepared.in->record.value;
   if (!value || static_cast<int64_t>(value->size()) <= limit) return true;
-  const char* key = limit < core_.options.maxMessageBytes ? "the topic's max.message.bytes"
-                                                          : "limits.max_message_bytes";
-  return refuse(call, prepared,
-                {ErrorKind::kTooLarge, "a record larger than " + std::to_string(limit) +
-                                           " octets (" + key + ")"});
+  const bool topics = limit < core_.options.maxMessageBytes;
+  const Topic* topic = topics ? prepared.topic.get() : nullptr;
+  return refuse(call, prepared, tooLarge(call, *prepared.in, topic, limit));
 }
 
 /// A stream that a binding led to: its topic, under the key that the codec gave for it.

@@ -18,6 +18,8 @@ constexpr size_t kChunkRecords = 4096;
 /// Topics, queues and inboxes may be deleted between looking and appending: then all is looked up
 /// again.
 constexpr int kAttempts = 4;
+/// Of what is dropped without its publisher being told, lines of the log.
+constexpr int64_t kRefusalLogsPerSecond = 1;
 
 }  // namespace
 
@@ -27,7 +29,8 @@ const PrincipalRef& brokerItself() {
   return kBroker;
 }
 
-Publisher::Publisher(Core& core) : core_(core), matcher_(core) {
+Publisher::Publisher(Core& core)
+    : core_(core), matcher_(core), refusalLogs_(kRefusalLogsPerSecond) {
   for (size_t i = 0; i < core.workers.size(); ++i) scratch_.push_back(std::make_unique<Scratch>());
 }
 Publisher::~Publisher() = default;
@@ -114,6 +117,7 @@ Result<storage::Appended> Publisher::attempt(Call& call) {
   call.retained.clear();
   call.certificates.clear();
   call.scratch.receivers.clear();
+  call.scratch.toShares.clear();
   prepare(call);
   gather(call);
   storage::AppendRequest request;
@@ -132,7 +136,8 @@ Result<storage::Appended> Publisher::attempt(Call& call) {
 void Publisher::giveRoomBack(Call& call) {
   for (const Receiver& to : call.scratch.receivers) {
     if (!core_.options.inboxDropsNew || to.session == nullptr) continue;
-    to.session->notAppended(to.records, int64_t{to.octets} * to.records);
+    InboxRoom{to.session->shared_from_this(), to.records, int64_t{to.octets} * to.records, {}}
+        .settle(false);
   }
   call.scratch.receivers.clear();
 }
@@ -142,14 +147,15 @@ void Publisher::giveRoomBack(Call& call) {
 void Publisher::afterAppend(Call& call, const storage::Appended& appended) {
   Scratch& scratch = call.scratch;
   // Inboxes that are too full lose their oldest.
-  const bool admitted = core_.options.inboxDropsNew;
+  const bool dropsNew = core_.options.inboxDropsNew;
   for (size_t i = 0; i < scratch.receivers.size() && i < appended.offsets.size(); ++i) {
     const Receiver& to = scratch.receivers[i];
     if (to.session == nullptr) continue;
     const Offset end = appended.offsets[i] + to.records;
     const int64_t octets = int64_t{to.octets} * to.records;
-    if (admitted) {
-      to.session->admittedAppended(end, to.records, octets);
+    if (dropsNew) {
+      call.pending->rooms.push_back({to.session->shared_from_this(), to.records, octets, end});
+      call.pending->rooms.back().sequenced();
     } else {
       to.session->appended(end, octets);
     }
@@ -268,6 +274,9 @@ void Publisher::failChunk(Call& call, const Error& error) {
 }
 
 void Publisher::completed(Pending& pending, const Result<storage::Appended>& result) {
+  // Before anybody is told: who publishes again then finds the room that there is.
+  for (const InboxRoom& room : pending.rooms) room.settle(result.has_value());
+  pending.rooms.clear();
   if (result) {
     core_.tags->journaled(pending.freshTags);
     for (Pending::Late& late : pending.late) {

@@ -12,6 +12,7 @@
 
 #include "core/model/broker.h"
 #include "core/model/record_batch.h"
+#include "core/net/rate_limit.h"
 #include "router/core.h"
 #include "router/live_queue.h"
 #include "router/matcher.h"
@@ -47,7 +48,7 @@ class Publisher {
 
   void publishChunk(Call& call);
   void publishDelayed(Call& call);
-  std::optional<Error> delayedRefused(const Call& call, const Publish& in) const;
+  std::optional<Error> delayedRefused(const Call& call, const Publish& in);
   Result<storage::Appended> attempt(Call& call);
   void prepare(Call& call);
   bool prepareOne(Call& call, size_t index, Prepared& out);
@@ -57,6 +58,7 @@ class Publisher {
   void settlePrepared(Call& call, Prepared& prepared);
   std::optional<Resource> whereDenied(const Call& call, const Publish& in) const;
   bool refuse(Call& call, const Prepared& prepared, Error error);
+  Error tooLarge(const Call& call, const Publish& in, const Topic* topic, int64_t limit);
   bool fitsLimit(Call& call, const Prepared& prepared, int64_t limit);
   void gather(Call& call);
   void addRecord(Call& call, Prepared& prepared, bool keepOrder);
@@ -86,6 +88,7 @@ class Publisher {
   Core& core_;
   Matcher matcher_;
   std::vector<std::unique_ptr<Scratch>> scratch_;
+  RateLimit refusalLogs_;
 };
 
 }  // namespace polylog::router

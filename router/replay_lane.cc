@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "core/base/log.h"
@@ -237,6 +238,9 @@ Result<> ReplayLane::restore(const ReplayKey& key, BytesView value) {
     auto origins = decodeReplayOrigins(value);
     if (!origins) return std::unexpected(origins.error());
     at->second.restored = std::move(*origins);
+    std::ranges::sort(at->second.restored, {}, [](const ReplayOrigin& one) {
+      return std::tuple(one.batch, one.partition, one.base);
+    });
     return {};
   }
   auto cursor = decodeReplayCursor(value);

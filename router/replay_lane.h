@@ -78,7 +78,7 @@ class ReplayLane {
     uint32_t number = 0;
     bool begun = false;
     std::map<PartitionId, SourceRef> sources;
-    std::vector<ReplayOrigin> restored;  ///< of records linked before the start
+    std::vector<ReplayOrigin> restored;  ///< of records linked before the start, by their batches
   };
   /// Ids [first, end) of the inbox, the records of a batch one after the other.
   struct Linked {

@@ -28,6 +28,7 @@ struct ReplayLane::Piece {
   int64_t count = 0;
   int64_t octets = 0;  ///< of their batches, at least
   size_t given = 0;  ///< of linked, those that have ids
+  InboxRoom room;    ///< where inboxes drop new ones
 };
 
 /// How many may be linked now.
@@ -201,12 +202,17 @@ void ReplayLane::append(const std::shared_ptr<Piece>& piece) {
     ++piece->given;
   }
   outstanding_ += piece->count;
-  session_.appended(Offset(linked_.back().end), piece->octets);
+  const Offset end(linked_.back().end);
+  if (!core_.options.inboxDropsNew) return session_.appended(end, piece->octets);
+  session_.letIn(piece->count, piece->octets);
+  piece->room = {session_.shared_from_this(), piece->count, piece->octets, end};
+  piece->room.sequenced();
 }
 
 /// The entry is through. If it failed, all is as it was before.
 void ReplayLane::linked(const std::shared_ptr<Piece>& piece, bool stored) {
   linking_ = false;
+  std::exchange(piece->room, {}).settle(stored);
   if (!stored) {
     session_.inboxChangesFailed();
     for (const auto& [source, before] : piece->before) {
@@ -254,6 +260,7 @@ void ReplayLane::inboxMoved(int64_t floor) {
   if (attached_ && !linking_ && !turnDue_ && !ready_.empty() && roomToLink() > 0) goOn();
 }
 
+/// An inbox asks it of each record that it could drop: cheap.
 std::optional<LogPlace> ReplayLane::placeOf(int64_t id, Position batch, uint32_t index) const {
   auto at = std::upper_bound(linked_.begin(), linked_.end(), id,
                              [](int64_t value, const Linked& one) { return value < one.first; });
@@ -265,8 +272,9 @@ std::optional<LogPlace> ReplayLane::placeOf(int64_t id, Position batch, uint32_t
     }
   }
   for (const auto& [number, replay] : replays_) {
-    for (const ReplayOrigin& origin : replay.restored) {
-      if (origin.batch == batch) return LogPlace{origin.partition, origin.base + int64_t{index}};
+    auto origin = std::ranges::lower_bound(replay.restored, batch, {}, &ReplayOrigin::batch);
+    if (origin != replay.restored.end() && origin->batch == batch) {
+      return LogPlace{origin->partition, origin->base + int64_t{index}};
     }
   }
   return std::nullopt;

@@ -91,6 +91,8 @@ struct RouterOptions {
   int64_t inboxMillis = 0;
   /// What is beyond the records or octets: what comes, instead of the oldest of what waits.
   bool inboxDropsNew = false;
+  /// Exactly-once deliveries that may be with one client, over all listeners and bridges.
+  int64_t maxInflight = 1024;
   /// Live deliveries that wait for one session; beyond it new ones are dropped, counted.
   size_t liveRecords = 100'000;
   /// Octets of live records held in memory for one session; beyond it those that can be read again

@@ -158,6 +158,7 @@ std::shared_ptr<SubscriberSession> Session::attach(const PrincipalRef& principal
     inbox_->weigh();
     inbox_->rewind();
     watch(inbox_->partition(), inbox_->cursor());
+    scheduleDeadline();
   }
   if (aside_->shared) aside_->shared->attach(live_->window);
   if (aside_->replay) aside_->replay->attach();
@@ -291,8 +292,9 @@ void Session::scheduleDeadline() {
     if (expirySeconds_ != kNeverExpires) {
       at = std::min(at, disconnectedAt_ + int64_t{expirySeconds_} * kMicros);
     }
-    if (checkOldAt_ != 0) at = std::min(at, int64_t{checkOldAt_} * kMicros);
   }
+  const bool settled = phase_ == Phase::kDetached || phase_ == Phase::kAttached;
+  if (settled && checkOldAt_ != 0) at = std::min(at, int64_t{checkOldAt_} * kMicros);
   if (aside_->retryAt >= 0) at = std::min(at, aside_->retryAt);
   if (at != INT64_MAX) core_.sessions->wakeAt(at, shared_from_this());
 }
@@ -303,9 +305,12 @@ void Session::onDeadline(int64_t nowMonotonic) {
     notify();
     if (aside_->replay) aside_->replay->goOn();
   }
-  if (phase_ != Phase::kDetached) return;
-  if (!resumable(nowMonotonic)) return core_.sessions->finish(shared_from_this());
-  if (aside_->willAt >= 0 && nowMonotonic >= aside_->willAt) publishWill();
+  if (phase_ == Phase::kDetached) {
+    if (!resumable(nowMonotonic)) return core_.sessions->finish(shared_from_this());
+    if (aside_->willAt >= 0 && nowMonotonic >= aside_->willAt) publishWill();
+  } else if (phase_ != Phase::kAttached) {
+    return;
+  }
   if (checkOldAt_ != 0 && nowMonotonic >= int64_t{checkOldAt_} * kMicros) dropOld();
   scheduleDeadline();
   tidy();

@@ -53,15 +53,15 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Fixed before anybody but its worker knows the session.
   bool persistent() const { return inbox_ != nullptr; }
   PartitionId inbox() const { return inbox_->partition(); }
-  /// Something was appended to the inbox, up to `end`: if that is more than may wait, the oldest
-  /// are dropped, soon.
+  /// Where the oldest are dropped: something was appended to the inbox, up to `end`. If that is
+  /// more than may wait, it is seen to soon.
   void appended(Offset end, int64_t octets);
-  /// The same, of what admits() let in.
-  void admittedAppended(Offset end, int64_t records, int64_t octets);
   /// Where new ones are dropped (options.inboxDropsNew): whether one more of so many octets may be
-  /// appended. If not, it counts as dropped; if so, admittedAppended() or notAppended() follows.
+  /// appended. If not, it counts as dropped; if so, an InboxRoom is to be settled.
   bool admits(int64_t octets);
-  void notAppended(int64_t records, int64_t octets);
+  /// The same for what comes without asking: replays and deliveries of shared subscriptions, which
+  /// have bounds of their own.
+  void letIn(int64_t records, int64_t octets);
 
   // ---- life, by SessionRegistry
   enum class Phase : uint8_t { kOpening, kAttached, kDetached, kMoving, kEnded };
@@ -189,6 +189,7 @@ class Session final : public std::enable_shared_from_this<Session> {
 
  private:
   friend class Inbox;
+  friend struct InboxRoom;
 
   /// What only a connected session needs.
   struct Live {
@@ -265,7 +266,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   bool walkLive(RetainedWalk& walk, size_t& left);
   void appendPiece(const std::shared_ptr<RetainedPiece>& piece);
   void retainedLinked(RetainedPiece& piece, Offset last);
-  void retainedLost(const RetainedPiece& piece);
+  void retainedSettled(const RetainedPiece& piece, bool stored);
   Result<LiveItem> openRetained(const RetainedWalk& walk, BytesView text,
                                 const SharedBytes& value) const;
   size_t takeSome(size_t max, TakeLimits limits, std::vector<Delivery>& out);
@@ -309,6 +310,18 @@ class Session final : public std::enable_shared_from_this<Session> {
   std::atomic<bool> trimAsked_{false};
   Phase phase_ = Phase::kOpening;
   std::atomic<uint32_t> refused_{0};  ///< and not yet counted in `dropped`
+};
+
+/// What admits() or letIn() gave to records on their way to the disk. Settled once it is known
+/// whether they have come there, and not before: so a failed write takes nobody's room away.
+struct InboxRoom {
+  std::shared_ptr<Session> session;
+  int64_t records = 0;
+  int64_t octets = 0;
+  Offset end;  ///< of the records in the inbox, if they were appended
+  // ---- any thread
+  void sequenced() const;
+  void settle(bool stored) const;
 };
 
 /// What a codec holds of a session: answers nothing any more once it was taken over or detached.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "router/replay_lane.h"
 #include "router/session.h"
 #include "router/session_registry.h"
 
@@ -20,10 +21,6 @@ void Session::appended(Offset end, int64_t octets) {
   if (inbox_->appended(end.value(), octets)) askTrim();
 }
 
-void Session::admittedAppended(Offset end, int64_t records, int64_t octets) {
-  inbox_->admittedAppended(end.value(), records, octets);
-}
-
 bool Session::admits(int64_t octets) {
   if (inbox_->admit(octets)) {
     if (inbox_->nearsLimit(octets)) askTrim();
@@ -35,8 +32,18 @@ bool Session::admits(int64_t octets) {
   return false;
 }
 
-void Session::notAppended(int64_t records, int64_t octets) {
-  inbox_->release(records, octets);
+void InboxRoom::sequenced() const {
+  if (records > 0) session->inbox_->sequenced(end.value(), octets);
+}
+
+void InboxRoom::settle(bool stored) const {
+  if (records == 0) return;
+  if (stored) return session->inbox_->stored(end.value());
+  session->inbox_->release(records, octets, end.value());
+}
+
+void Session::letIn(int64_t records, int64_t octets) {
+  inbox_->letIn(records, octets);
 }
 
 void Session::askTrim() {
@@ -50,7 +57,7 @@ void Session::trim() {
   trimAsked_.store(false);
   if (phase_ == Phase::kEnded) return;
   if (uint32_t refused = refused_.exchange(0); refused > 0) aside_.write().dropped += refused;
-  if (core_.options.inboxDropsNew) return inbox_->recount();
+  if (core_.options.inboxDropsNew) return inbox_->weigh();
   const auto [dropped, later] = inbox_->trim();
   countDropped(DropReason::kInboxFull, dropped);
   if (!later || trimAsked_.exchange(true)) return;
@@ -73,7 +80,11 @@ void Session::movedHere(int64_t id) {
     auto pieces = core_.store.indexed(inbox(), Offset(id), 1);
     if (pieces && !pieces->empty()) octets = pieces->front().octets;
   }
-  appended(Offset(id + 1), octets);
+  if (!core_.options.inboxDropsNew) return appended(Offset(id + 1), octets);
+  letIn(1, octets);
+  const InboxRoom room{shared_from_this(), 1, octets, Offset(id + 1)};
+  room.sequenced();
+  room.settle(true);
 }
 
 void Session::countDropped(DropReason reason, int64_t count) {
@@ -89,6 +100,7 @@ void Session::dropOld() {
   const int64_t now = core_.clock.wallMillis();
   const auto [dropped, oldestMs] = inbox_->dropOld(now - most);
   countDropped(DropReason::kTooOld, dropped);
+  if (dropped > 0 && aside_->replay) aside_->replay->inboxMoved(inbox_->acknowledgedUpTo());
   const int64_t due = oldestMs < 0 ? most : std::min(most, oldestMs + most - now + 1);
   checkOldIn(std::max(due, std::clamp(most / 16, kLeastWaitMs, kMostWaitMs)));
 }

@@ -40,7 +40,7 @@ struct Session::RetainedPiece {
   int64_t records = 0;
   size_t left = kRetainedSteps;
   bool full = false;
-  bool linked = false;  ///< it has been appended
+  Offset end;  ///< of its records in the inbox, once appended
 };
 
 /// One SUBSCRIBE on its way.
@@ -185,7 +185,7 @@ Result<DeliveryGuarantee> Session::addReplay(const Subscription& subscription,
 void Session::appendSubscriptions(const std::shared_ptr<SubscribeCall>& call) {
   auto finish = [self = shared_from_this(), call](const Result<storage::Appended>& result) {
     self->onHome([self, call, failed = !result.has_value()] {
-      if (failed) self->retainedLost(call->first);
+      self->retainedSettled(call->first, !failed);
       if (failed || call->failuresBefore != self->core_.writeFailures.load()) {
         self->reloadSubscriptions();
       }
@@ -306,7 +306,7 @@ void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
       logWarning("retained records of a new subscription can't be stored: " + result.error().text);
     }
     self->onHome([self, piece, stored = result.has_value()] {
-      if (!stored) self->retainedLost(*piece);
+      self->retainedSettled(*piece, stored);
       Aside& aside = self->aside_.write();
       aside.walking = false;
       if (!stored) aside.walks.remove_if([](const RetainedWalk& walk) { return !walk.live; });
@@ -330,16 +330,16 @@ void Session::appendPiece(const std::shared_ptr<RetainedPiece>& piece) {
 
 /// `last`: the offset of its last record.
 void Session::retainedLinked(RetainedPiece& piece, Offset last) {
-  piece.linked = true;
+  piece.end = last + 1;
   const auto octets = static_cast<int64_t>(piece.bytes);
-  if (core_.options.inboxDropsNew) return admittedAppended(last + 1, piece.records, octets);
-  appended(last + 1, octets);
+  if (!core_.options.inboxDropsNew) return appended(piece.end, octets);
+  InboxRoom{shared_from_this(), piece.records, octets, piece.end}.sequenced();
 }
 
-void Session::retainedLost(const RetainedPiece& piece) {
-  if (!core_.options.inboxDropsNew || piece.records == 0) return;
-  if (piece.linked) return inbox_->recount();  // a failed write has taken it back
-  notAppended(piece.records, static_cast<int64_t>(piece.bytes));
+void Session::retainedSettled(const RetainedPiece& piece, bool stored) {
+  if (!core_.options.inboxDropsNew) return;
+  const auto octets = static_cast<int64_t>(piece.bytes);
+  InboxRoom{shared_from_this(), piece.records, octets, piece.end}.settle(stored);
 }
 
 /// On to the end of what matches or of what the piece may hold. Then, if some of it waits in

@@ -99,6 +99,10 @@ router::RouterOptions routerOptions(const Config& config) {
   options.inboxBytes = config.mqttInboxBytes;
   options.inboxMillis = config.mqttInboxAgeSeconds * 1000;
   options.inboxDropsNew = config.mqttInboxDropsNew;
+  options.maxInflight = config.mqttMaxInflight;
+  for (const BridgeConfig& bridge : config.bridges) {
+    options.maxInflight = std::max(options.maxInflight, bridge.maxInflight);
+  }
   options.liveBytes = static_cast<size_t>(config.mqttLiveBytes);
   options.sparkplug = config.mqttSparkplug;
   options.slowSubscriberMillis = config.mqttSlowSubscriberMs;

@@ -412,8 +412,8 @@ Result<std::vector<IndexedBatch>> LogStoreImpl::indexed(PartitionId id, Offset f
   auto gather = [&](const IndexRun& run, Offset end) {
     IndexRun::Cursor cursor = run.seek(next);
     for (IndexEntry entry; out.size() < most && cursor.next(entry);) {
-      out.push_back(
-          {entry.base, entry.count, entry.attributes, entry.maxTimestamp, int64_t{entry.octets()}});
+      out.push_back({entry.base, entry.count, entry.attributes, entry.maxTimestamp,
+                     int64_t{entry.octets()}, entry.position});
     }
     next = std::max(next, end);
   };

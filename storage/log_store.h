@@ -185,6 +185,7 @@ struct IndexedBatch {
   uint32_t attributes = 0;
   int64_t maxTimestamp = -1;
   int64_t octets = 0;
+  Position position;  ///< of the batch
 };
 
 /// Offsets [first, second).

@@ -1,9 +1,12 @@
 #include "codecs/mqtt/inbound.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "codecs/mqtt/handshake.h"
 #include "codecs/mqtt/properties_mapping.h"
+#include "core/base/log.h"
 #include "core/base/metrics.h"
 #include "core/event/dispatcher.h"
 #include "mapping/errors.h"
@@ -383,6 +386,13 @@ std::optional<ReasonCode> InboundPublishes::judgeForBridge(const PublishResult& 
 void InboundPublishes::answer(const Answer& answer, const Batch& batch) {
   const auto code = judge(answer, batch);
   if (!code) {
+    const auto index = static_cast<size_t>(answer.result);
+    if (index < batch.results.size() && batch.results[index].error) {
+      // The version has no word for it, so here is the only place where somebody finds it.
+      logWarning(fmt::format("mqtt {} client '{}' is cut off for a publish that is refused: {}",
+                             link_.transport.peer(), link_.principal->clientId,
+                             batch.results[index].error->text));
+    }
     return link_.end(fault(ReasonCode::kUnspecifiedError, "a publish could not be stored"));
   }
   if (answer.qos == 2) return answerExactlyOnce(answer, batch, *code);

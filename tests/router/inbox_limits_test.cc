@@ -1,6 +1,5 @@
-// What an inbox may hold: how many, how much, how old; and which of them go.
-#include "router/session.h"
-#include "tests/router/router_fixture.h"
+// What an inbox may hold: how many, how much; and which of them go.
+#include "tests/router/inbox_fixture.h"
 
 namespace polylog::router {
 namespace {
@@ -9,69 +8,7 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-class InboxLimitsTest : public RouterFixture {
- protected:
-  void sleep(const std::string& filter = "t/#", DeliveryGuarantee guarantee = kQos1) {
-    TestClient& client = connect("c", 3600);
-    subscribe(client, filter, guarantee);
-    detach(client);
-  }
-  void publishEach(int from, int to, DeliveryGuarantee guarantee = kQos1) {
-    for (int i = from; i < to; ++i) {
-      publishOne("t/x", std::to_string(i), guarantee);
-      settle();
-    }
-  }
-  void publishAtOnce(int from, int to, const std::string& topic = "t/x") {
-    std::vector<Outgoing> all;
-    for (int i = from; i < to; ++i) all.push_back({topic, std::to_string(i), kQos1});
-    publish(std::move(all));
-    settle();
-  }
-  /// So many octets, beginning with its number.
-  void publishLarge(int from, int to, size_t octets = 1000) {
-    for (int i = from; i < to; ++i) {
-      std::string text = std::to_string(i) + ".";
-      text.resize(octets, 'x');
-      publishOne("t/x", text, kQos1);
-      settle();
-    }
-  }
-  static std::vector<std::string> numbers(std::vector<std::string> texts) {
-    for (std::string& text : texts) text = text.substr(0, text.find('.'));
-    return texts;
-  }
-  std::vector<std::string> back(size_t most = 1000) {
-    TestClient& client = connect("c", 3600);
-    return numbers(takeTexts(client, most));
-  }
-  SessionInfo describe() {
-    SessionInfo found;
-    on(0, [&] {
-      router_->listSessions(principal("admin"), [&](std::vector<SessionInfo> all) {
-        for (SessionInfo& info : all) {
-          if (info.clientId == "c") found = std::move(info);
-        }
-      });
-    });
-    settle();
-    return found;
-  }
-};
-
-RouterOptions limited(int64_t records, int64_t bytes = 0, bool dropsNew = false) {
-  RouterOptions options;
-  options.inboxRecords = records;
-  options.inboxBytes = bytes;
-  options.inboxDropsNew = dropsNew;
-  return options;
-}
-
-RouterOptions aging(int64_t millis) {
-  RouterOptions options;
-  options.inboxMillis = millis;
-  return options;
-}
+class InboxLimitsTest : public InboxFixture {};
 
 // ---------------------------------------------------------------- how many
 
@@ -158,28 +95,6 @@ TEST_F(InboxLimitsTest, WhereNewOnesAreDroppedALoweredLimitKeepsWhatWaits) {
   publishEach(10, 13);
   detach(client);
   EXPECT_THAT(back(), ElementsAre("6", "7", "10"));
-}
-
-TEST_F(InboxLimitsTest, WhatCouldNotBeWrittenTakesNoRoom) {
-  begin(1, limited(3, 0, true));
-  sleep();
-  publishEach(0, 1);
-  store_->refuseNext({ErrorKind::kNoSpace, "full"});
-  publishAtOnce(1, 4);
-  publishAtOnce(4, 8);
-  EXPECT_THAT(back(), ElementsAre("0", "4", "5"));
-}
-
-TEST_F(InboxLimitsTest, AfterAFailedWriteRoomIsCountedAnew) {
-  begin(1, limited(3, 0, true));
-  sleep();
-  publishAtOnce(0, 0 + 1);
-  for (int i = 1; i < 3; ++i) publishOne("t/x", std::to_string(i), kQos1);
-  run();
-  failWrites();
-  publishEach(3, 4);  // may be refused still: it says that something is amiss
-  publishEach(4, 8);
-  EXPECT_EQ(describe().waiting, 3);
 }
 
 TEST_F(InboxLimitsTest, OfProducedBatchesNewOnesAreNotLetInEither) {
@@ -339,91 +254,6 @@ TEST_F(InboxLimitsTest, OfRetainedRecordsAsManyComeAsFit) {
     clients_.clear();
     store_ = nullptr;
   }
-}
-
-// ---------------------------------------------------------------- how old
-
-TEST_F(InboxLimitsTest, WhatGrowsTooOldGoesByItself) {
-  begin(1, aging(60'000));
-  sleep();
-  publishEach(0, 3);
-  advance(40'000);
-  publishEach(3, 5);
-  EXPECT_EQ(describe().waiting, 5);
-  advance(30'000);
-  EXPECT_EQ(describe().waiting, 2) << "nobody came, nobody published";
-  EXPECT_EQ(describe().dropped, 3);
-  crash();
-  EXPECT_EQ(describe().waiting, 2);
-  advance(40'000);
-  EXPECT_EQ(describe().waiting, 0) << "after a restart, too";
-  publishEach(5, 6);
-  EXPECT_THAT(back(), ElementsAre("5"));
-}
-
-TEST_F(InboxLimitsTest, AClockThatIsAheadKeepsNothingElseYoung) {
-  begin(1, aging(60'000));
-  createTopic({"t", 1, {}});
-  sleep("t/#");
-  produce("t", batchOf({{"a", "ahead"}}, clock_.wallMillis() + 400LL * 86'400'000));
-  settle();
-  publishEach(0, 3);
-  EXPECT_EQ(describe().waiting, 4);
-  advance(70'000);
-  EXPECT_EQ(describe().waiting, 1);
-}
-
-TEST_F(InboxLimitsTest, WhoComesGetsNothingThatIsTooOld) {
-  begin(1, aging(60'000));
-  sleep();
-  publishEach(0, 3);
-  clock_.advance(61'000'000);  // nobody's timers run
-  publishEach(3, 4);
-  EXPECT_THAT(back(), ElementsAre("3"));
-}
-
-TEST_F(InboxLimitsTest, NorDoesOneThatIsSlow) {
-  begin(1, aging(60'000));
-  TestClient& client = connect("c", 3600);
-  subscribe(client, "t/#", kQos1);
-  publishEach(0, 4);
-  EXPECT_THAT(takeTexts(client, 1), ElementsAre("0"));
-  advance(61'000);
-  publishEach(4, 5);
-  EXPECT_THAT(takeTexts(client), ElementsAre("4"));
-  EXPECT_EQ(describe().dropped, 3);
-}
-
-TEST_F(InboxLimitsTest, RetainedRecordsDoNotAge) {
-  begin(1, aging(60'000));
-  publishOne("t/state", "old", kQos1, true);
-  settle();
-  advance(120'000);
-  TestClient& client = connect("c", 3600);
-  subscribe(client, "t/#", kQos1);
-  detach(client);
-  publishEach(0, 2);
-  advance(120'000);
-  EXPECT_EQ(describe().waiting, 1);
-  EXPECT_THAT(back(), ElementsAre("old"));
-}
-
-TEST_F(InboxLimitsTest, AnExchangeThatHasBegunIsEnded) {
-  begin(1, aging(60'000));
-  TestClient& client = connect("c", 3600);
-  subscribe(client, "t/#", kQos2);
-  publishEach(0, 2, kQos2);
-  auto first = take(client, 1);
-  ASSERT_THAT(first, SizeIs(1));
-  detach(client);
-  advance(120'000);
-  TestClient& again = connect("c", 3600);
-  auto left = take(again);
-  ASSERT_THAT(left, SizeIs(1));
-  EXPECT_EQ(left[0].id, first[0].id);
-  EXPECT_TRUE(left[0].accepted) << "released, and nothing else";
-  acknowledge(again, left[0].id);
-  EXPECT_EQ(describe().waiting, 0);
 }
 
 }  // namespace

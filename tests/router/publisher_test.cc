@@ -1,5 +1,6 @@
 #include "router/publisher.h"
 
+#include "core/base/metrics.h"
 #include "router/address_tags.h"
 #include "tests/router/router_fixture.h"
 
@@ -294,6 +295,29 @@ TEST_F(PublisherTest, DollarNamesAndOversizedRecordsAreRefused) {
   EXPECT_EQ(told->results[1].error->kind, ErrorKind::kTooLarge);
   EXPECT_FALSE(told->results[2].error.has_value());
   EXPECT_THAT(stored("t"), ElementsAre("ok"));
+}
+
+TEST_F(PublisherTest, WhatIsTooLargeIsCountedToldOrNot) {
+  Metric& tooLarge = counter("polylog_publish_too_large_total", "", R"(protocol="mqtt")");
+  Metric& refused = counter("polylog_publish_refused_total", "", R"(protocol="mqtt")");
+  begin();
+  TopicSpec spec{"t", 1, TopicConfig{}};
+  spec.config->maxBatchBytes = 100;
+  spec.config->own.add(TopicField::kMaxBatchBytes);
+  ASSERT_TRUE(createTopic(spec));
+  const int64_t before = tooLarge.value();
+  const int64_t refusedBefore = refused.value();
+  auto told = publish({{"t/x", std::string(200, 'x'), kQos1}});
+  settle();
+  EXPECT_EQ(told->results[0].error->text,
+            "a record of 200 octets for 't/x', 100 at most (max.message.bytes of topic 't')");
+  EXPECT_EQ(tooLarge.value() - before, 1);
+  EXPECT_EQ(refused.value() - refusedBefore, 0) << "who is told counts it";
+  publish({{"t/x", std::string(200, 'x'), kQos0}, {"t/x", "fine", kQos0}});
+  settle();
+  EXPECT_EQ(tooLarge.value() - before, 2);
+  EXPECT_EQ(refused.value() - refusedBefore, 1);
+  EXPECT_THAT(stored("t"), ElementsAre("fine"));
 }
 
 TEST_F(PublisherTest, PastTheLimitNamesGoToOneTopic) {

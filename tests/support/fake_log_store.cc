@@ -460,30 +460,35 @@ Result<std::vector<storage::IndexedBatch>> FakeLogStore::indexed(PartitionId par
   if (found == nullptr) return fail(ErrorKind::kNotFound, "no such partition");
   std::vector<storage::IndexedBatch> out;
   from = std::max(from, found->now.logStart);
-  auto add = [&](const SharedBytes& batch, Offset base, uint32_t count, uint32_t attributes) {
+  auto add = [&](const SharedBytes& batch, Offset base, uint32_t count, uint32_t attributes,
+                 Position position) {
     if (base + count <= from || out.size() == most) return;
     auto header = parseRecordBatchHeader(batch.view());
     const auto size = static_cast<int64_t>(batch.size());
-    out.push_back(
-        {base, count, attributes, header->maxTimestamp, size * count / header->offsetCount()});
+    out.push_back({base, count, attributes, header->maxTimestamp,
+                   size * count / header->offsetCount(), position});
   };
   for (const ReadBatch& batch : found->batches) {
-    add(batch.batch, batch.baseOffset, batch.count, batch.attributes);
+    add(batch.batch, batch.baseOffset, batch.count, batch.attributes, batch.place.position);
   }
   for (const Pending& pending : pending_) {
     size_t at = 0;
-    auto addAll = [&](const std::vector<Target>& targets, const SharedBytes& batch) {
+    size_t part = 0;
+    auto addAll = [&](const std::vector<Target>& targets, const SharedBytes& batch,
+                      Position position) {
       for (const Target& target : targets) {
         const Offset base = pending.result.offsets[at++];
         if (target.partition == partition) {
-          add(batch, base, countOf(target, batch), target.attributes);
+          add(batch, base, countOf(target, batch), target.attributes, position);
         }
       }
     };
     if (pending.duplicate) continue;
-    for (const MessagesPart& part : pending.request.messages) addAll(part.targets, part.batch);
+    for (const MessagesPart& messages : pending.request.messages) {
+      addAll(messages.targets, messages.batch, pending.result.batches[part++].position);
+    }
     for (const storage::LinkPart& link : pending.request.links) {
-      addAll(link.targets, batches_.at(link.batch.position.value()));
+      addAll(link.targets, batches_.at(link.batch.position.value()), link.batch.position);
     }
   }
   return out;
