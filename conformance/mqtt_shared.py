@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import urllib.request
 
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
@@ -82,47 +81,6 @@ def offline(version):
         back = [sleeper(broker, client_id, version, None) for client_id in ("a", "b")]
         wait_until(lambda: sum(len(c.seen) for c in back) >= 80, what="80 messages")
         equal(sorted(n for c in back for n in numbers(c.seen)), list(range(80)), "messages")
-
-
-def counted(broker, reason):
-    with urllib.request.urlopen(f"{broker.admin}/metrics", timeout=10) as answer:
-        return next((int(float(line.split()[-1])) for line in answer.read().decode().splitlines()
-                     if line.startswith(f'polylog_dropped_total{{reason="{reason}"}}')), 0)
-
-
-def what_remains(settings, expected, dropped):
-    with Broker(settings) as broker:
-        for client_id in ("a", "b"):
-            sleeper(broker, client_id).drop()
-        publish(broker, 20)
-        broker.restart()
-        publish(broker, 20, first=20)
-        wait_until(lambda: counted(broker, "inbox_full") >= dropped, what="that the others are dropped")
-        back = sleeper(broker, "a", share=None)
-        equal(numbers(back.expect(10)), expected, "messages")
-        publish(broker, 1, first=40)
-        equal(numbers(back.expect(11))[-1], 40, "room again")
-
-
-@ours("what waits for an offline group has an inbox's limits, over kill -9: the newest remain, or the oldest")
-def limited():
-    # After the restart the acknowledgements of ten may have been forgotten, but not what they were of.
-    what_remains(["mqtt.inbox.max_records=10"], list(range(30, 40)), 20)
-    what_remains(["mqtt.inbox.max_records=10", "mqtt.inbox.when_full=drop_new"], list(range(10)), 20)
-
-
-@ours("what waits for an offline group grows old by itself; what a member has doesn't")
-def old():
-    with Broker(["mqtt.inbox.max_age_s=3"]) as broker:
-        sleeper(broker, "away").drop()
-        publish(broker, 5)
-        wait_until(lambda: counted(broker, "too_old") == 5, what="that they go by themselves")
-        silent = RawClient(broker, "silent", level=5, properties=b"\x21\0\x02")
-        silent.subscribe("$share/g/s/#", 1)
-        publish(broker, 5, first=5)
-        first = [payload for _, _, _, payload in silent.publishes(2)]
-        wait_until(lambda: counted(broker, "too_old") == 8, what="that what waits goes")
-        equal(first, [b"5", b"6"], "what it has")
 
 
 @suite.case("of an offline group, whoever comes back first gets what waits")

@@ -57,7 +57,6 @@ struct FeedRouter::Links {
   std::vector<uint32_t> counts;                    ///< of each target's records, once moved
   int64_t octets = 0;                              ///< of each record
   std::vector<uint32_t> freshTags;
-  std::unordered_map<const Queue*, int64_t> toShares;  ///< where those drop new ones
 
   std::vector<InboxRoom> rooms(std::span<const Offset> offsets) const;
 };
@@ -496,14 +495,6 @@ Result<> FeedRouter::addQueueTargets(Links& links, const MatchResult& match,
     PartitionId partition;
     uint32_t attributes = originAttribute(Protocol::kKafka);
     const void* who = bound.queue.get();
-    if (bound.shared && core_.options.inboxDropsNew) {
-      int64_t& before = links.toShares[bound.queue.get()];
-      if (!bound.queue->admits(before)) {
-        core_.metrics.dropped(DropReason::kInboxFull).add();
-        continue;
-      }
-      ++before;
-    }
     if (bound.queue) {
       auto tag =
           core_.tags->tagFor(topic, 0, Protocol::kKafka, links.request.state, links.freshTags);

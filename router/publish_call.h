@@ -104,8 +104,6 @@ struct Publisher::Scratch {
   std::vector<Receiver> receivers;  ///< of each target of the request
   /// Where inboxes let records in one by one: the latest target of each in the part that is built.
   std::unordered_map<const Session*, size_t> latest;
-  /// Where new ones are dropped: what of the entry goes to queues of shared subscriptions.
-  std::unordered_map<const Queue*, int64_t> toShares;
   Recipient narrowed;
   std::shared_ptr<const std::string> lastTopic;
 };

@@ -188,10 +188,9 @@ Result<> Publisher::addTargets(Call& call, storage::AppendRequest& request) {
                     before->guarantee == prepared.guarantee &&
                     before->in->record.retain == prepared.in->record.retain &&
                     (prepared.match == nullptr ||
-                     // Where each is let in or not, each has targets of its own.
+                     // Where inboxes say to each what they let in, each has targets of its own.
                      (!prepared.match->severalIds &&
-                      !(core_.options.inboxDropsNew &&
-                        (prepared.match->anyInbox || prepared.match->anyShared))));
+                      !(core_.options.inboxDropsNew && prepared.match->anyInbox)));
       before = &prepared;
       if (goesOn) {
         for (size_t t = runFrom; t < part.targets.size(); ++t) {
@@ -228,14 +227,6 @@ Result<> Publisher::addQueueTargets(Call& call, Prepared& prepared, storage::App
       continue;
     }
     if (std::find(routed.begin(), routed.end(), bound.queue) != routed.end()) continue;
-    if (bound.shared && core_.options.inboxDropsNew) {
-      int64_t& before = call.scratch.toShares[bound.queue.get()];
-      if (!bound.queue->admits(before)) {
-        core_.metrics.dropped(DropReason::kInboxFull).add();
-        continue;
-      }
-      ++before;
-    }
     if (bound.tag == 0 || bound.tagOrigin != origin) {
       if (!call.pending) begin(call, request);
       size_t freshBefore = call.pending->freshTags.size();

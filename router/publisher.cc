@@ -117,7 +117,6 @@ Result<storage::Appended> Publisher::attempt(Call& call) {
   call.retained.clear();
   call.certificates.clear();
   call.scratch.receivers.clear();
-  call.scratch.toShares.clear();
   prepare(call);
   gather(call);
   storage::AppendRequest request;

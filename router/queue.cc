@@ -161,7 +161,6 @@ void Queue::end() {
   ended_ = true;
   unwatch();
   retry_ = nullptr;
-  endLimits();
   for (const ConsumerRef& consumer : std::exchange(consumers_, {})) cancel(consumer);
   ready_.clear();
   sticky_ = nullptr;
@@ -217,11 +216,6 @@ void Queue::pump() {
     Next next;
     if (!findNext(next)) break;
     RoutedRecordRef record = next.reader->record();
-    if (outlived(record->record)) {
-      giveUp(next, DropReason::kTooOld);
-      --left;
-      continue;
-    }
     auto turn = whoseTurn(*record);
     if (turn == ready_.end()) {
       if (spec_.kind != QueueKind::kShared || someoneMayHave(*record)) break;  // until it has room
@@ -229,7 +223,7 @@ void Queue::pump() {
       if (room && absentMayHave(*record)) {
         keep(next);
       } else {
-        giveUp(next, DropReason::kDenied);
+        deny(next);
       }
       --left;
       continue;
@@ -481,7 +475,6 @@ void Queue::stop(LeaderEpoch epoch) {
   if (ended_) return;
   unwatch();
   retry_ = nullptr;
-  endLimits();
   if (!spec_.durable) return;
   if (dirty_) journal();
   // Delivered and not settled, or once sent back: all that is below the cursor.

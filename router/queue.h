@@ -113,9 +113,6 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// Who asks for the queue no longer sees a consumer that is about to be removed (`by` 1), until it
   /// has been (-1).
   void leaving(int64_t by) { leaving_ += by; }
-  /// Of a shared subscription, where new ones are dropped: whether one more may wait behind
-  /// `before` others that are not appended yet.
-  bool admits(int64_t before) const;
 
   // ---- on the home worker
   Result<> addConsumer(const ConsumerRef& consumer);
@@ -127,8 +124,6 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   /// Deleted: tells its consumers, delivers nothing any more.
   void end();
   bool ended() const { return ended_; }
-  /// Of a shared subscription: nothing more waits from now on than may.
-  void beginLimits();
   /// Declarations that are in the journal or on their way there, so that one that fails doesn't
   /// take away what another one was promised. The registry's, under its lock.
   int64_t standing = 0;
@@ -184,7 +179,7 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   bool findNext(Next& next);
   PartitionReader::Found look(Next& next);
   void skip(const Next& next, int64_t end, const char* why);
-  void giveUp(const Next& next, DropReason reason);
+  void deny(const Next& next);
   QueueDelivery take(const Next& next);
   void hand(const ConsumerRef& consumer);
   void apply(std::span<const Settlement> settlements);
@@ -197,20 +192,6 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   void journal();
   void journaled(bool ok);
 
-  // queue_limits.cc
-  enum class Fate : uint8_t { kGoes, kStays, kEnough };
-  void keepLimits();
-  void watchLimit();
-  void endLimits();
-  void dropOverfull();
-  void dropOld();
-  bool outlived(const Record& record) const;
-  int64_t weigh(int64_t end);
-  template <class Visit>
-  void forPieces(int64_t from, int64_t end, Visit&& visit);
-  template <class Judge>
-  void dropWaiting(DropReason reason, int64_t visible, Judge&& judge);
-
   Core& core_;
   Worker& home_;
   const QueueSpec spec_;
@@ -222,8 +203,6 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   std::atomic<int64_t> out_{0};   ///< with consumers
   std::atomic<int64_t> consumerCount_{0};
   std::atomic<int64_t> leaving_{0};  ///< consumers that have been cancelled and are still counted
-  std::atomic<int64_t> weighed_{0};  ///< octets of what waits below weighedTo_
-  std::atomic<int64_t> weighedTo_{0};
 
   AckSet acks_;
   int64_t cursor_ = 0;
@@ -240,9 +219,6 @@ class Queue final : public QueueRef, public std::enable_shared_from_this<Queue> 
   std::unique_ptr<PartitionReader> reader_;
   std::unique_ptr<PartitionReader> returnedReader_;
   std::unique_ptr<Timer> retry_;
-  std::unique_ptr<Timer> limitTimer_;
-  storage::LogStore::WatchId limitWatchId_ = 0;
-  bool limitWatching_ = false;
   storage::LogStore::WatchId watchId_ = 0;
   bool watching_ = false;
   bool pumpDue_ = false;

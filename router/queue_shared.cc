@@ -131,16 +131,16 @@ void Queue::reconsider() {
   });
 }
 
-/// No member may read it, or it is too old: as an ordinary subscription's, it is dropped, so that
-/// it doesn't bar the others' way.
-void Queue::giveUp(const Next& next, DropReason reason) {
+/// No member may read it: as an ordinary subscription's, it is dropped, so that it doesn't bar the
+/// others' way.
+void Queue::deny(const Next& next) {
   acks_.add(next.id);
   if (next.fromReturned) {
     returned_.erase(next.id);
   } else {
     ++cursor_;
   }
-  core_.metrics.dropped(reason).add();
+  core_.metrics.dropped(DropReason::kDenied).add();
   changed();
 }
 

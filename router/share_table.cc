@@ -105,7 +105,6 @@ void ShareTable::bind(Share& share, const TopicFilter& filter) {
   entry.since = share.end.since;
   entry.binding = &share.end;
   share.place = core_.trie->add(filter, entry);
-  share.end.queue->home().post([queue = share.end.queue] { queue->beginLimits(); });
 }
 
 void ShareTable::unbind(Share& share) {

@@ -104,9 +104,8 @@ std::vector<Key> mqttKeys() {
            "[L] Whether publishes and wills whose Payload Format Indicator (MQTT 5) says UTF-8 are "
            "refused if they aren't: 0x99 in PUBACK, PUBREC, CONNACK, and DISCONNECT at QoS 0."),
       number("mqtt.inbox.max_records", &Config::mqttInboxRecords, 1, kMaxInt64,
-             "Deliveries at QoS 1 and 2 that wait for one session, asleep or slow, and what waits "
-             "for one group of a shared subscription; `mqtt.inbox.when_full` says what is dropped "
-             "beyond it, counted."),
+             "Deliveries at QoS 1 and 2 that wait for one session, asleep or slow; "
+             "`mqtt.inbox.when_full` says what is dropped beyond it, counted."),
       number("mqtt.inbox.max_bytes", &Config::mqttInboxBytes, 0, kMaxInt64,
              "Octets of them, as they stand in the log; one always may wait. 0 = any number."),
       number("mqtt.inbox.max_age_s", &Config::mqttInboxAgeSeconds, 0, 3'153'600'000,
