@@ -51,15 +51,12 @@ void ChangeQueue::start(const ChangeRef& change) {
 }
 
 void ChangeQueue::finish(Change& change, const Result<>& result) {
-  {
-    std::lock_guard hold(lock_);
-    changes_.pop_front();
-    if (!changes_.empty()) {
-      const ChangeRef& next = changes_.front();
-      core_.onWorker(next->worker, [this, next] { start(next); });
-    }
-  }
   change.done(result);
+  std::lock_guard hold(lock_);
+  changes_.pop_front();
+  if (changes_.empty()) return;
+  const ChangeRef& next = changes_.front();
+  core_.onWorker(next->worker, [this, next] { start(next); });
 }
 
 }  // namespace polylog::router

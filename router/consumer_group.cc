@@ -466,7 +466,9 @@ void ConsumerGroup::landed(const std::shared_ptr<Flight>& flight, const Result<>
   if (!result) {
     dirtyMembers_.merge(flight->members);
     dirtyGroup_ = dirtyGroup_ || flight->group;
-    for (const auto& later : flights_) later->before = result;
+    for (const auto& later : flights_) {
+      if (later->before) later->before = result;
+    }
   }
   const Result<>& all = flight->before ? result : flight->before;
   for (auto& then : flight->waiting) then(all);

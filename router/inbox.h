@@ -146,6 +146,7 @@ class Inbox {
   int64_t without(int64_t count) const;
   int64_t withoutOctets(int64_t excess, int64_t end) const;
   std::optional<int64_t> weight();
+  bool weighUpTo(int64_t end);
   std::optional<int64_t> octetsOf(int64_t from, int64_t to, bool whole) const;
   int64_t acknowledgedOctets(int64_t end) const;
   void lighten();

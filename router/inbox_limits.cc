@@ -127,25 +127,36 @@ std::optional<int64_t> Inbox::octetsOf(int64_t from, int64_t to, bool whole) con
   return sum;
 }
 
-/// Octets of what waits. Goes on from what was weighed before.
-std::optional<int64_t> Inbox::weight() {
-  // Nobody is let in or counted meanwhile: what is owed is neither missed nor counted twice.
-  std::lock_guard lock(counts_->mutex);
-  auto ends = core().store.ends(partition_);
-  if (!ends) return std::nullopt;
+/// False: it can't be told.
+bool Inbox::weighUpTo(int64_t end) {
   auto& known = session_.aside_.write().weight;
   const int64_t floor = state_.acknowledged.floor();
-  int64_t end = ends->end.value();
-  // Beyond that a failed write may take it back.
-  if (core().options.inboxDropsNew) end = std::max(ends->highWatermark.value(), counts_->storedTo);
   end = std::max(floor, end);
   if (!known || known->from != floor || known->to > end) {
     known = std::make_unique<InboxWeight>(InboxWeight{floor, floor, 0, 0});
   }
   auto more = octetsOf(known->to, end, false);
-  if (!more) return std::nullopt;
+  if (!more) return false;
   known->octets += *more;
   known->to = end;
+  return true;
+}
+
+/// Octets of what waits. Goes on from what was weighed before.
+std::optional<int64_t> Inbox::weight() {
+  auto ends = core().store.ends(partition_);
+  // What the disk is read for is weighed before publishers wait for the lock.
+  if (!ends || !weighUpTo(ends->highWatermark.value())) return std::nullopt;
+  // Nobody is let in or counted meanwhile: what is owed is neither missed nor counted twice.
+  std::lock_guard lock(counts_->mutex);
+  ends = core().store.ends(partition_);
+  if (!ends) return std::nullopt;
+  int64_t end = ends->end.value();
+  // Beyond that a failed write may take it back.
+  if (core().options.inboxDropsNew) end = std::max(ends->highWatermark.value(), counts_->storedTo);
+  end = std::max(state_.acknowledged.floor(), end);
+  if (!weighUpTo(end)) return std::nullopt;
+  const auto& known = session_.aside_.write().weight;
   known->acknowledged = acknowledgedOctets(end);
   const int64_t total = known->octets - known->acknowledged;
   std::erase_if(counts_->underway, [end](const auto& one) { return one.first <= end; });

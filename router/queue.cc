@@ -24,8 +24,8 @@ bool Consumer::tryTake(int64_t octets) {
   if (!flight.tryTake(octets)) return false;
   if (!acknowledges || !window || window->tryTake()) {
     if (!acknowledges || !channelWindow || channelWindow->tryTake()) {
-      // The last, so that it is never taken and given back: other workers' consumers are refused
-      // meanwhile, and giving back wakes nobody.
+      // The connection's comes last, so that it is never taken and given back: other workers'
+      // consumers are refused meanwhile, and giving back wakes nobody.
       if (!connectionFlight || connectionFlight->tryTake(octets)) return true;
       if (acknowledges && channelWindow) channelWindow->give(1);
     }

@@ -1,7 +1,6 @@
 #include "router/quota_store.h"
 
 #include <bit>
-#include <cmath>
 #include <set>
 #include <utility>
 
@@ -17,7 +16,6 @@ using storage::StateTable;
 
 constexpr uint8_t kVersion = 1;
 constexpr size_t kMaxQuotas = 10'000;
-constexpr size_t kMaxNameBytes = 255;
 
 void putPart(ByteWriter& out, const std::optional<std::string>& part) {
   out.u8(part ? 1 : 0);
@@ -28,27 +26,6 @@ std::optional<std::string> getPart(ByteReader& in) {
   if (there > 1) in.fail();
   if (there != 1) return std::nullopt;
   return getText(in);
-}
-
-Result<> check(const std::vector<QuotaChange>& changes) {
-  for (const QuotaChange& change : changes) {
-    const QuotaEntity& entity = change.entity;
-    bool connects = change.kind == QuotaKind::kConnection;
-    bool client = entity.user || entity.clientId;
-    if (connects != entity.ip.has_value() || client == connects) {
-      return fail(ErrorKind::kInvalid,
-                  "a quota is for a user, a client id or both; of connections for an address");
-    }
-    if (entity.user.value_or("").size() > kMaxNameBytes ||
-        entity.clientId.value_or("").size() > kMaxNameBytes ||
-        entity.ip.value_or("").size() > kMaxNameBytes) {
-      return fail(ErrorKind::kInvalid, "a quota's user and client id have 255 octets at most");
-    }
-    if (change.value && (!std::isfinite(*change.value) || *change.value <= 0)) {
-      return fail(ErrorKind::kInvalid, "a quota is above 0");
-    }
-  }
-  return {};
 }
 
 }  // namespace
@@ -124,7 +101,7 @@ Result<> QuotaStore::mayAlter(const PrincipalRef& principal) const {
 void QuotaStore::alterQuotas(const PrincipalRef& principal, std::vector<QuotaChange> changes,
                              Done<Result<>> done) {
   Result<> may = mayAlter(principal);
-  if (may) may = check(changes);
+  if (may) may = checkQuotas(changes);
   if (!may) return changes_.refuse(may.error(), std::move(done));
   auto prepare = [this, changes = std::move(changes)]() mutable {
     return prepared(std::move(changes));

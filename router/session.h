@@ -175,7 +175,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   int64_t inboxWaiting() const { return inbox_->waiting(); }
   int64_t inboxBytes() const { return inbox_->waitingBytes(); }
   /// A record of a shared subscription was moved to the inbox.
-  void movedHere(int64_t id);
+  void movedHere(std::span<const int64_t> ids);
   /// What is acknowledged becomes durable with `request`; a failure is followed by
   /// inboxChangesFailed().
   void addInboxChanges(storage::AppendRequest& request) { inbox_->addChanges(request); }

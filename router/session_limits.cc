@@ -74,17 +74,22 @@ void Session::trim() {
   core_.store.watch(inbox(), ends->highWatermark, home().sink, std::move(again));
 }
 
-void Session::movedHere(int64_t id) {
-  int64_t octets = 0;
-  if (core_.options.inboxBytes > 0) {
-    auto pieces = core_.store.indexed(inbox(), Offset(id), 1);
-    if (pieces && !pieces->empty()) octets = pieces->front().octets;
+void Session::movedHere(std::span<const int64_t> ids) {
+  for (int64_t id : ids) {
+    int64_t octets = 0;
+    if (core_.options.inboxBytes > 0) {
+      auto pieces = core_.store.indexed(inbox(), Offset(id), 1);
+      if (pieces && !pieces->empty()) octets = pieces->front().octets;
+    }
+    if (!core_.options.inboxDropsNew) {
+      appended(Offset(id + 1), octets);
+      continue;
+    }
+    letIn(1, octets);
+    const InboxRoom room{shared_from_this(), 1, octets, Offset(id + 1)};
+    room.sequenced();
+    room.settle(true);
   }
-  if (!core_.options.inboxDropsNew) return appended(Offset(id + 1), octets);
-  letIn(1, octets);
-  const InboxRoom room{shared_from_this(), 1, octets, Offset(id + 1)};
-  room.sequenced();
-  room.settle(true);
 }
 
 void Session::countDropped(DropReason reason, int64_t count) {

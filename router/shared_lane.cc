@@ -132,7 +132,10 @@ void SharedLane::begin(Share& share) {
   consumer->reader = session_.principal();
   if (session_.persistent() && wanted.guarantee == DeliveryGuarantee::kExactlyOnce) {
     consumer->moves = MoveTerms{session_.inbox(), wanted.id, wanted.retainAsPublished, {}};
-    consumer->moves->moved = [member = std::weak_ptr<Member>(share.member)](auto ids) {
+    consumer->moves->moved = [member = std::weak_ptr<Member>(share.member),
+                              session = session_.weak_from_this()](auto ids) {
+      // They are in its inbox, whether or not it is a member still.
+      if (auto there = session.lock()) there->movedHere(ids);
       auto self = member.lock();
       if (self && self->consumer->listener != nullptr) self->lane->moved(*self, ids);
     };
@@ -187,6 +190,7 @@ void SharedLane::detach() {
   flight_ = nullptr;
   // What is still to run on this worker is not to be run: the session may move to another.
   alive_ = std::make_shared<bool>(true);
+  settling_ = false;
 }
 
 // ---------------------------------------------------------------- delivery
@@ -283,7 +287,6 @@ int64_t SharedLane::acknowledgedUpTo() const {
 // ---------------------------------------------------------------- moved to the inbox
 
 void SharedLane::moved(const Member& member, std::span<const int64_t> inboxIds) {
-  for (int64_t id : inboxIds) session_.movedHere(id);
   for (int64_t id : inboxIds) {
     if (session_.inboxHas(id)) {
       moved_.insert(id);

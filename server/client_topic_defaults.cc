@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,13 +13,16 @@
 namespace polylog::server {
 namespace {
 
+/// What the broker's number goes by in the query, beside the keys.
+constexpr const char* kBroker = "broker";
+
 struct Arguments {
   std::string broker;
   std::vector<std::string> settings;
 
   std::string path() const {
     std::string path = "/api/topic_defaults";
-    if (!broker.empty()) extendQuery(path, "broker", broker);
+    if (!broker.empty()) extendQuery(path, kBroker, broker);
     return path;
   }
 };
@@ -34,15 +38,26 @@ CLI::App* addVerb(CLI::App* defaults, const CommonRef& common, const char* verb,
   return command;
 }
 
+Result<> takeKey(const std::string& key, std::set<std::string>& keys) {
+  if (key == kBroker) {
+    return fail(ErrorKind::kInvalid, "`broker` is no key: --broker says which broker is meant");
+  }
+  if (keys.insert(key).second) return {};
+  return fail(ErrorKind::kInvalid, fmt::format("`{}` is named twice", key));
+}
+
 void runSet(const CommonRef& common, const Arguments& arguments) {
   std::string path = arguments.path();
+  std::set<std::string> keys;
   for (const std::string& setting : arguments.settings) {
     const size_t equals = setting.find('=');
     if (equals == 0 || equals == std::string::npos) {
       return common->report(
           {ErrorKind::kInvalid, fmt::format("{}: write it as KEY=VALUE", setting)});
     }
-    extendQuery(path, encoded(setting.substr(0, equals)), setting.substr(equals + 1));
+    const std::string key = setting.substr(0, equals);
+    if (auto taken = takeKey(key, keys); !taken) return common->report(taken.error());
+    extendQuery(path, encoded(key), setting.substr(equals + 1));
   }
   change(common, "POST", path);
 }
@@ -73,7 +88,11 @@ void addTopicDefaultVerbs(CLI::App& app, const CommonRef& common) {
       ->required();
   remove->callback([=] {
     std::string path = arguments->path();
-    for (const std::string& key : arguments->settings) extendQuery(path, encoded(key), "");
+    std::set<std::string> keys;
+    for (const std::string& key : arguments->settings) {
+      if (auto taken = takeKey(key, keys); !taken) return common->report(taken.error());
+      extendQuery(path, encoded(key), "");
+    }
     change(common, "DELETE", path);
   });
 }

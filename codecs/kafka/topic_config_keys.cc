@@ -40,7 +40,9 @@ std::string keep(TopicConfig&, BytesView value, const ConfigKey& key, const Topi
     case ConfigType::kBoolean:
       return sameWord(value, "true") || sameWord(value, "false") ? "" : "use true or false";
     case ConfigType::kInt:
-      return parse(value, int64_t{0}, number) && number <= INT32_MAX ? "" : "use 0 to 2147483647";
+      return parse(value, int64_t{0}, number) && number <= INT32_MAX
+                 ? ""
+                 : "use " + wholeNumberFor(key.name) + ", 0 to 2147483647";
     case ConfigType::kLong: return parse(value, int64_t{0}, number) ? "" : useFrom(key, 0);
     default: return "";
   }

@@ -13,6 +13,7 @@ inline std::string_view unitOf(std::string_view key) {
   constexpr std::pair<std::string_view, std::string_view> kUnits[] = {
       {"_ms", " of milliseconds"}, {".ms", " of milliseconds"},
       {"_s", " of seconds"},       {"_seconds", " of seconds"},
+      {"keep_alive", " of seconds"},
       {"_minutes", " of minutes"}, {".minutes", " of minutes"},
       {"bytes", " of octets"},     {"byte_rate", " of octets a second"},
   };

@@ -1,8 +1,14 @@
 #include "core/model/quotas.h"
 
 #include <array>
+#include <cmath>
 
 namespace polylog {
+namespace {
+
+constexpr size_t kMaxNameBytes = 255;
+
+}  // namespace
 
 std::optional<QuotaSet::Match> QuotaSet::find(QuotaKind kind, const std::string& user,
                                               const std::string& clientId) const {
@@ -39,6 +45,27 @@ std::optional<QuotaSet::Match> QuotaSet::findAddress(const std::string& ip) cons
     }
   }
   return std::nullopt;
+}
+
+Result<> checkQuotas(const std::vector<QuotaChange>& changes) {
+  for (const QuotaChange& change : changes) {
+    const QuotaEntity& entity = change.entity;
+    bool connects = change.kind == QuotaKind::kConnection;
+    bool client = entity.user || entity.clientId;
+    if (connects != entity.ip.has_value() || client == connects) {
+      return fail(ErrorKind::kInvalid,
+                  "a quota is for a user, a client id or both; of connections for an address");
+    }
+    if (entity.user.value_or("").size() > kMaxNameBytes ||
+        entity.clientId.value_or("").size() > kMaxNameBytes ||
+        entity.ip.value_or("").size() > kMaxNameBytes) {
+      return fail(ErrorKind::kInvalid, "a quota's user and client id have 255 octets at most");
+    }
+    if (change.value && (!std::isfinite(*change.value) || *change.value <= 0)) {
+      return fail(ErrorKind::kInvalid, "a quota is above 0");
+    }
+  }
+  return {};
 }
 
 }  // namespace polylog

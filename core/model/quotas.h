@@ -62,6 +62,9 @@ class QuotaSet {
   std::map<QuotaEntity, Values> quotas;
 };
 
+/// Each by itself: kInvalid unless it is of an entity and a value that there may be.
+Result<> checkQuotas(const std::vector<QuotaChange>& changes);
+
 /// Every call but current() on a worker; `done` later, on that worker, once the change is durable
 /// and in force. The rights are those to see and to alter the cluster's configuration
 /// (kUnauthorized).

@@ -29,12 +29,14 @@ class FakeQuotas final : public QuotaControl {
       if (change.value) next->quotas[change.entity][change.kind] = *change.value;
     }
     set = next;
+    ++changesMade;
     done({});
   }
   std::shared_ptr<const QuotaSet> current() const override { return set; }
 
   std::shared_ptr<const QuotaSet> set = std::make_shared<const QuotaSet>();
   bool allowed = true;
+  int changesMade = 0;
 };
 
 class QuotasTest : public KafkaTest {
@@ -80,6 +82,21 @@ class QuotasTest : public KafkaTest {
 
   FakeQuotas quotas_;
 };
+
+TEST_F(QuotasTest, ARequestIsOneChangeAndItsErrorsAreEachEntrysOwn) {
+  wire::AlterClientQuotasRequest request;
+  const std::string tooLong(256, 'x');
+  for (const char* user : {"a", tooLong.c_str(), "b"}) {
+    request.entries.push_back({{{"user", user}}, {{"producer_byte_rate", 5, false}}});
+  }
+  auto response = ask<wire::AlterClientQuotasResponse>(request);
+  ASSERT_EQ(response.entries.size(), 3U);
+  EXPECT_EQ(response.entries[0].errorCode, 0);
+  EXPECT_EQ(response.entries[1].errorCode, 42) << "INVALID_REQUEST";
+  EXPECT_EQ(response.entries[2].errorCode, 0);
+  EXPECT_EQ(quotas_.changesMade, 1);
+  EXPECT_EQ(quotas_.set->quotas.size(), 2U);
+}
 
 TEST_F(QuotasTest, AreSetAndSeenByFilters) {
   EXPECT_EQ(alter({{"user", "a"}}, {{"producer_byte_rate", 5, false}}), 0);

@@ -133,6 +133,14 @@ TEST_F(SharedTest, WhatADisconnectedMemberHasNotAcknowledgedGoesToAnother) {
   EXPECT_THAT(takeAndAcknowledge(member("a", 1000)), IsEmpty());
 }
 
+TEST_F(SharedTest, AMemberThatGoesWithWhatItWasNotSentGoesOnWhenItReturns) {
+  begin();
+  TestClient& a = member("a", 1000, kQos1, 0, 10);
+  send(0, 40);
+  detach(a);  // ten have reached its session and not the client
+  EXPECT_THAT(takeAndAcknowledge(member("a", 1000, kQos1, 0, 10)), SizeIs(40));
+}
+
 TEST_F(SharedTest, ALoneMemberThatReturnsGetsItsOwnInOrder) {
   begin();
   TestClient& a = member("a", 1000);

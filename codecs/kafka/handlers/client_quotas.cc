@@ -161,35 +161,43 @@ void handleDescribeClientQuotas(const CallRef& call, wire::DescribeClientQuotasR
 void handleAlterClientQuotas(const CallRef& call, wire::AlterClientQuotasRequest&& request) {
   auto pending = std::make_shared<Pending<wire::AlterClientQuotasResponse>>(call);
   QuotaControl* quotas = call->options().quotas;
-  // Places in the response must not move from here on: callbacks refer to them.
   pending->response.entries.resize(request.entries.size());
+  auto settle = [pending](size_t place, const Result<>& done) {
+    if (done) return;
+    auto& answer = pending->response.entries[place];
+    bool malformed = done.error().kind == ErrorKind::kInvalid;
+    answer.errorCode = malformed ? code(Code::kInvalidRequest) : code(done.error(), Area::kCluster);
+    answer.errorMessage = pending->texts.keep(std::string(done.error().text));
+  };
+  // One change of all that may be changed.
+  std::vector<QuotaChange> all;
+  std::vector<size_t> places;
   for (size_t i = 0; i < request.entries.size(); ++i) {
     auto& answer = pending->response.entries[i];
     for (const auto& part : request.entries[i].entity) {
       answer.entity.push_back({part.type, part.name});
     }
-    auto settle = [pending, &answer](const Result<>& done) {
-      if (done) return;
-      bool malformed = done.error().kind == ErrorKind::kInvalid;
-      answer.errorCode =
-          malformed ? code(Code::kInvalidRequest) : code(done.error(), Area::kCluster);
-      answer.errorMessage = pending->texts.keep(std::string(done.error().text));
-    };
     auto changes = changesOf(request.entries[i]);
     if (!changes) {
-      settle(std::unexpected(changes.error()));
+      settle(i, std::unexpected(changes.error()));
     } else if (quotas == nullptr) {
-      settle(fail(ErrorKind::kInvalid, "there are no quotas here"));
-    } else if (auto seen = quotas->mayAlter(call->principal()); !seen || request.validateOnly) {
-      settle(seen);
+      settle(i, fail(ErrorKind::kInvalid, "there are no quotas here"));
+    } else if (auto may = quotas->mayAlter(call->principal()); !may) {
+      settle(i, may);
+    } else if (auto sound = checkQuotas(*changes); !sound || request.validateOnly) {
+      settle(i, sound);
     } else {
-      ++pending->waiting;
-      quotas->alterQuotas(call->principal(), std::move(*changes),
-                          [pending, settle](const Result<>& done) {
-                            settle(done);
-                            pending->release();
-                          });
+      std::ranges::move(*changes, std::back_inserter(all));
+      places.push_back(i);
     }
+  }
+  if (!all.empty()) {
+    ++pending->waiting;
+    quotas->alterQuotas(call->principal(), std::move(all),
+                        [pending, settle, places = std::move(places)](const Result<>& done) {
+                          for (size_t place : places) settle(place, done);
+                          pending->release();
+                        });
   }
   pending->release();
 }
