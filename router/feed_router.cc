@@ -400,11 +400,14 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   links.request.ifFailures = failures_;
   links.request.sink = &worker.sink;
   Within before{step.position, step.from};
-  auto rooms = std::make_shared<std::vector<InboxRoom>>();
+  std::shared_ptr<std::vector<InboxRoom>> rooms;  // null where nobody asked for room
+  if (core_.options.inboxDropsNew) rooms = std::make_shared<std::vector<InboxRoom>>();
   links.request.done = [this, entry = batch.entry, before, fresh = std::move(links.freshTags),
                         rooms](const Result<storage::Appended>& result) {
     --linksUnderway_;
-    for (const InboxRoom& room : *rooms) room.settle(result.has_value());
+    if (rooms) {
+      for (const InboxRoom& room : *rooms) room.settle(result.has_value());
+    }
     if (result) return core_.tags->journaled(fresh);
     ++core_.writeFailures;
     journaledTo_ = std::min(journaledTo_, entry);
@@ -419,7 +422,7 @@ Result<> FeedRouter::link(const storage::CommittedBatch& batch, const RoutedBloc
   ++linksUnderway_;
   journaledTo_ = step.behind ? step.position : endOf(batch);
   if (step.behind) journaledWithin_ = {step.position, *step.behind};
-  if (core_.options.inboxDropsNew) {
+  if (rooms) {
     *rooms = links.rooms(appended->offsets);
     for (const InboxRoom& room : *rooms) room.sequenced();
   } else {

@@ -5,7 +5,7 @@
 //   recovery.cc        opening: torn tail, damage, replay
 //   maintenance.cc     the maintenance thread: footers, checkpoints; free space
 //   retention.cc       log starts, dead segments
-//   rewriting.cc       segments of which little is alive
+//   rewriting.cc       segments of which little is alive; rewriting_swap.cc: their copies' way in
 //   merging.cc         neighbours of which rewriting left little
 //   compaction.cc      what of compacted partitions is superseded
 //   log_store.cc       partitions' state changes, watches, state reads, life cycle
@@ -272,11 +272,13 @@ class LogStoreImpl final : public LogStore {
   Result<> gatherAlive(Rewriting& rewriting);
   Result<> gatherFrom(Rewriting& rewriting, PartitionId partition, const Chunk& chunk);
   Result<> writeRewritten(Rewriting& rewriting);
+  std::vector<OffsetRange> deadRanges(PartitionId partition) const;
+  Result<> keepBatch(Rewriting& rewriting, size_t from, size_t to, CopyWriter& writer);
+
+  // ---- rewriting_swap.cc
   Result<bool> swapRewritten(Rewriting& rewriting);
   void adoptRewritten(const Rewriting& rewriting, PartitionId partition);
   void joinChunks(Partition& partition, size_t from, size_t to);
-  std::vector<OffsetRange> deadRanges(PartitionId partition) const;
-  Result<> keepBatch(Rewriting& rewriting, size_t from, size_t to, CopyWriter& writer);
 
   // ---- merging.cc
   struct Mergeable;
